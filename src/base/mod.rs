@@ -1,0 +1,8 @@
+//! What everything else stands on: the only clock, per-worker meters, leases of machine-wide budgets.
+
+pub mod lease;
+pub mod meters;
+pub mod tick;
+
+pub use fastrand::Rng;
+pub use tick::Tick;

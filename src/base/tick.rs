@@ -1,0 +1,67 @@
+//! The only clock. Time is read once where something happens and handed down as a value, so that every
+//! decision below can be tested with a scripted `now`.
+//!
+//! Monotonic: it never jumps with the wall clock. Wall time exists only for the `Date` field and for logs.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds since this process first asked for the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(u64);
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+impl Tick {
+    /// The start of the process: smaller than every other tick.
+    pub const ZERO: Tick = Tick(0);
+    /// Never: larger than every other tick.
+    pub const NEVER: Tick = Tick(u64::MAX);
+
+    /// Reads the monotonic clock.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the clock is read")]
+    pub fn now() -> Tick {
+        let start = START.get_or_init(Instant::now);
+        Tick(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX - 1))
+    }
+
+    /// A tick at a given distance from the start, for tests and scripted clocks.
+    pub const fn from_nanos(nanos: u64) -> Tick {
+        Tick(nanos)
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The tick `wait` later; saturates at [`Tick::NEVER`].
+    pub fn after(self, wait: Duration) -> Tick {
+        Tick(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Tick) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Wall time in microseconds since 1970, for `Date` and logs only; zero before 1970.
+pub fn wall_micros() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saturates_instead_of_wrapping() {
+        assert_eq!(Tick::NEVER.after(Duration::from_secs(1)), Tick::NEVER);
+        assert_eq!(Tick::ZERO.since(Tick::NEVER), Duration::ZERO);
+        let later = Tick::ZERO.after(Duration::from_millis(2));
+        assert_eq!(later.since(Tick::ZERO), Duration::from_millis(2));
+    }
+}

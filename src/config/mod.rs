@@ -1,0 +1,476 @@
+//! The file as written: plain types with defaults filled in, and nothing resolved, compiled or opened.
+//!
+//! [`load`] reads a file with its includes and returns either a whole [`Config`] or every problem at once.
+//! Names, units and defaults are documented in `config/reference.toml`. Compiling is `snapshot`'s work.
+
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that one configuration file (with its includes) says.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[admin]`; without the table there is no admin listener.
+    pub admin: Option<Admin>,
+    /// `[log]`
+    pub log: Log,
+    /// `[[listener]]`, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// `[[rule]]`, in the order of the file.
+    pub rules: Vec<Rule>,
+    /// `[group.NAME]`, in the order of the file.
+    pub groups: Vec<Group>,
+    /// `[[expect]]`, in the order of the file.
+    pub expects: Vec<Expect>,
+}
+
+/// Where something stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// 1-based; 0 where there is no line to name.
+    pub line: u32,
+    /// 1-based column in characters; 0 where there is none.
+    pub column: u32,
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place { file: Arc::from(""), line: 0, column: 0 }
+    }
+}
+
+/// `[server]`: the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Worker threads; `None` for one per CPU of the affinity mask.
+    pub workers: Option<usize>,
+    /// Pin each worker to its CPU.
+    pub pin: bool,
+    /// How workers wait for the kernel.
+    pub driver: Driver,
+    /// How long requests in flight get when the process is told to stop.
+    pub drain: Duration,
+    /// Client connections of the machine, all workers together.
+    pub max_connections: u64,
+    /// Peers whose `X-Forwarded-*`, `Forwarded` and request id are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The pseudonym in `Via` (RFC 9110 section 7.6.3).
+    pub via: String,
+    /// Also write `Forwarded` (RFC 7239) beside `X-Forwarded-*`.
+    pub forwarded: bool,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server {
+            workers: None,
+            pin: true,
+            driver: Driver::Auto,
+            drain: Duration::from_secs(30),
+            max_connections: 100_000,
+            trusted_proxies: Vec::new(),
+            via: "ringgate".to_owned(),
+            forwarded: true,
+        }
+    }
+}
+
+/// `driver`: how workers wait for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring, or epoll with a warning where io_uring is refused.
+    Auto,
+    /// io_uring or nothing.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `[timeouts]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the whole request head, from its first byte; absolute.
+    pub header: Duration,
+    /// For each step of a body, either way: no byte for this long ends the exchange.
+    pub body: Duration,
+    /// How long an idle client connection is kept.
+    pub keep_alive: Duration,
+    /// For a connection to a target.
+    pub connect: Duration,
+    /// From the request's last byte to the response head.
+    pub response: Duration,
+    /// Tunnels and streams: no byte either way.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+            connect: Duration::from_secs(5),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// `timeouts = { ... }` of a listener, rule or group: what is given overrides `[timeouts]`.
+/// A listener may set header, body, keep_alive; a rule body, response; a group connect, response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the same fields as Timeouts")]
+pub struct TimeoutOverrides {
+    pub header: Option<Duration>,
+    pub body: Option<Duration>,
+    pub keep_alive: Option<Duration>,
+    pub connect: Option<Duration>,
+    pub response: Option<Duration>,
+}
+
+/// `[limits]`: sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A whole request head, or a request's trailer section.
+    pub head: u64,
+    /// Fields in a request head.
+    pub headers: usize,
+    /// The request line, and each field line.
+    pub line: u64,
+    /// A request body; `None` for no limit.
+    pub body: Option<u64>,
+    /// A whole response head, or a response's trailer section.
+    pub response_head: u64,
+    /// Requests on one client connection before it is closed; `None` for no limit.
+    pub requests: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head: 64 << 10,
+            headers: 128,
+            line: 16 << 10,
+            body: None,
+            response_head: 64 << 10,
+            requests: None,
+        }
+    }
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; 127.0.0.1:9901.
+    pub bind: SocketAddr,
+    /// Where `bind` stands in the file.
+    pub place: Place,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Where access records go.
+    pub access: AccessLog,
+    /// `json`, `combined`, `alb` or a template.
+    pub format: String,
+    /// Where `format` stands in the file.
+    pub place: Place,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { access: AccessLog::Stdout, format: "json".to_owned(), place: Place::default() }
+    }
+}
+
+/// `access` of `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// `"off"`
+    Off,
+    /// `"stdout"`
+    Stdout,
+    /// A path: appended to, created when missing, reopened on USR1.
+    File(PathBuf),
+}
+
+/// `[[listener]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique.
+    pub name: String,
+    /// Addresses; at least one.
+    pub bind: Vec<SocketAddr>,
+    /// What is done when no rule matches.
+    pub default: Action,
+    /// `steer = "cpu"` sets SO_INCOMING_CPU on each worker's socket.
+    pub steer: Steer,
+    /// The length of each worker's accept queue.
+    pub backlog: u32,
+    /// `timeouts`
+    pub timeouts: TimeoutOverrides,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// `steer` of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    /// The kernel spreads connections over the workers by a hash.
+    Off,
+    /// A connection goes to the worker of the CPU that took its packets in.
+    Cpu,
+}
+
+/// `[[rule]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Unique.
+    pub name: String,
+    /// Names of listeners; empty for all.
+    pub listeners: Vec<String>,
+    /// Lowest first; rules without one come after, most specific first.
+    pub priority: Option<u32>,
+    /// All that are given must hold.
+    pub when: When,
+    /// Exactly one of `forward`, `redirect`, `respond`.
+    pub action: Action,
+    /// `timeouts`
+    pub timeouts: TimeoutOverrides,
+    /// `limits = { body = ... }`: overrides `[limits]`. `Some(None)` for `"none"`.
+    pub body_limit: Option<Option<u64>>,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// `[rule.when]`: every list that is not empty must hold; of its values one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct When {
+    /// Host patterns, case-insensitive; `*` any run of octets, `?` any one.
+    pub host: Vec<String>,
+    /// Path patterns, case-sensitive; `*` and `?` as above.
+    pub path: Vec<String>,
+    /// Regular expressions over the path, unanchored.
+    pub path_regex: Vec<String>,
+    /// Methods, exact.
+    pub method: Vec<String>,
+    /// Field name to value patterns, case-insensitive. Every name must hold.
+    pub header: Vec<(String, Vec<String>)>,
+    /// Query key to value patterns, case-insensitive; the key `*` is any key. Every key must hold.
+    pub query: Vec<(String, Vec<String>)>,
+    /// Cookie name (case-sensitive) to value patterns (case-sensitive). Every name must hold.
+    pub cookie: Vec<(String, Vec<String>)>,
+    /// Ranges of the peer's address, never of X-Forwarded-For.
+    pub source: Vec<IpNet>,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// `forward`
+    Forward(Vec<WeightedGroup>),
+    /// `redirect`
+    Redirect(Redirect),
+    /// `respond`
+    Respond(Respond),
+}
+
+/// One of the groups that a rule spreads over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedGroup {
+    /// The name of a `[group.NAME]`.
+    pub group: String,
+    /// 0 to 999; 0 takes no traffic.
+    pub weight: u32,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// `redirect`: parts left out keep the request's. Templates know `#{protocol}`, `#{host}`, `#{port}`, `#{path}`
+/// (without its leading slash) and `#{query}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// `http`, `https` or `#{protocol}`.
+    pub scheme: Option<String>,
+    /// The host.
+    pub host: Option<String>,
+    /// A number or `#{port}`, as text.
+    pub port: Option<String>,
+    /// Begins with `/`.
+    pub path: Option<String>,
+    /// Without the `?`.
+    pub query: Option<String>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// `respond`: a fixed answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// `Content-Type`; left out with an empty body.
+    pub content_type: Option<String>,
+    /// The body, sent as UTF-8.
+    pub body: String,
+    /// Further fields.
+    pub headers: Vec<(String, String)>,
+}
+
+/// `[group.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Unique.
+    pub name: String,
+    /// Where requests can go; may be empty (503).
+    pub targets: Vec<Target>,
+    /// How a target is chosen.
+    pub algorithm: Algorithm,
+    /// Active health checks.
+    pub health: Health,
+    /// Deregistration delay: how long requests in flight to a removed target get.
+    pub drain: Duration,
+    /// Further attempts on other targets when a connection cannot be used.
+    pub retries: u32,
+    /// Idle connections kept to each target, all workers together.
+    pub max_idle: u64,
+    /// How long an idle connection to a target is kept.
+    pub idle_timeout: Duration,
+    /// When no target is healthy: use all of them (as ALB does) rather than answer 503.
+    pub fail_open: bool,
+    /// `timeouts`
+    pub timeouts: TimeoutOverrides,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// `algorithm` (with `hash = { ... }`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Smooth weighted round robin, round across all workers.
+    RoundRobin,
+    /// The target with the fewest requests in flight for its weight.
+    LeastRequests,
+    /// Weighted random.
+    Random,
+    /// The better of two random ones, by requests in flight for the weight.
+    PowerOfTwo,
+    /// Consistent, by the client's address.
+    IpHash,
+    /// Consistent, by a part of the request; random when the request lacks it.
+    Hash(HashKey),
+}
+
+/// `hash = { header | cookie | query = NAME }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// A field of the request head.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A query field.
+    Query(String),
+}
+
+/// One of `targets`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub address: TargetAddress,
+    /// 0 to 999; 0 takes no traffic.
+    pub weight: u32,
+    /// A label for metrics and, later, for locality.
+    pub zone: Option<String>,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// `"10.0.0.1:80"`, `"[::1]:80"`, `"api.internal:80"` or `"unix:/run/app.sock"`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TargetAddress {
+    /// An address.
+    Ip(SocketAddr),
+    /// A DNS name (lower-case) and port: every address it resolves to is a target.
+    Name(String, u16),
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+/// `health`: ALB's defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What a probe does.
+    pub kind: HealthKind,
+    /// The request target of an HTTP probe.
+    pub path: String,
+    /// From the start of one probe to the start of the next, jittered.
+    pub interval: Duration,
+    /// For the whole probe.
+    pub timeout: Duration,
+    /// Successes in a row after which an unhealthy target is healthy; a new target needs one.
+    pub healthy: u32,
+    /// Failures in a row after which a target is unhealthy.
+    pub unhealthy: u32,
+    /// Statuses that count as success.
+    pub expect: Vec<RangeInclusive<u16>>,
+    /// The `Host` of an HTTP probe; the target's address when left out.
+    pub host: Option<String>,
+    /// A port to probe instead of the target's.
+    pub port: Option<u16>,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            kind: HealthKind::Tcp,
+            path: "/".to_owned(),
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            healthy: 5,
+            unhealthy: 2,
+            expect: vec![200..=200],
+            host: None,
+            port: None,
+        }
+    }
+}
+
+/// `type` of `health`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthKind {
+    /// A GET, judged by its status.
+    Http,
+    /// A connection that opens.
+    Tcp,
+    /// No probes: always healthy.
+    Off,
+}
+
+/// `[[expect]]`: a test inside the file, run by `check` and before every reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect {
+    /// `METHOD URL`, as `GET https://api.example.com/v1/x`.
+    pub request: String,
+    /// The rule that must take it; `None` expects that no rule does.
+    pub rule: Option<String>,
+    /// The listener it arrives on; the first one that the rule serves when left out.
+    pub listener: Option<String>,
+    /// Fields of the request head.
+    pub headers: Vec<(String, String)>,
+    /// The client's address; 192.0.2.1 when left out.
+    pub source: Option<std::net::IpAddr>,
+    /// Where it stands in the file.
+    pub place: Place,
+}

@@ -1,0 +1,52 @@
+//! ringgate: an edge load balancer and API gateway for Linux.
+//!
+//! One process; one pinned worker thread per core, each with its own listener (`SO_REUSEPORT`) and its own
+//! connections, pools and buffers; one ordinary control thread for everything that is not the data path.
+//!
+//! # The map
+//!
+//! A module imports only from lower layers; siblings on one layer do not import each other.
+//! `tests/tidy.rs` holds this table and fails on an upward import.
+//!
+//! | layer | module | what it is for |
+//! |---|---|---|
+//! | 13 | `main.rs` | arguments, exit codes |
+//! | 12 | [`control`] | start workers, own listening sockets, signals, reload, probes, names |
+//! | 11 | [`worker`] | pin, build the runtime, adopt listeners, serve until drained |
+//! |    | [`admin`] | metrics and health of ringgate itself, over HTTP |
+//! | 10 | [`serve`] | connections in: accept, HTTP/1 |
+//! | 9 | [`proxy`] | one request: the walk of `exchange.rs`, forward, reply, finish |
+//! | 8 | [`upstream`] | connections out: connect, pool, HTTP/1 |
+//! | 7 | [`shard`] | what one core owns: epoch, pools, mailbox, drain |
+//! |   | [`observe`] | access records and their formats, the log thread |
+//! | 6 | [`net`] | monoio, and only here: sockets, buffers, deadlines, listeners |
+//! | 5 | [`snapshot`] | the file as run: compiled, carried over, published |
+//! | 4 | [`config`] | the file as written, and everything that can be wrong with it |
+//! | 3 | [`route`] [`balance`] [`health`] | pure decisions |
+//! | 2 | [`http`] | messages as values, bytes to messages and back |
+//! | 1 | [`base`] | the clock, meters, leases, address ranges |
+//!
+//! # Invariants
+//!
+//! * Layers 1 to 5 are pure: no runtime, no socket, no file, no clock but the [`base::Tick`] they are given.
+//! * All that the file says is one immutable [`snapshot::Snapshot`]; a request keeps the one it began with.
+//! * Every mutable thing has one owner: a worker, or the control thread.
+//! * A worker never waits for another core: no lock, no name look-up, no file, no log write.
+//! * Received bytes are never forwarded as they came: every head is parsed, judged and written anew.
+
+pub mod admin;
+pub mod balance;
+pub mod base;
+pub mod config;
+pub mod control;
+pub mod health;
+pub mod http;
+pub mod net;
+pub mod observe;
+pub mod proxy;
+pub mod route;
+pub mod serve;
+pub mod shard;
+pub mod snapshot;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,3 @@
+//! The `ringgate` binary.
+
+fn main() {}
