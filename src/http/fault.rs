@@ -1,0 +1,123 @@
+//! What can go wrong with an exchange, as one value: who failed, how, and what the client is told.
+//!
+//! Every fault maps to one status, one stable reason code (`x-ringgate-reason`, logs, metrics) and one plain
+//! sentence. The meanings of the statuses are those of AWS ALB.
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// The client sent something that cannot be served.
+    Client,
+    /// The target failed.
+    Target,
+    /// ringgate's own state or configuration.
+    Gateway,
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $variant:ident $party:ident $status:literal $code:literal $text:literal,)*) => {
+        /// Why ringgate answers by itself, or gives up.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "each has its sentence")]
+        pub enum Fault { $($variant,)* }
+
+        impl Fault {
+            /// All of them, in the order of their definition.
+            pub const ALL: &'static [Fault] = &[$(Fault::$variant,)*];
+
+            /// The status of the answer. 460 is never sent: the client has gone.
+            pub fn status(self) -> u16 {
+                match self { $(Fault::$variant => $status,)* }
+            }
+
+            /// The stable reason code.
+            pub fn code(self) -> &'static str {
+                match self { $(Fault::$variant => $code,)* }
+            }
+
+            /// One plain sentence.
+            pub fn sentence(self) -> &'static str {
+                match self { $(Fault::$variant => $text,)* }
+            }
+
+            /// Who failed.
+            pub fn party(self) -> Party {
+                match self { $(Fault::$variant => Party::$party,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    BareLf Client 400 "bare_lf" "A line of the request ends in LF without CR (RFC 9112 section 2.2).",
+    RequestLine Client 400 "bad_request_line" "The request line is malformed (RFC 9112 section 3).",
+    Target Client 400 "bad_target" "The request target is malformed or has octets that must be percent-encoded (RFC 9112 section 3.2).",
+    EncodedSeparator Client 400 "encoded_separator" "The path has a percent-encoded separator or NUL, which servers interpret differently.",
+    PathAboveRoot Client 400 "path_above_root" "The path climbs above the root with dot segments.",
+    FieldLine Client 400 "bad_field" "A field line of the request is malformed (RFC 9112 section 5).",
+    HostMissing Client 400 "host_missing" "An HTTP/1.1 request needs exactly one Host field (RFC 9112 section 3.2).",
+    HostInvalid Client 400 "host_invalid" "The host is malformed (RFC 9110 section 7.2).",
+    HostMismatch Client 400 "host_mismatch" "The request target and the Host field name different hosts.",
+    RepeatedField Client 400 "repeated_field" "A field that may come only once comes several times (RFC 9110 section 5.3).",
+    ContentLength Client 400 "bad_content_length" "Content-Length is repeated or not a plain decimal number (RFC 9112 section 6.3).",
+    BothLengths Client 400 "both_te_and_cl" "The request has both Transfer-Encoding and Content-Length (RFC 9112 section 6.1).",
+    TransferEncoding Client 400 "bad_transfer_encoding" "Transfer-Encoding is not exactly one `chunked` (RFC 9112 section 6.1).",
+    UnknownCoding Client 501 "unknown_transfer_coding" "The transfer coding is not implemented; only chunked is.",
+    Nominated Client 400 "bad_connection_option" "Connection names a field that is not for this hop only (RFC 9110 section 7.6.1).",
+    Chunk Client 400 "bad_chunk" "The chunked body is malformed (RFC 9112 section 7.1).",
+    Trailers Client 400 "bad_trailers" "The trailer section is malformed or too large.",
+    LineTooLong Client 414 "uri_too_long" "The request line is longer than `limits.line`.",
+    HeadTooLarge Client 431 "head_too_large" "The request head is larger than `limits.head`, or a line longer than `limits.line`.",
+    TooManyFields Client 431 "too_many_fields" "The request has more fields than `limits.headers`.",
+    BodyTooLarge Client 413 "body_too_large" "The request body is larger than `limits.body`.",
+    MethodRefused Client 405 "method_refused" "CONNECT and TRACE are not served.",
+    MethodTooLong Client 501 "unknown_method" "The method is longer than 32 octets.",
+    VersionUnsupported Client 505 "version_unsupported" "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
+    ExpectationFailed Client 417 "expectation_failed" "The only expectation that can be met is 100-continue (RFC 9110 section 10.1.1).",
+    HeaderTimeout Client 408 "header_timeout" "The request head did not arrive within `timeouts.header`.",
+    BodyTimeout Client 408 "body_timeout" "The request body made no progress for `timeouts.body`.",
+    ClientGone Client 460 "client_gone" "The client closed the connection before the answer was complete.",
+    WriteTimeout Client 460 "write_timeout" "The client did not read the answer for `timeouts.body`.",
+    NoRoute Gateway 404 "no_route" "No rule takes this request.",
+    NoTarget Gateway 503 "no_target" "The group has no target that can take requests.",
+    Draining Gateway 503 "draining" "ringgate is stopping.",
+    Overloaded Gateway 503 "overloaded" "ringgate has no room for this connection.",
+    Loop Gateway 508 "loop" "The request has passed through here too often.",
+    Internal Gateway 500 "internal" "An error inside ringgate; it is in the log.",
+    ConnectFailed Target 502 "connect_failed" "No connection to a target could be opened.",
+    ConnectTimeout Target 504 "connect_timeout" "No connection to a target could be opened within `timeouts.connect`.",
+    TargetClosed Target 502 "target_closed" "The target closed the connection before it answered.",
+    TargetReset Target 502 "target_reset" "The target reset the connection before it answered.",
+    ResponseTimeout Target 504 "response_timeout" "The target did not answer within `timeouts.response`.",
+    ResponseHead Target 502 "bad_response_head" "The target's response head is malformed.",
+    ResponseTooLarge Target 502 "response_head_too_large" "The target's response head is larger than `limits.response_head`.",
+    ResponseFraming Target 502 "bad_response_framing" "The target's response has ambiguous or malformed framing (RFC 9112 section 6.3).",
+    UnaskedUpgrade Target 502 "unasked_upgrade" "The target switched protocols without being asked.",
+    TooManyInterim Target 502 "too_many_interim" "The target sent too many 1xx responses.",
+    TruncatedBody Target 502 "truncated_body" "The target closed the connection in the middle of the body.",
+    BodyStalled Target 504 "body_stalled" "The target's body made no progress for `timeouts.body`.",
+    ResponseChunk Target 502 "bad_response_chunk" "The target's chunked body is malformed.",
+}
+
+impl Fault {
+    /// The position in [`Fault::ALL`], for counters.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_indices_agree() {
+        let mut codes: Vec<_> = Fault::ALL.iter().map(|f| f.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Fault::ALL.len());
+        for (index, fault) in Fault::ALL.iter().enumerate() {
+            assert_eq!(fault.index(), index);
+        }
+    }
+}

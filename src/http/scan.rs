@@ -1,0 +1,112 @@
+//! Finds the end of a head or trailer section, and refuses what an edge must refuse on the way.
+//!
+//! Resumable: octets are looked at once, however the section arrives in pieces. It judges line ends and sizes
+//! only; what the lines say is the parsers' work. httparse would accept bare LF everywhere, so this runs first.
+
+use crate::http::Fault;
+
+/// What a section may measure.
+#[derive(Clone, Copy, Debug)]
+pub struct SectionLimits {
+    /// Octets of the whole section.
+    pub size: usize,
+    /// Octets of one line with its CRLF.
+    pub line: usize,
+    /// Lines besides the start line and the empty one.
+    pub fields: usize,
+}
+
+/// How far the search has come. One per section; start with `default()`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan {
+    seen: usize,
+    line_start: usize,
+    lines: usize,
+}
+
+impl Scan {
+    /// Looks at what has arrived of the section so far (`buf` begins with its first octet). Returns the section's length,
+    /// with its empty line, once it is complete.
+    ///
+    /// # Errors
+    /// [`Fault::BareLf`] for a line that does not end in CRLF, [`Fault::LineTooLong`] for the first line,
+    /// [`Fault::HeadTooLarge`], [`Fault::TooManyFields`].
+    #[inline]
+    pub fn find_end(
+        &mut self,
+        buf: &[u8],
+        limits: &SectionLimits,
+    ) -> Result<Option<usize>, Fault> {
+        let fresh = buf.get(self.seen..).unwrap_or_default();
+        for at in memchr::memchr_iter(b'\n', fresh) {
+            let lf = self.seen + at;
+            if lf == 0 || buf.get(lf - 1) != Some(&b'\r') {
+                return Err(Fault::BareLf);
+            }
+            let line = lf + 1 - self.line_start;
+            if line > limits.line {
+                return Err(self.too_long());
+            }
+            if lf >= limits.size {
+                return Err(Fault::HeadTooLarge);
+            }
+            if line == 2 {
+                return Ok(Some(lf + 1));
+            }
+            self.line_start = lf + 1;
+            self.lines += 1;
+            if self.lines > limits.fields + 1 {
+                return Err(Fault::TooManyFields);
+            }
+        }
+        self.seen = buf.len();
+        if buf.len() - self.line_start > limits.line {
+            return Err(self.too_long());
+        }
+        if buf.len() >= limits.size {
+            return Err(Fault::HeadTooLarge);
+        }
+        Ok(None)
+    }
+
+    fn too_long(&self) -> Fault {
+        if self.lines == 0 { Fault::LineTooLong } else { Fault::HeadTooLarge }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: SectionLimits = SectionLimits { size: 64, line: 32, fields: 3 };
+
+    fn check(input: &[u8], expected: Result<Option<usize>, Fault>) {
+        assert_eq!(Scan::default().find_end(input, &LIMITS), expected, "whole {input:?}");
+        // Every split agrees with the whole.
+        for cut in 0..input.len() {
+            let mut scan = Scan::default();
+            let first = scan.find_end(&input[..cut], &LIMITS);
+            let got = match first {
+                Ok(None) => scan.find_end(input, &LIMITS),
+                decided => decided,
+            };
+            assert_eq!(got, expected, "split at {cut} of {input:?}");
+        }
+    }
+
+    #[test]
+    fn finds_the_empty_line() {
+        check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Some(27)));
+        check(b"GET / HTTP/1.1\r\nHost: a\r\n", Ok(None));
+        check(b"\r\n", Ok(Some(2)));
+    }
+
+    #[test]
+    fn refuses_bare_lf_and_sizes() {
+        check(b"GET / HTTP/1.1\nHost: a\r\n\r\n", Err(Fault::BareLf));
+        check(b"GET / HTTP/1.1\r\nHost: a\r\n\n", Err(Fault::BareLf));
+        check(b"a\r\nb\r\nc\r\nd\r\ne\r\n\r\n", Err(Fault::TooManyFields));
+        check(&[b'a'; 33], Err(Fault::LineTooLong));
+        check(&[b"a\r\n".as_slice(), &[b'a'; 33]].concat(), Err(Fault::HeadTooLarge));
+    }
+}
