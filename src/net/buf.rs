@@ -1,0 +1,172 @@
+//! Buffers: leased from a pool of the worker, given back when dropped. An idle connection holds none.
+//!
+//! Two sizes: [`SMALL`] for heads and small messages, [`LARGE`] once a body streams (measured: 64 KiB blocks cost a third
+//! less per MiB than 16 KiB, larger ones bring nothing). A head larger than its block moves into a larger one.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Octets of a small block.
+pub const SMALL: usize = 16 << 10;
+/// Octets of a large block.
+pub const LARGE: usize = 64 << 10;
+// Free blocks that a worker keeps of each size; what exceeds it goes back to the allocator.
+const KEEP_SMALL: usize = 1024;
+const KEEP_LARGE: usize = 64;
+
+/// The free blocks of one worker.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    small: RefCell<Vec<Box<[u8]>>>,
+    large: RefCell<Vec<Box<[u8]>>>,
+}
+
+impl Buffers {
+    /// A block of [`SMALL`] octets.
+    pub fn small(self: &Rc<Buffers>) -> Buf {
+        let block = self.small.borrow_mut().pop();
+        Buf::new(block.unwrap_or_else(|| vec![0; SMALL].into_boxed_slice()), self)
+    }
+
+    /// A block of [`LARGE`] octets.
+    pub fn large(self: &Rc<Buffers>) -> Buf {
+        let block = self.large.borrow_mut().pop();
+        Buf::new(block.unwrap_or_else(|| vec![0; LARGE].into_boxed_slice()), self)
+    }
+
+    fn take_back(&self, block: Box<[u8]>) {
+        let (free, keep) = match block.len() {
+            SMALL => (&self.small, KEEP_SMALL),
+            LARGE => (&self.large, KEEP_LARGE),
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < keep {
+            free.push(block);
+        }
+    }
+}
+
+/// A leased block: octets that were read and not yet consumed, and room for more behind them.
+#[derive(Debug)]
+pub struct Buf {
+    block: Box<[u8]>,
+    start: usize,
+    end: usize,
+    pool: Rc<Buffers>,
+}
+
+impl Buf {
+    fn new(block: Box<[u8]>, pool: &Rc<Buffers>) -> Buf {
+        Buf { block, start: 0, end: 0, pool: Rc::clone(pool) }
+    }
+
+    /// What was read and not consumed.
+    #[inline]
+    pub fn filled(&self) -> &[u8] {
+        self.block.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Room behind it.
+    #[inline]
+    pub fn spare(&mut self) -> &mut [u8] {
+        self.block.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// `n` octets of the room were written.
+    #[inline]
+    pub fn fill(&mut self, n: usize) {
+        self.end = (self.end + n).min(self.block.len());
+    }
+
+    /// The first `n` octets are no longer needed.
+    #[inline]
+    pub fn consume(&mut self, n: usize) {
+        self.start = (self.start + n).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Octets that were read and not consumed.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether nothing is left to consume.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Octets of the whole block.
+    pub fn capacity(&self) -> usize {
+        self.block.len()
+    }
+
+    /// Moves what is left to the front, so that all room is behind it. Spans into it stay right: they count from
+    /// the first unconsumed octet.
+    pub fn compact(&mut self) {
+        self.block.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+    }
+
+    /// Appends as much of `octets` as fits; returns how many.
+    pub fn append(&mut self, octets: &[u8]) -> usize {
+        let spare = self.spare();
+        let n = octets.len().min(spare.len());
+        if let (Some(to), Some(from)) = (spare.get_mut(..n), octets.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        self.fill(n);
+        n
+    }
+
+    /// Makes room for messages up to `max` octets: compacts, or moves into a larger block. Returns false if there is none.
+    pub fn grow(&mut self, max: usize) -> bool {
+        if self.start > 0 {
+            self.compact();
+            return true;
+        }
+        if self.block.len() >= max {
+            return false;
+        }
+        let mut larger = if self.block.len() < LARGE && max <= LARGE {
+            self.pool.large()
+        } else {
+            let size = (self.block.len() * 2).min(max);
+            Buf::new(vec![0; size].into_boxed_slice(), &self.pool)
+        };
+        larger.append(self.filled());
+        std::mem::swap(self, &mut larger);
+        true
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        self.pool.take_back(std::mem::take(&mut self.block));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_come_back_and_grow() {
+        let pool = Rc::new(Buffers::default());
+        let mut buf = pool.small();
+        assert_eq!(buf.append(&[7; SMALL + 1]), SMALL);
+        buf.consume(10);
+        assert!(buf.grow(LARGE), "compacts first");
+        assert_eq!((buf.len(), buf.capacity()), (SMALL - 10, SMALL));
+        assert!(buf.grow(LARGE));
+        assert_eq!((buf.len(), buf.capacity()), (SMALL - 10, LARGE));
+        assert!(buf.filled().iter().all(|b| *b == 7));
+        assert!(!buf.grow(LARGE));
+        assert!(buf.grow(2 * LARGE));
+        drop(buf);
+        assert_eq!((pool.small.borrow().len(), pool.large.borrow().len()), (1, 1));
+    }
+}

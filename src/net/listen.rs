@@ -1,0 +1,99 @@
+//! Listening sockets: one a worker in a SO_REUSEPORT group, owned by control, served through a duplicate.
+//!
+//! A worker that dies takes no queued connection with it: control still holds the queue. Options are set on the
+//! listening socket and inherited by what it accepts, so that accepting costs one system call a connection.
+
+use crate::net::sock::Sock;
+use crate::net::sys::fd;
+use crate::net::timer::Timers;
+use monoio::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+/// Binds one socket of a group. `cpu` sets SO_INCOMING_CPU.
+///
+/// # Errors
+/// Those of `socket(2)`, `bind(2)` and `listen(2)`.
+pub fn bind(address: SocketAddr, backlog: u32, cpu: Option<u32>) -> io::Result<OwnedFd> {
+    let socket = socket_for(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(cpu) = cpu {
+        sockopt::set_socket_incoming_cpu(&socket, cpu)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+/// Whether another process listens on `address` already. A SO_REUSEPORT bind would silently share its connections,
+/// so this is asked first, without that option.
+///
+/// # Errors
+/// `AddrInUse` if so; any other reason why the address cannot be bound.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = socket_for(address)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(())
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(socket)
+}
+
+/// A worker's duplicate of a listening socket.
+#[derive(Debug)]
+pub struct Acceptor {
+    io: TcpStream,
+}
+
+impl Acceptor {
+    /// Adopts a non-blocking listening descriptor.
+    ///
+    /// # Errors
+    /// When the driver cannot register it.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<Acceptor> {
+        let io = TcpStream::from_std(std::net::TcpStream::from(descriptor))?;
+        Ok(Acceptor { io })
+    }
+
+    /// Waits until a connection is queued. May be dropped at any time: nothing is accepted here.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub async fn ready(&self) -> io::Result<()> {
+        self.io.readable(false).await
+    }
+
+    /// Takes one connection from the queue, with its peer's address; `None` when the queue is empty.
+    ///
+    /// # Errors
+    /// Those of `accept4(2)` that are not about a single connection: the queue should be left alone for a moment.
+    pub fn accept(&self, timers: &Rc<Timers>) -> io::Result<Option<(Sock, SocketAddr)>> {
+        loop {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match rustix::net::acceptfrom_with(fd(&self.io), flags) {
+                Ok((socket, peer)) => {
+                    let peer = peer.and_then(|p| SocketAddr::try_from(p).ok());
+                    let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+                    return Ok(Some((Sock::adopt(socket, timers)?, peer)));
+                }
+                Err(Errno::AGAIN) => return Ok(None),
+                // The connection died in the queue, or a signal came: the next one may be there.
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::HOSTUNREACH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Starts monoio on the calling thread, with the ring flags that make it cheap, or with epoll where there is no ring.
+//!
+//! SINGLE_ISSUER and DEFER_TASKRUN take a third off the CPU per request, and want the ring built on its own thread.
+//! Under DEFER_TASKRUN a task that wakes itself for ever would starve all I/O: nothing here may yield in a loop.
+
+use crate::net::timer::SWEEP;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+const SUBMISSIONS: u32 = 4096;
+const COMPLETIONS: u32 = 16384;
+
+/// How the calling thread waits for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring
+    IoUring,
+    /// epoll
+    Epoll,
+}
+
+impl Driver {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::IoUring => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
+}
+
+/// Runs `main` to its end on the calling thread.
+///
+/// # Errors
+/// When the driver cannot be built; `main` has not begun then.
+pub fn run<F: Future<Output = ()>>(driver: Driver, main: impl FnOnce() -> F) -> io::Result<()> {
+    match driver {
+        Driver::IoUring => {
+            let mut ring = io_uring::IoUring::builder();
+            ring.setup_single_issuer()
+                .setup_defer_taskrun()
+                .setup_submit_all()
+                .setup_cqsize(COMPLETIONS)
+                .setup_clamp();
+            let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+                .uring_builder(ring)
+                .with_entries(SUBMISSIONS)
+                .build()?;
+            runtime.block_on(main());
+        }
+        Driver::Epoll => {
+            let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
+            runtime.block_on(main());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a ring of the real size and flags can be had here; the error says why not.
+///
+/// # Errors
+/// Those of `io_uring_setup(2)`: EPERM where seccomp or a sysctl forbids it, ENOMEM under a small memlock limit.
+pub fn probe_ring() -> io::Result<()> {
+    io_uring::IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_submit_all()
+        .setup_cqsize(COMPLETIONS)
+        .setup_clamp()
+        .build(SUBMISSIONS)
+        .map(|_: io_uring::IoUring| ())
+}
+
+/// Spawns a task on this worker. A panic ends the task, and only it; `on_panic` is told.
+#[expect(clippy::disallowed_methods, reason = "the one guarded spawn")]
+pub fn spawn(task: impl Future<Output = ()> + 'static, on_panic: impl FnOnce() + 'static) {
+    monoio::spawn(async move {
+        let mut task = pin!(task);
+        let done = poll_fn(|cx| {
+            match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(())) => Poll::Ready(true),
+                Err(_) => Poll::Ready(false),
+            }
+        });
+        if !done.await {
+            on_panic();
+        }
+    });
+}
+
+/// A clock that ticks every [`SWEEP`]: a timerfd, so that the loop itself needs no timer.
+#[derive(Debug)]
+pub struct Ticker {
+    io: monoio::net::TcpStream,
+}
+
+impl Ticker {
+    /// Starts ticking.
+    ///
+    /// # Errors
+    /// Those of `timerfd_create(2)`.
+    pub fn start() -> io::Result<Ticker> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let period = Timespec { tv_sec: 0, tv_nsec: SWEEP.subsec_nanos().into() };
+        let spec = Itimerspec { it_interval: period, it_value: period };
+        rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+        let io = monoio::net::TcpStream::from_std(std::net::TcpStream::from(timer))?;
+        Ok(Ticker { io })
+    }
+
+    /// Waits for the next tick.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub async fn tick(&self) -> io::Result<()> {
+        loop {
+            let mut count = [0; 8];
+            match rustix::io::read(crate::net::sys::fd(&self.io), &mut count) {
+                Err(rustix::io::Errno::AGAIN) => self.io.readable(false).await?,
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The worker's end of a doorbell: control rings it after it has put something into the worker's mailbox.
+#[derive(Debug)]
+pub struct Doorbell {
+    io: monoio::net::TcpStream,
+}
+
+impl Doorbell {
+    /// Adopts the worker's end.
+    ///
+    /// # Errors
+    /// When the driver cannot register it.
+    pub fn adopt(end: std::os::fd::OwnedFd) -> io::Result<Doorbell> {
+        let io = monoio::net::TcpStream::from_std(std::net::TcpStream::from(end))?;
+        Ok(Doorbell { io })
+    }
+
+    /// Waits until it rings. False when control is gone.
+    pub async fn rung(&self) -> bool {
+        loop {
+            let mut rings = [0; 64];
+            match rustix::io::read(crate::net::sys::fd(&self.io), &mut rings) {
+                Err(rustix::io::Errno::AGAIN) => {
+                    if self.io.readable(false).await.is_err() {
+                        return false;
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(n) if n > 0 => return true,
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// Control's end of a doorbell and the worker's.
+///
+/// # Errors
+/// Those of `socketpair(2)`.
+pub fn doorbell() -> io::Result<(Ringer, std::os::fd::OwnedFd)> {
+    let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        flags,
+        None,
+    )?;
+    Ok((Ringer { end: ours }, theirs))
+}
+
+/// Control's end of a doorbell.
+#[derive(Debug)]
+pub struct Ringer {
+    end: std::os::fd::OwnedFd,
+}
+
+impl Ringer {
+    /// Rings. A full bell has been rung already.
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&self.end, &[1]);
+    }
+
+    /// Another handle on the same end.
+    ///
+    /// # Errors
+    /// Those of `dup(2)`.
+    pub fn try_clone(&self) -> io::Result<Ringer> {
+        Ok(Ringer { end: self.end.try_clone()? })
+    }
+}

@@ -1,0 +1,239 @@
+//! One stream socket, TCP or Unix: waits through the ring (or epoll), reads and writes by direct system calls.
+//!
+//! All methods take `&self`, so that both directions of a body can be relayed at once. A wait may be dropped at any
+//! time. Waits end with `TimedOut` when their deadline passes (`timer`).
+
+use crate::base::Tick;
+use crate::net::sys::fd;
+use crate::net::timer::{Side, Slot, Timer, Timers};
+use monoio::net::TcpStream;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
+};
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A non-blocking stream socket of this worker.
+#[derive(Debug)]
+pub struct Sock {
+    io: TcpStream,
+    timer: Timer,
+}
+
+impl Sock {
+    /// Adopts a non-blocking descriptor.
+    ///
+    /// # Errors
+    /// When the driver cannot register it.
+    pub fn adopt(descriptor: OwnedFd, timers: &Rc<Timers>) -> io::Result<Sock> {
+        let io = TcpStream::from_std(std::net::TcpStream::from(descriptor))?;
+        Ok(Sock { io, timer: timers.register() })
+    }
+
+    /// Opens a TCP connection, with TCP_NODELAY.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`; `TimedOut` at `deadline`.
+    pub async fn connect_tcp(
+        to: SocketAddr,
+        timers: &Rc<Timers>,
+        deadline: Tick,
+    ) -> io::Result<Sock> {
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = stream_socket(family)?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        let started = rustix::net::connect(&socket, &to);
+        Sock::finish_connect(socket, started, timers, deadline).await
+    }
+
+    /// Opens a connection to a Unix stream socket.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`; `TimedOut` at `deadline`.
+    pub async fn connect_unix(
+        path: &Path,
+        timers: &Rc<Timers>,
+        deadline: Tick,
+    ) -> io::Result<Sock> {
+        let to = rustix::net::SocketAddrUnix::new(path)?;
+        let socket = stream_socket(AddressFamily::UNIX)?;
+        let started = rustix::net::connect(&socket, &to);
+        Sock::finish_connect(socket, started, timers, deadline).await
+    }
+
+    async fn finish_connect(
+        socket: OwnedFd,
+        started: Result<(), Errno>,
+        timers: &Rc<Timers>,
+        deadline: Tick,
+    ) -> io::Result<Sock> {
+        let pending = match started {
+            Ok(()) => false,
+            Err(Errno::INPROGRESS) => true,
+            Err(error) => return Err(error.into()),
+        };
+        let sock = Sock::adopt(socket, timers)?;
+        if pending {
+            sock.slot().arm(Side::Write, deadline);
+            sock.writable().await?;
+            sockopt::socket_error(fd(&sock.io))??;
+        }
+        Ok(sock)
+    }
+
+    /// The deadlines.
+    #[inline]
+    pub fn slot(&self) -> &Rc<Slot> {
+        self.timer.slot()
+    }
+
+    /// Waits until a read would not block.
+    ///
+    /// # Errors
+    /// `TimedOut` when the read deadline passes.
+    #[inline]
+    pub async fn readable(&self) -> io::Result<()> {
+        self.wait(Side::Read, self.io.readable(false)).await
+    }
+
+    /// Waits until a write would not block.
+    ///
+    /// # Errors
+    /// `TimedOut` when the write deadline passes.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.wait(Side::Write, self.io.writable(false)).await
+    }
+
+    #[inline]
+    async fn wait(&self, side: Side, ready: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        let mut ready = pin!(ready);
+        poll_fn(|cx| {
+            if self.slot().is_expired(side) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            let polled = ready.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.slot().watch(cx.waker());
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is; those of `recv(2)`.
+    #[inline]
+    pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let (n, _) = rustix::net::recv(fd(&self.io), into, RecvFlags::DONTWAIT)?;
+        Ok(n)
+    }
+
+    /// Reads at least one octet, waiting for it; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `TimedOut` when the read deadline passes; those of `recv(2)`.
+    #[inline]
+    pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.try_read(into) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable().await?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether the peer has sent something or closed: an idle connection to a target must have neither.
+    pub fn has_news(&self) -> bool {
+        let mut octet = [0];
+        let peeked =
+            rustix::net::recv(fd(&self.io), &mut octet[..], RecvFlags::DONTWAIT | RecvFlags::PEEK);
+        !matches!(peeked, Err(Errno::AGAIN))
+    }
+
+    /// Writes all of `octets`, waiting up to `stall` for each bit of room.
+    ///
+    /// # Errors
+    /// `TimedOut` when the peer makes no room for `stall`; those of `send(2)`.
+    #[inline]
+    pub async fn write_all(&self, mut octets: &[u8], stall: Duration) -> io::Result<()> {
+        while !octets.is_empty() {
+            match rustix::net::send(fd(&self.io), octets, FLAGS) {
+                Ok(n) => octets = octets.get(n..).unwrap_or_default(),
+                Err(Errno::AGAIN) => self.wait_for_room(stall).await?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `parts` in order, as [`Sock::write_all`].
+    ///
+    /// # Errors
+    /// As [`Sock::write_all`].
+    #[inline]
+    pub async fn write_parts(
+        &self,
+        mut parts: &mut [IoSlice<'_>],
+        stall: Duration,
+    ) -> io::Result<()> {
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            let sent = rustix::net::sendmsg(
+                fd(&self.io),
+                parts,
+                &mut rustix::net::SendAncillaryBuffer::default(),
+                FLAGS,
+            );
+            match sent {
+                Ok(n) => IoSlice::advance_slices(&mut parts, n),
+                Err(Errno::AGAIN) => self.wait_for_room(stall).await?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    async fn wait_for_room(&self, stall: Duration) -> io::Result<()> {
+        self.slot().arm(Side::Write, Tick::now().after(stall));
+        self.writable().await?;
+        self.slot().arm(Side::Write, Tick::NEVER);
+        Ok(())
+    }
+
+    /// Sends FIN: the peer sees the end of the stream; reading goes on.
+    pub fn finish_writing(&self) {
+        // A peer that is gone already needs no FIN.
+        let _ = rustix::net::shutdown(fd(&self.io), Shutdown::Write);
+    }
+
+    /// Makes the close a reset, so that the peer cannot take what it has for the whole.
+    pub fn reset_on_close(&self) {
+        let _ = sockopt::set_socket_linger(fd(&self.io), Some(Duration::ZERO));
+    }
+
+    /// The address on this side; `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(fd(&self.io)).ok()?).ok()
+    }
+}
+
+const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+}

@@ -1,0 +1,15 @@
+//! The one place with unsafe code: lending the file descriptor of a runtime socket for a system call.
+//!
+//! monoio 0.2 does not implement `AsFd`. Called by `sock` only.
+#![allow(unsafe_code)]
+
+use monoio::net::TcpStream;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The descriptor of `io`, for as long as `io` is borrowed.
+#[inline]
+pub fn fd(io: &TcpStream) -> BorrowedFd<'_> {
+    // SAFETY: `io` owns the descriptor and closes it only when it is dropped; the result borrows `io`, so it cannot
+    // outlive it.
+    unsafe { BorrowedFd::borrow_raw(io.as_raw_fd()) }
+}

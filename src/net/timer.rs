@@ -1,0 +1,191 @@
+//! Deadlines: two per socket, checked by one sweep a worker, with no timer per request and nothing cancelled.
+//!
+//! Arming a deadline stores a number. A sweep every [`SWEEP`] looks at all sockets of the worker and wakes the tasks whose
+//! deadline has passed; their waits then end with `TimedOut`. A deadline may fire up to one sweep late, never early.
+
+use crate::base::Tick;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+/// How often deadlines are looked at.
+pub const SWEEP: Duration = Duration::from_millis(100);
+
+/// Which wait a deadline ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Waiting until there is something to read.
+    Read = 0,
+    /// Waiting until there is room to write.
+    Write = 1,
+}
+
+/// All deadlines of one worker.
+#[derive(Debug, Default)]
+pub struct Timers {
+    slots: RefCell<Slab<Rc<Slot>>>,
+}
+
+/// The deadlines of one socket.
+#[derive(Debug)]
+pub struct Slot {
+    deadlines: [Cell<Tick>; 2],
+    expired: [Cell<bool>; 2],
+    idle: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Slot {
+    /// Ends waits on `side` with `TimedOut` once `deadline` has passed; forgets an earlier one.
+    #[inline]
+    pub fn arm(&self, side: Side, deadline: Tick) {
+        self.deadlines[side as usize].set(deadline);
+        self.expired[side as usize].set(false);
+    }
+
+    /// Marks the socket as idle: a drain may end its wait at once.
+    #[inline]
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
+    }
+
+    /// Ends the waits of this socket now.
+    pub fn expire(&self) {
+        self.expired[0].set(true);
+        self.expired[1].set(true);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_expired(&self, side: Side) -> bool {
+        self.expired[side as usize].get()
+    }
+
+    #[inline]
+    pub(super) fn watch(&self, waker: &Waker) {
+        let mut watched = self.waker.borrow_mut();
+        if !watched.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *watched = Some(waker.clone());
+        }
+    }
+
+    fn check(&self, now: Tick) {
+        let mut wake = false;
+        for (deadline, expired) in self.deadlines.iter().zip(&self.expired) {
+            if deadline.get() <= now {
+                deadline.set(Tick::NEVER);
+                expired.set(true);
+                wake = true;
+            }
+        }
+        if wake && let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// One socket's place among the [`Timers`]; leaves it when dropped.
+#[derive(Debug)]
+pub struct Timer {
+    slot: Rc<Slot>,
+    timers: Rc<Timers>,
+    key: usize,
+}
+
+impl Timer {
+    /// The deadlines themselves.
+    #[inline]
+    pub fn slot(&self) -> &Rc<Slot> {
+        &self.slot
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.timers.slots.borrow_mut().try_remove(self.key);
+    }
+}
+
+impl Timers {
+    /// A place with no deadline armed.
+    pub fn register(self: &Rc<Timers>) -> Timer {
+        let never = || Cell::new(Tick::NEVER);
+        let slot = Rc::new(Slot {
+            deadlines: [never(), never()],
+            expired: Default::default(),
+            idle: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        let key = self.slots.borrow_mut().insert(Rc::clone(&slot));
+        Timer { slot, timers: Rc::clone(self), key }
+    }
+
+    /// Wakes everything whose deadline has passed.
+    pub fn sweep(&self, now: Tick) {
+        for (_, slot) in self.slots.borrow().iter() {
+            slot.check(now);
+        }
+    }
+
+    /// Ends the waits of all idle sockets: what a drain does first.
+    pub fn expire_idle(&self) {
+        for (_, slot) in self.slots.borrow().iter() {
+            if slot.idle.get() {
+                slot.expire();
+            }
+        }
+    }
+
+    /// Ends the waits of all sockets: what a drain does last.
+    pub fn expire_all(&self) {
+        for (_, slot) in self.slots.borrow().iter() {
+            slot.expire();
+        }
+    }
+
+    /// Sockets of this worker.
+    pub fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    /// Whether the worker has no socket.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fires_once_and_only_after_its_time() {
+        let timers = Rc::new(Timers::default());
+        let timer = timers.register();
+        timer.slot().arm(Side::Read, Tick::from_nanos(10));
+        timers.sweep(Tick::from_nanos(9));
+        assert!(!timer.slot().is_expired(Side::Read));
+        timers.sweep(Tick::from_nanos(10));
+        assert!(timer.slot().is_expired(Side::Read) && !timer.slot().is_expired(Side::Write));
+        timer.slot().arm(Side::Read, Tick::NEVER);
+        timers.sweep(Tick::from_nanos(11));
+        assert!(!timer.slot().is_expired(Side::Read), "arming again forgets");
+        drop(timer);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn only_idle_sockets_are_let_go_first() {
+        let timers = Rc::new(Timers::default());
+        let (idle, busy) = (timers.register(), timers.register());
+        idle.slot().set_idle(true);
+        timers.expire_idle();
+        assert!(idle.slot().is_expired(Side::Read) && !busy.slot().is_expired(Side::Read));
+        timers.expire_all();
+        assert!(busy.slot().is_expired(Side::Write));
+    }
+}
