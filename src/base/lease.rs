@@ -103,8 +103,7 @@ mod tests {
     #[test]
     fn never_hands_out_more_than_the_budget() {
         let budget = Budget::new(100);
-        let mut leases: Vec<Lease> =
-            (0..3).map(|_| Lease::new(Arc::clone(&budget), 16)).collect();
+        let mut leases: Vec<Lease> = (0..3).map(|_| Lease::new(Arc::clone(&budget), 16)).collect();
         let mut got = 0;
         for round in 0..200 {
             if leases[round % 3].acquire() {

@@ -103,17 +103,15 @@ pub struct RequestView<'a> {
 impl<'a> RequestView<'a> {
     /// The query's keys and values as sent (still percent-encoded), split at `&` and the first `=`.
     pub fn query_pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        self.query
-            .unwrap_or_default()
-            .split(|b| *b == b'&')
-            .filter(|pair| !pair.is_empty())
-            .map(|pair| match memchr::memchr(b'=', pair) {
+        self.query.unwrap_or_default().split(|b| *b == b'&').filter(|pair| !pair.is_empty()).map(
+            |pair| match memchr::memchr(b'=', pair) {
                 Some(at) => {
                     let (key, value) = pair.split_at(at);
                     (key, value.get(1..).unwrap_or_default())
                 }
                 None => (pair, &[] as &[u8]),
-            })
+            },
+        )
     }
 }
 
@@ -159,7 +157,8 @@ mod tests {
 
     #[test]
     fn splits_cookies_and_queries() {
-        let fields: OwnedFields = [("Cookie", "a=1; b=2=3 ;c"), ("cookie", "d=4")].into_iter().collect();
+        let fields: OwnedFields =
+            [("Cookie", "a=1; b=2=3 ;c"), ("cookie", "d=4")].into_iter().collect();
         let got: Vec<_> = fields.view().cookies().collect();
         let want: Vec<(&[u8], &[u8])> = vec![(b"a", b"1"), (b"b", b"2=3"), (b"d", b"4")];
         assert_eq!(got, want);
