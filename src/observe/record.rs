@@ -1,0 +1,133 @@
+//! One finished request, as the formats see it: borrowed, built on the worker's stack, never stored.
+//!
+//! It holds bytes as they were received; escaping and capping are the formats' work. Every request has exactly
+//! one record, answered or not. Built by `proxy` at its one exit.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// One finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Wall time at the end of the request, in microseconds since 1970.
+    pub wall_micros: u64,
+    /// The request id that was sent on and answered.
+    pub request_id: &'a [u8],
+    /// The client's address as computed from the peer and trusted proxies' fields.
+    pub client: IpAddr,
+    /// The TCP peer; `None` where there is no address.
+    pub peer: Option<SocketAddr>,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The rule's name; empty for the listener's default.
+    pub rule: &'a str,
+    /// The rule's priority, if the file gives one.
+    pub rule_priority: Option<u32>,
+    /// The group's name; empty if the request was not forwarded.
+    pub group: &'a str,
+    /// The last target that was tried, as `address:port` or `unix:PATH`.
+    pub target: Option<&'a str>,
+    /// The method as sent; empty if none could be read.
+    pub method: &'a [u8],
+    /// `http` or `https`, as the client reached the listener.
+    pub scheme: &'static str,
+    /// The host that was asked for, with its port if one was sent; empty if none.
+    pub host: &'a [u8],
+    /// The request target as received, with its query; empty if none could be read.
+    pub path: &'a [u8],
+    /// `HTTP/1.1` or `HTTP/1.0`; empty if none could be read.
+    pub version: &'static str,
+    /// The status sent to the client; 0 if it left before an answer began.
+    pub status: u16,
+    /// The status that the target sent.
+    pub target_status: Option<u16>,
+    /// Bytes of head and body read from the client.
+    pub bytes_in: u64,
+    /// Bytes of head and body written to the client.
+    pub bytes_out: u64,
+    /// Bytes of the request body alone.
+    pub body_in: u64,
+    /// Bytes of the response body alone.
+    pub body_out: u64,
+    /// From the request's first byte until it was ready for a target, or answered here.
+    pub request_time: Option<Duration>,
+    /// What it took to get a connection to the target, all attempts together.
+    pub connect_time: Option<Duration>,
+    /// From the request's last byte to the target until its response head.
+    pub response_time: Option<Duration>,
+    /// From the request's first byte to the answer's last.
+    pub total: Option<Duration>,
+    /// `User-Agent`
+    pub user_agent: Option<&'a [u8]>,
+    /// `Referer`
+    pub referer: Option<&'a [u8]>,
+    /// `X-Amzn-Trace-Id` as received.
+    pub trace_id: Option<&'a [u8]>,
+    /// `Location` of a redirect that ringgate made.
+    pub redirect_url: Option<&'a [u8]>,
+    /// The stable code of an answer that ringgate made because something failed.
+    pub reason: Option<&'static str>,
+    /// The sentence that goes with `reason`.
+    pub reason_text: Option<&'a str>,
+    /// Further attempts after the first.
+    pub retries: u32,
+    /// Whether the target's connection had served a request before.
+    pub reused: bool,
+    /// The snapshot that the request ran on.
+    pub generation: u64,
+    /// The worker's number.
+    pub worker: usize,
+    /// `forward`, `redirect`, `respond` or `none`.
+    pub action: &'static str,
+}
+
+impl Record<'_> {
+    /// Wall time at the request's first byte, in microseconds since 1970.
+    pub fn start_micros(&self) -> u64 {
+        let total = self.total.unwrap_or_default().as_micros();
+        self.wall_micros.saturating_sub(u64::try_from(total).unwrap_or(u64::MAX))
+    }
+}
+
+impl Default for Record<'_> {
+    /// A record of nothing: the base for struct update.
+    fn default() -> Self {
+        Record {
+            wall_micros: 0,
+            request_id: b"",
+            client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            peer: None,
+            listener: "",
+            rule: "",
+            rule_priority: None,
+            group: "",
+            target: None,
+            method: b"",
+            scheme: "http",
+            host: b"",
+            path: b"",
+            version: "",
+            status: 0,
+            target_status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            body_in: 0,
+            body_out: 0,
+            request_time: None,
+            connect_time: None,
+            response_time: None,
+            total: None,
+            user_agent: None,
+            referer: None,
+            trace_id: None,
+            redirect_url: None,
+            reason: None,
+            reason_text: None,
+            retries: 0,
+            reused: false,
+            generation: 0,
+            worker: 0,
+            action: "none",
+        }
+    }
+}
