@@ -1,0 +1,103 @@
+# Shared by scripts/run, scripts/test and scripts/bench: installs what is missing where it may, and says
+# exactly what to do where it may not. Sourced, never run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# The Debian package that brings a command.
+package_of() {
+    case $1 in
+        cc) echo gcc libc6-dev ;;
+        node) echo nodejs ;;
+        h2load) echo nghttp2-client ;;
+        taskset) echo util-linux ;;
+        sysctl) echo procps ;;
+        cargo | rustc) echo cargo rustc ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# have COMMAND: whether it is there, also in the places that a plain user's PATH leaves out.
+have() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+# as_root COMMAND...: runs it as root; fails when that is not allowed without a question.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif have sudo && sudo -n true 2>/dev/null; then
+        sudo -n env DEBIAN_FRONTEND=noninteractive "$@"
+    else
+        return 1
+    fi
+}
+
+# need COMMAND...: makes sure that each is there.
+need() {
+    local missing=() packages=() command
+    for command in "$@"; do
+        have "$command" && continue
+        missing+=("$command")
+        # shellcheck disable=SC2046
+        packages+=($(package_of "$command"))
+    done
+    [ ${#missing[@]} = 0 ] && return 0
+    local by_hand="Missing: ${missing[*]}. Please run: sudo apt-get install --no-install-recommends ${packages[*]}"
+    have apt-get || die "$by_hand (or your distribution's packages of these names)"
+    export DEBIAN_FRONTEND=noninteractive
+    # An installed nginx or haproxy package must not start a service: only what a script starts may listen.
+    local policy=/usr/sbin/policy-rc.d made_policy=
+    if [ ! -e $policy ] && as_root sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod +x $policy"; then
+        made_policy=1
+    fi
+    say "Installing ${packages[*]} ..."
+    { as_root apt-get update -qq && as_root apt-get install -qq -y --no-install-recommends "${packages[@]}"; } >&2
+    local ended=$?
+    [ -z "$made_policy" ] || as_root rm -f $policy
+    [ $ended = 0 ] || die "$by_hand"
+    for command in "${missing[@]}"; do
+        have "$command" || die "$command is still missing after installing ${packages[*]}"
+    done
+}
+
+# The oldest Rust that builds this, from Cargo.toml.
+rust_wanted() { sed -n 's/^rust-version *= *"\(.*\)".*/\1/p' "$root/Cargo.toml"; }
+
+# rust_is_enough: whether the cargo that is found is new enough.
+rust_is_enough() {
+    have cargo && have rustc || return 1
+    local has
+    has=$(rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p')
+    [ -n "$has" ] && [ "$(printf '%s\n%s\n' "$(rust_wanted)" "$has" | sort -V | head -n 1)" = "$(rust_wanted)" ]
+}
+
+# need_rust: makes sure that there is a cargo that can build this.
+need_rust() {
+    need cc
+    if [ -x "$HOME/.cargo/bin/cargo" ]; then PATH="$HOME/.cargo/bin:$PATH"; fi
+    rust_is_enough && return 0
+    # rustup, if it is there without a toolchain, or with an old one.
+    if have rustup && rustup toolchain install stable --profile minimal -c clippy -c rustfmt >&2; then
+        RUSTUP_TOOLCHAIN=stable
+        export RUSTUP_TOOLCHAIN
+        rust_is_enough && return 0
+    fi
+    # Debian 13 and Ubuntu package rustup; the distribution's own rustc is older than what is wanted.
+    if have apt-get && as_root apt-get update -qq >&2 \
+        && as_root apt-get install -qq -y --no-install-recommends rustup >&2 \
+        && rustup toolchain install stable --profile minimal -c clippy -c rustfmt >&2; then
+        RUSTUP_TOOLCHAIN=stable
+        export RUSTUP_TOOLCHAIN
+        rust_is_enough && return 0
+    fi
+    # Last, rustup's own installer, which needs no package and no root.
+    need curl
+    say "Installing Rust with rustup into $HOME/.cargo ..."
+    if curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
+        | sh -s -- -y -q --no-modify-path --profile minimal -c clippy -c rustfmt >&2; then
+        PATH="$HOME/.cargo/bin:$PATH"
+        rust_is_enough && return 0
+    fi
+    die "Rust $(rust_wanted) or newer is needed and could not be installed. See https://rustup.rs, then run this again."
+}
