@@ -1,0 +1,217 @@
+//! ringgate as a process: started with a file, reloaded, asked for its metrics, ended by its id.
+
+use super::{PATIENCE, eventually, free_address, get};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// A running ringgate; it ends when this is dropped.
+pub struct Ringgate {
+    child: Child,
+    admin: SocketAddr,
+    /// The folder of its file, for logs and sockets too.
+    pub dir: tempfile::TempDir,
+    output: Arc<Mutex<Vec<u8>>>,
+    reloads: f64,
+}
+
+/// The driver that this run of the tests is for.
+pub fn driver() -> String {
+    std::env::var("RINGGATE_TEST_DRIVER").unwrap_or_else(|_| "auto".to_owned())
+}
+
+impl Ringgate {
+    /// Starts ringgate with `config`, two workers unless the text says otherwise, and waits until it is ready.
+    /// What every test needs and the text leaves out is added: the driver, an admin address, no access log.
+    #[track_caller]
+    pub fn start(config: &str) -> Ringgate {
+        let dir = tempfile::tempdir().unwrap();
+        Ringgate::start_in(dir, config)
+    }
+
+    #[track_caller]
+    pub fn start_in(dir: tempfile::TempDir, config: &str) -> Ringgate {
+        let admin = free_address();
+        let path = dir.path().join("ringgate.toml");
+        std::fs::write(&path, completed(config, admin)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .args(["run", "-c"])
+            .arg(&path)
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ringgate starts");
+        let output = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take().unwrap(), &output);
+        collect(child.stderr.take().unwrap(), &output);
+        let mut ringgate = Ringgate { child, admin, dir, output, reloads: 0.0 };
+        ringgate.wait_ready();
+        ringgate
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                panic!("ringgate ended with {status}:\n{}", self.output());
+            }
+            let connected = std::net::TcpStream::connect(self.admin).is_ok();
+            if connected && get(self.admin, "/readyz").status() == 200 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "ringgate is not ready:\n{}", self.output());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("ringgate runs");
+    }
+
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    pub fn write(&self, config: &str) {
+        let path = self.path();
+        // As editors and deployments do it: never a half-written file.
+        let fresh = path.with_extension("new");
+        std::fs::write(&fresh, completed(config, self.admin)).unwrap();
+        std::fs::rename(&fresh, &path).unwrap();
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("ringgate.toml")
+    }
+
+    /// Replaces the file, sends HUP and waits until the reload has been counted as done.
+    #[track_caller]
+    pub fn reload(&mut self, config: &str) {
+        self.write(config);
+        let before = self.reloads("ok");
+        self.signal(Signal::HUP);
+        eventually("the reload is counted", || self.reloads("ok") > before);
+        self.reloads += 1.0;
+    }
+
+    /// How many reloads ended with `result`: `ok` or `failed`.
+    pub fn reloads(&self, result: &str) -> f64 {
+        self.metric(&format!("ringgate_reloads_total{{result=\"{result}\"}}")).unwrap_or(0.0)
+    }
+
+    pub fn metrics(&self) -> String {
+        get(self.admin, "/metrics").text()
+    }
+
+    /// The value of a series, named with its labels.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        line.split(' ').next()?.parse().ok()
+    }
+
+    /// The sum over all series of a metric whose labels contain every one of `labels`.
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let wanted = rest.starts_with(['{', ' ']) && labels.iter().all(|l| rest.contains(l));
+            if wanted { rest.rsplit(' ').next()?.parse::<f64>().ok() } else { None }
+        };
+        self.metrics().lines().filter_map(value).sum()
+    }
+
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("ringgate ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    #[track_caller]
+    pub fn assert_alive(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "ringgate ended with {ended:?}:\n{}", self.output());
+    }
+}
+
+impl Drop for Ringgate {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process(self.pid(), Signal::INT);
+            let deadline = Instant::now() + std::time::Duration::from_secs(2);
+            while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("---- ringgate printed:\n{}----", self.output());
+        }
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut chunk) {
+            into.lock().unwrap().extend_from_slice(&chunk[..n]);
+        }
+    });
+}
+
+/// `config` with what every test needs.
+fn completed(config: &str, admin: SocketAddr) -> String {
+    let mut server = format!("[server]\ndriver = \"{}\"\n", driver());
+    if !config.contains("workers =") {
+        server += "workers = 2\n";
+    }
+    let mut text = match config.contains("[server]") {
+        true => config.replacen("[server]\n", &server, 1),
+        false => format!("{server}\n{config}"),
+    };
+    if !config.contains("[log]") {
+        text += "\n[log]\naccess = \"off\"\n";
+    }
+    text + &format!("\n[admin]\nbind = \"{admin}\"\n")
+}
+
+/// Runs `ringgate` with arguments and waits for its end: its exit code and what it printed.
+pub fn command(args: &[&str]) -> (i32, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_ringgate")).args(args).output().expect("ringgate starts");
+    let text = [done.stdout, done.stderr].concat();
+    (done.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A file with one listener that forwards everything to `targets`, without health checks.
+pub fn forwarding(listen: SocketAddr, targets: &[SocketAddr], group: &str) -> String {
+    let targets: Vec<String> = targets.iter().map(|t| format!("\"{t}\"")).collect();
+    let targets = targets.join(", ");
+    let health = if group.contains("health") { "" } else { "health = { type = \"off\" }\n" };
+    format!(
+        "[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\ndefault = {{ forward = \"all\" }}\n\n\
+         [group.all]\ntargets = [{targets}]\n{health}{group}\n"
+    )
+}
