@@ -1,1 +1,14 @@
-//! TODO
+//! Metrics and health of ringgate itself, over HTTP, on the control thread: never on a worker.
+//!
+//! Read-only: every endpoint is a GET, so there is no state to forge a request against. It serves what its
+//! [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
+
+pub mod host;
+pub mod metrics;
+pub mod pages;
+pub mod scrape;
+pub mod serve;
+pub mod text;
+
+pub use scrape::{Scrape, Source, TargetStat, WorkerStat};
+pub use serve::serve;

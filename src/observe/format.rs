@@ -89,5 +89,4 @@ impl fmt::Display for FormatError {
 impl std::error::Error for FormatError {}
 
 #[cfg(test)]
-#[path = "format_tests.rs"]
 mod tests;

@@ -1,0 +1,98 @@
+//! Everything that the admin endpoints show, as plain data that control fills in for one request.
+//!
+//! Names in it come from the configuration alone, never from a request, so the number of series has a bound.
+
+use crate::base::meters::Totals;
+
+/// Where the admin endpoints get what they show.
+pub trait Source: Send + Sync + 'static {
+    /// The state at this moment.
+    fn scrape(&self) -> Scrape;
+
+    /// Whether every worker accepts connections on the configuration that was loaded.
+    ///
+    /// # Errors
+    /// When not; the sentence says what is missing.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// The state of the process at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    /// The version of ringgate.
+    pub version: &'static str,
+    /// `io_uring` or `epoll`.
+    pub driver: &'static str,
+    /// The number of the running snapshot.
+    pub generation: u64,
+    /// When the process started, in seconds since 1970.
+    pub started_unix: u64,
+    /// Each worker.
+    pub workers: Vec<WorkerStat>,
+    /// Each listener by name.
+    pub listeners: Vec<(String, Totals)>,
+    /// Each rule by name.
+    pub rules: Vec<(String, Totals)>,
+    /// Each group by name.
+    pub groups: Vec<(String, Totals)>,
+    /// Each target of each group.
+    pub targets: Vec<TargetStat>,
+    /// Reloads that were accepted.
+    pub reloads_ok: u64,
+    /// Reloads that were refused; the configuration stayed as it was.
+    pub reloads_failed: u64,
+    /// Whether the last reload (or the start) was accepted.
+    pub last_reload_ok: bool,
+    /// When that was, in seconds since 1970.
+    pub last_reload_unix: u64,
+    /// Access records that were lost.
+    pub log_dropped: u64,
+    /// Bytes of access log written.
+    pub log_written_bytes: u64,
+    /// Tasks of workers that panicked; each cost one connection.
+    pub task_panics: u64,
+    /// Workers that were replaced.
+    pub worker_restarts: u64,
+    /// Answers that ringgate made because something failed, by reason code.
+    pub faults: Vec<(&'static str, u64)>,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerStat {
+    /// Its number.
+    pub id: usize,
+    /// Whether it gave a sign of life lately.
+    pub alive: bool,
+    /// Client connections it has open.
+    pub connections: u64,
+    /// Requests it has finished.
+    pub requests: u64,
+}
+
+/// One target of one group.
+#[derive(Clone, Debug, Default)]
+pub struct TargetStat {
+    /// The group's name.
+    pub group: String,
+    /// The address.
+    pub target: String,
+    /// `zone` of the file.
+    pub zone: Option<String>,
+    /// `weight` of the file.
+    pub weight: u32,
+    /// `initial`, `healthy`, `unhealthy`, `unused`, `draining` or `unavailable`.
+    pub state: &'static str,
+    /// Why it is in this state, as a stable code.
+    pub reason: Option<String>,
+    /// Why, as a sentence.
+    pub description: Option<String>,
+    /// The text of the last error.
+    pub last_error: Option<String>,
+    /// For how long it has been in this state.
+    pub since_seconds: u64,
+    /// What was counted for it.
+    pub totals: Totals,
+    /// Idle connections kept to it.
+    pub idle_connections: u64,
+}
