@@ -30,6 +30,8 @@ enum Shape {
     Literal,
     /// Literal octets, then one `*`.
     Prefix,
+    /// One `*`, then literal octets.
+    Suffix,
     /// Everything else.
     Mixed,
 }
@@ -43,6 +45,9 @@ impl Glob {
             None => Shape::Literal,
             Some(0) if pattern == b"*" => Shape::Any,
             Some(at) if at + 1 == pattern.len() && pattern.ends_with(b"*") => Shape::Prefix,
+            Some(0) if pattern.first() == Some(&b'*') && !pattern.iter().skip(1).any(wild) => {
+                Shape::Suffix
+            }
             Some(_) => Shape::Mixed,
         };
         Glob { pattern: pattern.into(), case, shape }
@@ -61,6 +66,11 @@ impl Glob {
             Shape::Prefix => {
                 let prefix = self.prefix();
                 text.get(..prefix.len()).is_some_and(|head| same(self.case, prefix, head))
+            }
+            Shape::Suffix => {
+                let suffix = self.suffix();
+                let tail = text.len().checked_sub(suffix.len()).and_then(|at| text.get(at..));
+                tail.is_some_and(|tail| same(self.case, suffix, tail))
             }
             Shape::Mixed => {
                 let step =
@@ -117,7 +127,12 @@ impl Glob {
 
     /// Whether a text that begins with [`Glob::prefix`] (and, for a literal, ends there) matches.
     pub(super) fn settled_by_prefix(&self) -> bool {
-        self.shape != Shape::Mixed
+        matches!(self.shape, Shape::Any | Shape::Literal | Shape::Prefix)
+    }
+
+    /// Whether a text that ends with [`Glob::suffix`] (and, for a literal, begins there) matches.
+    pub(super) fn settled_by_suffix(&self) -> bool {
+        matches!(self.shape, Shape::Any | Shape::Literal | Shape::Suffix)
     }
 
     pub(super) fn pattern(&self) -> &[u8] {
@@ -128,6 +143,7 @@ impl Glob {
     pub(super) fn prefix(&self) -> &[u8] {
         let end = match self.shape {
             Shape::Literal => self.pattern.len(),
+            Shape::Prefix => self.pattern.len() - 1,
             _ => self.pattern.iter().position(|b| matches!(b, b'*' | b'?')).unwrap_or_default(),
         };
         self.pattern.get(..end).unwrap_or_default()
@@ -137,6 +153,7 @@ impl Glob {
     pub(super) fn suffix(&self) -> &[u8] {
         let start = match self.shape {
             Shape::Literal => 0,
+            Shape::Suffix => 1,
             _ => self.pattern.iter().rposition(|b| matches!(b, b'*' | b'?')).map_or(0, |at| at + 1),
         };
         self.pattern.get(start..).unwrap_or_default()

@@ -26,7 +26,8 @@ pub(super) struct Index {
 #[derive(Debug)]
 pub(super) struct HostItem {
     pub(super) paths: Root,
-    pub(super) glob: Glob,
+    /// The pattern, where its place in the trie does not settle that it matches.
+    pub(super) glob: Option<Glob>,
 }
 
 /// One of a rule's paths below one of its hosts.
@@ -56,7 +57,7 @@ impl Index {
         };
         for (forest, root) in [&self.by_suffix, &self.by_prefix] {
             forest.search(*root, view.host, best, |item, _, best| {
-                if item.glob.matches(view.host) {
+                if item.glob.as_ref().is_none_or(|glob| glob.matches(view.host)) {
                     under(item.paths, best);
                 }
             });
@@ -102,11 +103,12 @@ impl Index {
             let root = paths.plant(keys)?;
             let (suffix, prefix) = (glob.suffix(), glob.prefix());
             let back = suffix.len() >= prefix.len();
+            let settled = if back { glob.settled_by_suffix() } else { glob.settled_by_prefix() };
             let key = Key {
                 text: if back { suffix } else { prefix },
                 open: !glob.is_literal(),
                 rank: paths.best(root),
-                value: HostItem { paths: root, glob: glob.clone() },
+                value: HostItem { paths: root, glob: (!settled).then(|| glob.clone()) },
             };
             if back { suffixes.push(key) } else { prefixes.push(key) }
         }
