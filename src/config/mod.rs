@@ -3,6 +3,25 @@
 //! [`load`] reads a file with its includes and returns either a whole [`Config`] or every problem at once.
 //! Names, units and defaults are documented in `config/reference.toml`. Compiling is `snapshot`'s work.
 
+mod action;
+mod check;
+mod expand;
+mod file;
+mod group;
+mod item;
+mod keys;
+mod listener;
+mod problem;
+mod read;
+mod rule;
+mod sections;
+mod syntax;
+mod units;
+
+pub use keys::known_keys;
+pub use problem::{Problem, Problems};
+pub use read::{load, parse};
+
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

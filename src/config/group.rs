@@ -1,0 +1,219 @@
+//! `[group.NAME]`: targets, how one is chosen, and how their health is known.
+//!
+//! Names of targets are not looked up here. Called by `read`.
+
+use crate::config::item::{Item, Table, set};
+use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HASH, HEALTH, POOL, TARGET};
+use crate::config::problem::Wrong;
+use crate::config::sections::{self, DRAIN, WAIT};
+use crate::config::{Algorithm, Group, HashKey, Health, HealthKind, Target, syntax};
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// The most targets that one group lists.
+const MOST_TARGETS: usize = 10_000;
+const WEIGHT: RangeInclusive<u64> = 0..=999;
+const INTERVAL: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
+
+/// One group; `item.path` is `group.NAME`.
+pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
+    let table = item.table(GROUP)?;
+    let mut group = Group {
+        name: name.to_owned(),
+        targets: targets(&table),
+        algorithm: algorithm(&table),
+        health: table.item("health").and_then(|item| health(&item)).unwrap_or_default(),
+        drain: Duration::from_secs(300),
+        retries: 2,
+        max_idle: 1024,
+        idle_timeout: Duration::from_secs(50),
+        fail_open: true,
+        timeouts: sections::overrides(&table, GROUP_TIMEOUTS),
+        place: item.place(),
+    };
+    set(&mut group.drain, table.item("drain").and_then(|item| item.duration(DRAIN)));
+    let retries = table.item("retries").and_then(|item| item.integer(0..=10));
+    set(&mut group.retries, retries.and_then(|retries| u32::try_from(retries).ok()));
+    set(&mut group.fail_open, table.item("fail_open").and_then(|item| item.boolean()));
+    if let Some(pool) = table.item("pool").and_then(|item| item.table(POOL)) {
+        let max_idle = pool.item("max_idle").and_then(|item| item.integer(0..=1_000_000));
+        set(&mut group.max_idle, max_idle);
+        let idle = pool.item("idle_timeout").and_then(|item| item.duration(WAIT));
+        set(&mut group.idle_timeout, idle);
+    }
+    Some(group)
+}
+
+fn targets(table: &Table<'_>) -> Vec<Target> {
+    let Some(item) = table.need("targets", "a list of targets") else { return Vec::new() };
+    let items = item.array("a list of targets");
+    if items.len() > MOST_TARGETS {
+        let found = format!("{} targets", items.len());
+        item.problem(found, format!("at most {MOST_TARGETS}"), None);
+        return Vec::new();
+    }
+    let mut addresses = HashSet::new();
+    let mut targets = Vec::new();
+    for item in &items {
+        let Some(target) = target(item) else { continue };
+        if !addresses.insert(target.address.clone()) {
+            let hint = Some("for more requests give it a weight".to_owned());
+            item.problem("the same target again", "each target once", hint);
+        }
+        targets.push(target);
+    }
+    let all_read = targets.len() == items.len() && !targets.is_empty();
+    if all_read && targets.iter().all(|target| target.weight == 0) {
+        let hint = Some("targets = [] answers 503".to_owned());
+        item.problem("no weight above 0", "at least one target that takes requests", hint);
+    }
+    targets
+}
+
+fn target(item: &Item<'_>) -> Option<Target> {
+    if !item.is_table() {
+        let address = item.parsed(syntax::TARGET, syntax::target)?;
+        return Some(Target { address, weight: 1, zone: None, place: item.place() });
+    }
+    let table = item.table(TARGET)?;
+    let weight = table.item("weight").map_or(Some(1), |item| item.integer(WEIGHT));
+    let zone = table.item("zone").and_then(|item| item.parsed(syntax::NAME, syntax::name));
+    let address = table.need("address", syntax::TARGET);
+    let address = address.and_then(|item| item.parsed(syntax::TARGET, syntax::target));
+    let weight = u32::try_from(weight?).ok()?;
+    Some(Target { address: address?, weight, zone, place: item.place() })
+}
+
+fn algorithm(table: &Table<'_>) -> Algorithm {
+    let hash_by = |by: HashKey| Algorithm::Hash(by);
+    let unknown_key = || hash_by(HashKey::Header(String::new()));
+    let words = [
+        ("round_robin", Algorithm::RoundRobin),
+        ("least_requests", Algorithm::LeastRequests),
+        ("random", Algorithm::Random),
+        ("p2c", Algorithm::PowerOfTwo),
+        ("ip_hash", Algorithm::IpHash),
+        ("hash", unknown_key()),
+    ];
+    let item = table.item("algorithm");
+    let chosen = item.as_ref().map_or(Some(Algorithm::RoundRobin), |item| item.choice(&words));
+    let key = table.item("hash");
+    match (chosen, key, item) {
+        (Some(Algorithm::Hash(_)), Some(key), _) => hash(&key).map_or_else(unknown_key, hash_by),
+        (Some(Algorithm::Hash(_)), None, Some(item)) => {
+            let expected =
+                "hash = { header = NAME }, { cookie = NAME } or { query = NAME } beside it";
+            item.problem("\"hash\" without a key", expected, None);
+            unknown_key()
+        }
+        (Some(chosen), Some(key), _) => {
+            hash(&key);
+            let hint = Some("algorithm = \"hash\"".to_owned());
+            key.problem("a key for another algorithm", "hash only with algorithm = \"hash\"", hint);
+            chosen
+        }
+        (chosen, _, _) => chosen.unwrap_or(Algorithm::RoundRobin),
+    }
+}
+
+/// `hash = { header | cookie | query = NAME }`
+fn hash(item: &Item<'_>) -> Option<HashKey> {
+    let table = item.table(HASH)?;
+    let token = |key: &str| {
+        let item = table.item(key)?;
+        Some(item.parsed("a name that is a token (RFC 9110 section 5.6.2)", |text| {
+            if syntax::is_token(text) { Ok(text.to_owned()) } else { Wrong::plain() }
+        }))
+    };
+    let query = table.item("query").map(|item| {
+        item.parsed("the name of a query field", |text| {
+            if text.is_empty() { Wrong::plain() } else { syntax::value_pattern(text) }
+        })
+    });
+    match (token("header"), token("cookie"), query) {
+        (Some(name), None, None) => name.map(HashKey::Header),
+        (None, Some(name), None) => name.map(HashKey::Cookie),
+        (None, None, Some(name)) => name.map(HashKey::Query),
+        _ => {
+            item.wrong("a table with exactly one of header, cookie, query");
+            None
+        }
+    }
+}
+
+/// `health = { ... }`. Without `type` it is HTTP if something is given that only HTTP has.
+fn health(item: &Item<'_>) -> Option<Health> {
+    let table = item.table(HEALTH)?;
+    let mut health = Health::default();
+    let kinds = [("http", HealthKind::Http), ("tcp", HealthKind::Tcp), ("off", HealthKind::Off)];
+    let of_http: Vec<Item<'_>> =
+        ["path", "expect", "host"].into_iter().filter_map(|key| table.item(key)).collect();
+    let guess = if of_http.is_empty() { HealthKind::Tcp } else { HealthKind::Http };
+    let kind = table.item("type").map_or(Some(guess), |item| item.choice(&kinds));
+    if kind == Some(HealthKind::Tcp) {
+        for item in &of_http {
+            let expected = "path, expect and host only with type = \"http\"";
+            item.problem("a key of HTTP probes in a TCP probe", expected, None);
+        }
+    }
+    set(&mut health.kind, kind);
+    let path = table.item("path").and_then(|item| {
+        item.parsed("a path that begins with \"/\", percent-encoded", |text| {
+            let fits = text.starts_with('/') && syntax::is_visible(text) && !text.contains('#');
+            if fits { Ok(text.to_owned()) } else { Wrong::plain() }
+        })
+    });
+    set(&mut health.path, path);
+    let count = |key: &str| table.item(key).and_then(|item| item.integer(1..=100));
+    let count = |key: &str| count(key).and_then(|count| u32::try_from(count).ok());
+    set(&mut health.healthy, count("healthy"));
+    set(&mut health.unhealthy, count("unhealthy"));
+    set(&mut health.expect, table.item("expect").map(|item| statuses(&item)));
+    health.host = table.item("host").and_then(|item| item.parsed("a value of Host", host));
+    let port = table.item("port").and_then(|item| item.integer(1..=65_535));
+    health.port = port.and_then(|port| u16::try_from(port).ok());
+    times(&table, &mut health);
+    Some(health)
+}
+
+/// A probe must end before the next one begins.
+fn times(table: &Table<'_>, health: &mut Health) {
+    set(&mut health.interval, table.item("interval").and_then(|item| item.duration(INTERVAL)));
+    let Some(item) = table.item("timeout") else {
+        health.timeout = health.timeout.min(health.interval);
+        return;
+    };
+    let Some(timeout) = item.duration(WAIT) else { return };
+    if timeout > health.interval {
+        let interval = crate::config::units::show_duration(health.interval);
+        item.wrong(format!("a timeout of at most the interval, which is {interval}"));
+    }
+    health.timeout = timeout;
+}
+
+fn statuses(item: &Item<'_>) -> Vec<RangeInclusive<u16>> {
+    let read = |item: &Item<'_>| {
+        if item.is_integer() {
+            let status = item.integer_or(syntax::STATUSES, 200..=599)?;
+            let status = u16::try_from(status).ok()?;
+            return Some(status..=status);
+        }
+        item.parsed(syntax::STATUSES, syntax::statuses)
+    };
+    item.one_or_more(syntax::STATUSES).iter().filter_map(read).collect()
+}
+
+/// A host with or without port, as `Host` carries it (RFC 9110 section 7.2).
+fn host(text: &str) -> Result<String, Wrong> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let fits = syntax::host_pattern(host).is_ok() && !host.contains(['*', '?']);
+    if fits && port.is_none_or(|port| syntax::port(port).is_some()) {
+        return Ok(text.to_owned());
+    }
+    Wrong::plain()
+}

@@ -1,0 +1,136 @@
+//! Every key of the file, as data: what a table may hold, and so what is unknown in it.
+//!
+//! Readers take their lists from here; a key that is read without being listed fails an assertion, and a test finds a
+//! key that is listed without being read. `config/reference.toml` is held against [`known_keys`].
+
+/// The keys of one table.
+pub(super) type Keys = &'static [&'static str];
+
+pub(super) const ROOT: Keys = &[
+    "include", "server", "timeouts", "limits", "admin", "log", "listener", "rule", "group",
+    "expect",
+];
+pub(super) const SERVER: Keys = &[
+    "workers",
+    "pin",
+    "driver",
+    "drain",
+    "max_connections",
+    "trusted_proxies",
+    "via",
+    "forwarded",
+];
+pub(super) const TIMEOUTS: Keys = &["header", "body", "keep_alive", "connect", "response", "idle"];
+pub(super) const LIMITS: Keys = &["head", "headers", "line", "body", "response_head", "requests"];
+pub(super) const ADMIN: Keys = &["bind"];
+pub(super) const LOG: Keys = &["access", "format"];
+pub(super) const LISTENER: Keys =
+    &["name", "bind", "protocol", "steer", "backlog", "timeouts", "default"];
+pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive"];
+pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
+pub(super) const FORWARD: Keys = &["group", "weight"];
+pub(super) const REDIRECT: Keys = &["scheme", "host", "port", "path", "query", "status"];
+pub(super) const RESPOND: Keys = &["status", "content_type", "body", "headers"];
+pub(super) const RULE: Keys = &[
+    "name", "listener", "priority", "when", "forward", "redirect", "respond", "timeouts", "limits",
+];
+pub(super) const WHEN: Keys =
+    &["host", "path", "path_regex", "method", "header", "query", "cookie", "source"];
+pub(super) const RULE_TIMEOUTS: Keys = &["body", "response"];
+pub(super) const RULE_LIMITS: Keys = &["body"];
+pub(super) const GROUP: Keys = &[
+    "targets",
+    "algorithm",
+    "hash",
+    "health",
+    "drain",
+    "retries",
+    "pool",
+    "fail_open",
+    "timeouts",
+];
+pub(super) const TARGET: Keys = &["address", "weight", "zone"];
+pub(super) const HASH: Keys = &["header", "cookie", "query"];
+pub(super) const HEALTH: Keys =
+    &["type", "path", "interval", "timeout", "healthy", "unhealthy", "expect", "host", "port"];
+pub(super) const POOL: Keys = &["max_idle", "idle_timeout"];
+pub(super) const GROUP_TIMEOUTS: Keys = &["connect", "response"];
+pub(super) const EXPECT: Keys = &["request", "rule", "listener", "headers", "source"];
+
+/// Each table with its keys; `*` stands for a name that the file chooses.
+const TABLES: &[(&str, Keys)] = &[
+    ("", ROOT),
+    ("server", SERVER),
+    ("timeouts", TIMEOUTS),
+    ("limits", LIMITS),
+    ("admin", ADMIN),
+    ("log", LOG),
+    ("listener", LISTENER),
+    ("listener.timeouts", LISTENER_TIMEOUTS),
+    ("listener.default", ACTION),
+    ("listener.default.forward", FORWARD),
+    ("listener.default.redirect", REDIRECT),
+    ("listener.default.respond", RESPOND),
+    ("rule", RULE),
+    ("rule.when", WHEN),
+    ("rule.forward", FORWARD),
+    ("rule.redirect", REDIRECT),
+    ("rule.respond", RESPOND),
+    ("rule.timeouts", RULE_TIMEOUTS),
+    ("rule.limits", RULE_LIMITS),
+    ("group.*", GROUP),
+    ("group.*.targets", TARGET),
+    ("group.*.hash", HASH),
+    ("group.*.health", HEALTH),
+    ("group.*.pool", POOL),
+    ("group.*.timeouts", GROUP_TIMEOUTS),
+    ("expect", EXPECT),
+];
+
+/// Every key that the file may hold, dotted, as `server.workers`, `rule.when.host` and `group.*.health.path`: an
+/// array of tables has no index, `*` is a name that the file chooses.
+pub fn known_keys() -> Vec<String> {
+    let dotted = |table: &str, key: &str| match table {
+        "" => key.to_owned(),
+        table => format!("{table}.{key}"),
+    };
+    let all =
+        TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |key| dotted(table, key)));
+    all.collect()
+}
+
+/// Where a key of a `timeouts` table may stand, for one that stands in the wrong table.
+pub(super) fn where_timeout_belongs(key: &str) -> Option<String> {
+    let places: Vec<&str> = [
+        ("a listener's timeouts", LISTENER_TIMEOUTS),
+        ("a rule's timeouts", RULE_TIMEOUTS),
+        ("a group's timeouts", GROUP_TIMEOUTS),
+        ("[timeouts]", TIMEOUTS),
+    ]
+    .into_iter()
+    .filter(|(_, keys)| keys.contains(&key))
+    .map(|(place, _)| place)
+    .collect();
+    (!places.is_empty()).then(|| format!("{key:?} belongs in {}", places.join(" or ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keys_with_their_tables() {
+        let keys = known_keys();
+        for key in ["include", "server.workers", "rule.when.host", "group.*.health.path"] {
+            assert!(keys.iter().any(|known| known == key), "{key}");
+        }
+    }
+
+    #[test]
+    fn says_where_a_timeout_belongs() {
+        let says = |key| where_timeout_belongs(key).unwrap_or_default();
+        assert_eq!(says("idle"), "\"idle\" belongs in [timeouts]");
+        assert_eq!(says("connect"), "\"connect\" belongs in a group's timeouts or [timeouts]");
+        assert_eq!(says("other"), "");
+    }
+}

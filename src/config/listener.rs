@@ -1,0 +1,71 @@
+//! `[[listener]]`: where connections are accepted, and what is done when no rule matches.
+//!
+//! That an address is bound only once is noted here for `check`. Called by `read`.
+
+use crate::config::action;
+use crate::config::check::Seen;
+use crate::config::item::{Item, Table};
+use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
+use crate::config::problem::did_you_mean;
+use crate::config::sections;
+use crate::config::{Action, Listener, Respond, Steer, syntax};
+use std::net::SocketAddr;
+
+/// The length of an accept queue where the file gives none.
+const BACKLOG: u64 = 4096;
+
+/// One listener; `item.path` is `listener.NAME`.
+pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
+    let table = item.table(LISTENER)?;
+    let name = table.need("name", syntax::NAME).and_then(|item| {
+        let name = item.parsed(syntax::NAME, syntax::name)?;
+        seen.listener(&name, &item);
+        Some(name)
+    });
+    if let Some(item) = table.item("protocol") {
+        protocol(&item);
+    }
+    let steer = table
+        .item("steer")
+        .and_then(|item| item.choice(&[("off", Steer::Off), ("cpu", Steer::Cpu)]));
+    let backlog = table.item("backlog").and_then(|item| item.integer(1..=65_535));
+    Some(Listener {
+        name: name.unwrap_or_default(),
+        bind: bind(&table, seen),
+        default: table.item("default").map_or_else(not_found, |item| {
+            let table = item.table(ACTION);
+            table.and_then(|table| action::action(&table, seen)).unwrap_or_else(not_found)
+        }),
+        steer: steer.unwrap_or(Steer::Off),
+        backlog: u32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(u32::MAX),
+        timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
+        place: item.place(),
+    })
+}
+
+/// What a listener does when no rule matches and the file names nothing else.
+fn not_found() -> Action {
+    Action::Respond(Respond { status: 404, ..Respond::default() })
+}
+
+fn bind(table: &Table<'_>, seen: &mut Seen) -> Vec<SocketAddr> {
+    let Some(item) = table.need("bind", syntax::BIND) else { return Vec::new() };
+    let mut addresses = Vec::new();
+    for item in item.one_or_more(syntax::BIND) {
+        let Some(address) = item.parsed(syntax::BIND, syntax::bind) else { continue };
+        seen.bind(address, &item);
+        addresses.push(address);
+    }
+    addresses
+}
+
+fn protocol(item: &Item<'_>) {
+    const ONLY: &str = "\"http\", the only protocol of this version";
+    item.parsed(ONLY, |text| match text {
+        "http" => Ok(()),
+        _ => Err(crate::config::problem::Wrong {
+            expected: String::new(),
+            hint: did_you_mean(text, ["http"]).filter(|_| text != "https"),
+        }),
+    });
+}
