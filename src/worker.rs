@@ -1,1 +1,181 @@
-//! TODO
+//! One worker: pin, build the runtime, adopt listeners, serve until drained.
+//!
+//! It hears from control through a mailbox and a doorbell, and is seen by control through its pulse. Dropping the runtime
+//! with waits in flight is sound: the kernel never owns one of its buffers (`net`).
+
+use crate::base::Tick;
+use crate::base::lease::{Budget, Lease};
+use crate::net::Timers;
+use crate::net::listen::Acceptor;
+use crate::net::runtime::{self, Doorbell, Driver, Ticker};
+use crate::serve::accept::{self, Door};
+use crate::shard::{AccessLog, Epoch, Message, Shard, Pulse};
+use crate::snapshot::Snapshot;
+use crossbeam::channel::{Receiver, Sender};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a worker is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// Which worker, from 0.
+    pub id: usize,
+    /// How many there are.
+    pub workers: usize,
+    /// The CPU to be pinned to.
+    pub cpu: Option<core_affinity::CoreId>,
+    /// How to wait for the kernel.
+    pub driver: Driver,
+    /// The configuration to begin with.
+    pub snapshot: Arc<Snapshot>,
+    /// Where access records go.
+    pub log: AccessLog,
+    /// Client connections of the machine.
+    pub connections: Arc<Budget>,
+    /// Messages from control.
+    pub mailbox: Receiver<Message>,
+    /// Rings when there is one.
+    pub doorbell: OwnedFd,
+    /// Where snapshots go to be freed.
+    pub graveyard: Sender<Arc<Snapshot>>,
+    /// What control sees.
+    pub pulse: Arc<Pulse>,
+}
+
+// Connections that a worker leases at a time from the machine's budget.
+const LEASE: u64 = 32;
+
+/// Runs a worker on the calling thread until it is drained.
+///
+/// # Errors
+/// When the driver cannot be built.
+pub fn run(start: Start) -> std::io::Result<()> {
+    if let Some(cpu) = start.cpu
+        && !core_affinity::set_for_current(cpu)
+    {
+        tracing::warn!(worker = start.id, cpu = cpu.id, "cannot pin the worker to its CPU");
+    }
+    runtime::run(start.driver, || main(start))
+}
+
+async fn main(start: Start) {
+    let (ticker, doorbell) = match (Ticker::start(), Doorbell::adopt(start.doorbell)) {
+        (Ok(ticker), Ok(doorbell)) => (ticker, doorbell),
+        (ticker, doorbell) => {
+            tracing::error!(worker = start.id, ?ticker, ?doorbell, "the worker cannot start");
+            return;
+        }
+    };
+    let epoch = Epoch::bind(start.snapshot, None, start.workers, start.graveyard.clone());
+    let timers = Rc::new(Timers::default());
+    let lease = Lease::new(start.connections, LEASE);
+    let shard = Shard::new(start.id, epoch, timers, start.log, lease, start.pulse);
+    let worker = Rc::new(Worker {
+        shard: Rc::clone(&shard),
+        workers: start.workers,
+        graveyard: start.graveyard,
+        doors: RefCell::default(),
+    });
+    let sweeper = Rc::clone(&shard);
+    runtime::spawn(
+        async move {
+            while ticker.tick().await.is_ok() {
+                sweeper.sweep(Tick::now());
+            }
+        },
+        || {},
+    );
+    shard.sweep(Tick::now());
+    worker.hear(&doorbell, &start.mailbox).await;
+    shard.sweep(Tick::now());
+}
+
+struct Worker {
+    shard: Rc<Shard>,
+    workers: usize,
+    graveyard: Sender<Arc<Snapshot>>,
+    doors: RefCell<HashMap<u64, Rc<Door>>>,
+}
+
+impl Worker {
+    // Until drained: then the thread ends, and with it whatever connection is left.
+    async fn hear(&self, doorbell: &Doorbell, mailbox: &Receiver<Message>) {
+        loop {
+            while let Ok(message) = mailbox.try_recv() {
+                self.take(message);
+            }
+            if self.shard.is_draining() && self.shard.connections() == 0 {
+                return;
+            }
+            // While draining, control rings every now and then, so that the end is seen.
+            if !doorbell.rung().await {
+                return;
+            }
+        }
+    }
+
+    fn take(&self, message: Message) {
+        match message {
+            Message::Publish(snapshot) => {
+                let old = self.shard.epoch();
+                let graveyard = self.graveyard.clone();
+                let epoch = Epoch::bind(snapshot, Some(&old), self.workers, graveyard);
+                self.shard.adopt(epoch, Tick::now());
+            }
+            Message::Listen { listener, port, socket, token } => {
+                self.listen(listener, port, socket, token);
+            }
+            Message::Unlisten { token } => {
+                if let Some(door) = self.doors.borrow_mut().remove(&token) {
+                    self.close(&door);
+                }
+                self.see_doors();
+            }
+            Message::Log(log) => self.shard.set_log(log),
+            Message::Drain => {
+                let doors = std::mem::take(&mut *self.doors.borrow_mut());
+                doors.values().for_each(|door| self.close(door));
+                self.shard.drain();
+                self.see_doors();
+            }
+            Message::Cut => self.shard.timers.expire_all(),
+        }
+    }
+
+    fn listen(&self, listener: u32, port: u16, socket: OwnedFd, token: u64) {
+        let acceptor = match Acceptor::adopt(socket) {
+            Ok(acceptor) => acceptor,
+            Err(error) => {
+                tracing::error!(worker = self.shard.worker, %error, "cannot serve a listener");
+                return;
+            }
+        };
+        let door = Rc::new(Door { acceptor, listener, port, closing: false.into() });
+        self.doors.borrow_mut().insert(token, Rc::clone(&door));
+        let again = (Rc::clone(&door), Rc::clone(&self.shard));
+        let worker = self.shard.worker;
+        runtime::spawn(accept::serve(door, Rc::clone(&self.shard)), move || {
+            // A listener must not fall silent: take it up again.
+            tracing::error!(worker, "the accept task panicked; starting it again");
+            runtime::spawn(accept::serve(again.0, again.1), || {});
+        });
+        self.see_doors();
+    }
+
+    // Nothing queued is lost: the queue is emptied first.
+    fn close(&self, door: &Rc<Door>) {
+        door.closing.set(true);
+        if let Err(error) = accept::take_queued(door, &self.shard, usize::MAX) {
+            tracing::warn!(worker = self.shard.worker, %error, "closing a listener with connections queued");
+        }
+    }
+
+    fn see_doors(&self) {
+        let open = !self.doors.borrow().is_empty();
+        self.shard.pulse.accepting.store(open, Ordering::Relaxed);
+    }
+}

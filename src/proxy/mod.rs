@@ -1,1 +1,14 @@
-//! TODO
+//! One request, from its head to its access record: the walk of [`exchange`].
+//!
+//! Every protocol that clients speak comes through here. `serve` reads heads and hands them in; `forward` sends them
+//! on, `reply` writes answers, `finish` counts and logs. One exit, so that every request is counted once.
+
+pub mod body;
+pub mod exchange;
+pub mod finish;
+pub mod forward;
+pub mod receive;
+pub mod reply;
+pub mod upstream_head;
+
+pub use exchange::{Client, Exchange, exchange};

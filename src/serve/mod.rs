@@ -1,1 +1,4 @@
-//! TODO
+//! Connections in: taking them from the queues of this worker's listeners, and speaking their protocol.
+
+pub mod accept;
+pub mod h1;

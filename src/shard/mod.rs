@@ -1,1 +1,279 @@
-//! TODO
+//! What one core owns: its epoch, the connections it keeps to targets, its buffers, clocks and counters.
+//!
+//! Nothing here is shared with another worker but the few atomics of `snapshot::live`. A request clones the
+//! `Rc<Epoch>` once and sees one configuration to its end; the next request on the same connection sees the newest.
+
+pub mod epoch;
+pub mod mailbox;
+pub mod scratch;
+pub mod target;
+
+pub use epoch::Epoch;
+pub use mailbox::Message;
+pub use scratch::Scratch;
+pub use target::{TargetConn, TargetCore};
+
+use crate::base::lease::Lease;
+use crate::base::{Rng, Tick, tick};
+use crate::http::Fault;
+use crate::net::{Buffers, Timers};
+use crate::observe::{Format, Record, Sink};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One worker's state. Lives on its thread as `Rc<Shard>`.
+#[derive(Debug)]
+pub struct Shard {
+    /// Which worker, from 0.
+    pub worker: usize,
+    /// Blocks for reading.
+    pub buffers: Rc<Buffers>,
+    /// All deadlines.
+    pub timers: Rc<Timers>,
+    /// What others see of this worker.
+    pub pulse: Arc<Pulse>,
+    epoch: RefCell<Rc<Epoch>>,
+    scratches: RefCell<Vec<Box<Scratch>>>,
+    rng: RefCell<Rng>,
+    log: RefCell<AccessLog>,
+    connections: RefCell<Lease>,
+    date: RefCell<Date>,
+    draining: Cell<bool>,
+    retired: RefCell<Vec<(Tick, Rc<TargetCore>)>>,
+}
+
+/// What others see of a worker: written by it, read by control.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// When its sweep last ran, in nanoseconds of [`Tick`].
+    pub beat: AtomicU64,
+    /// Whether it accepts connections.
+    pub accepting: AtomicBool,
+    /// Client connections open now.
+    pub connections: AtomicU64,
+    /// Requests that ended.
+    pub requests: AtomicU64,
+    /// Tasks that panicked.
+    pub panics: AtomicU64,
+    /// The generation it serves.
+    pub generation: AtomicU64,
+    /// Connections refused because `max_connections` was reached.
+    pub refused: AtomicU64,
+    /// Own answers, by [`Fault::index`].
+    pub faults: FaultCounts,
+}
+
+/// Counts by [`Fault`].
+#[derive(Debug)]
+pub struct FaultCounts(Box<[AtomicU64]>);
+
+impl Default for FaultCounts {
+    fn default() -> FaultCounts {
+        FaultCounts(Fault::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl FaultCounts {
+    /// Counts one.
+    pub fn add(&self, fault: Fault) {
+        if let Some(count) = self.0.get(fault.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often `fault` was counted.
+    pub fn value(&self, fault: Fault) -> u64 {
+        self.0.get(fault.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// The worker's end of the access log.
+#[derive(Debug)]
+pub struct AccessLog {
+    /// Where records go; `None` when the log is off.
+    pub sink: Option<Sink>,
+    /// How they are written.
+    pub format: Arc<Format>,
+}
+
+#[derive(Debug)]
+struct Date {
+    text: [u8; 29],
+    second: u64,
+}
+
+// Scratches that a worker keeps for reuse.
+const KEEP_SCRATCHES: usize = 1024;
+
+impl Shard {
+    /// The state of a worker that begins with `epoch`.
+    pub fn new(
+        worker: usize,
+        epoch: Rc<Epoch>,
+        timers: Rc<Timers>,
+        log: AccessLog,
+        connections: Lease,
+        pulse: Arc<Pulse>,
+    ) -> Rc<Shard> {
+        let shard = Shard {
+            worker,
+            buffers: Rc::default(),
+            timers,
+            pulse,
+            epoch: RefCell::new(epoch),
+            scratches: RefCell::default(),
+            rng: RefCell::new(Rng::new()),
+            log: RefCell::new(log),
+            connections: RefCell::new(connections),
+            date: RefCell::new(Date { text: [b' '; 29], second: 0 }),
+            draining: Cell::new(false),
+            retired: RefCell::default(),
+        };
+        shard.refresh_date();
+        shard.pulse.generation.store(shard.epoch().snapshot.generation, Ordering::Relaxed);
+        Rc::new(shard)
+    }
+
+    /// The newest configuration, bound to this worker.
+    #[inline]
+    pub fn epoch(&self) -> Rc<Epoch> {
+        Rc::clone(&self.epoch.borrow())
+    }
+
+    /// Takes up a new configuration. Targets that it no longer has keep their requests for the group's drain time.
+    pub fn adopt(&self, epoch: Rc<Epoch>, now: Tick) {
+        self.pulse.generation.store(epoch.snapshot.generation, Ordering::Relaxed);
+        let old = self.epoch.replace(Rc::clone(&epoch));
+        let mut retired = self.retired.borrow_mut();
+        for group in &old.groups {
+            let drain = now.after(group.group.drain);
+            let gone = group.targets.iter().filter(|t| !epoch.has(t));
+            retired.extend(gone.map(|t| (drain, Rc::clone(t))));
+        }
+        for (_, target) in retired.iter() {
+            target.close_idle();
+        }
+    }
+
+    /// Runs `f` with the worker's randomness.
+    #[inline]
+    pub fn with_rng<R>(&self, f: impl FnOnce(&mut Rng) -> R) -> R {
+        f(&mut self.rng.borrow_mut())
+    }
+
+    /// A scratch for one exchange; give it back with [`Shard::give_back`].
+    pub fn scratch(&self) -> Box<Scratch> {
+        self.scratches.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a scratch back for reuse.
+    pub fn give_back(&self, mut scratch: Box<Scratch>) {
+        let mut free = self.scratches.borrow_mut();
+        if free.len() < KEEP_SCRATCHES {
+            scratch.trim();
+            free.push(scratch);
+        }
+    }
+
+    /// Whether access records are wanted.
+    #[inline]
+    pub fn logs(&self) -> bool {
+        self.log.borrow().sink.is_some()
+    }
+
+    /// Writes one access record.
+    pub fn record(&self, record: &Record<'_>) {
+        let log = &mut *self.log.borrow_mut();
+        if let Some(sink) = &mut log.sink {
+            sink.record(record, &log.format);
+        }
+    }
+
+    /// Changes where and how access records are written.
+    pub fn set_log(&self, log: AccessLog) {
+        self.log.replace(log);
+    }
+
+    /// `Date` as it is written now (RFC 9110 section 6.6.1), at most a sweep old.
+    #[inline]
+    pub fn with_date<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        f(&self.date.borrow().text)
+    }
+
+    /// Counts a client connection in; false when the machine has as many as it may.
+    #[must_use]
+    pub fn admit(&self) -> bool {
+        let mut lease = self.connections.borrow_mut();
+        let admitted = lease.acquire();
+        self.pulse.connections.store(lease.used(), Ordering::Relaxed);
+        if !admitted {
+            self.pulse.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// Counts a client connection out.
+    pub fn leave(&self) {
+        let mut lease = self.connections.borrow_mut();
+        lease.release();
+        self.pulse.connections.store(lease.used(), Ordering::Relaxed);
+    }
+
+    /// Client connections of this worker.
+    pub fn connections(&self) -> u64 {
+        self.connections.borrow().used()
+    }
+
+    /// Whether the process is stopping.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Begins to drain: idle connections end now, busy ones after their answer.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.timers.expire_idle();
+    }
+
+    /// What has to be done every sweep: deadlines, idle connections, the date, the log.
+    pub fn sweep(&self, now: Tick) {
+        self.pulse.beat.store(now.nanos(), Ordering::Relaxed);
+        self.timers.sweep(now);
+        if self.draining.get() {
+            self.timers.expire_idle();
+        }
+        self.refresh_date();
+        let epoch = self.epoch();
+        for group in &epoch.groups {
+            let oldest = group.group.idle_timeout;
+            group.targets.iter().for_each(|t| t.expire_idle(now, oldest));
+        }
+        self.retired.borrow_mut().retain(|(cut, target)| {
+            let over = target.is_unused() || *cut <= now;
+            if over {
+                target.cut();
+            }
+            !over
+        });
+        if let Some(sink) = &mut self.log.borrow_mut().sink {
+            sink.flush();
+        }
+    }
+
+    fn refresh_date(&self) {
+        let second = tick::wall_micros() / 1_000_000;
+        let mut date = self.date.borrow_mut();
+        if date.second != second {
+            let at = std::time::UNIX_EPOCH + Duration::from_secs(second);
+            let text = httpdate::fmt_http_date(at);
+            if let Ok(text) = text.as_bytes().try_into() {
+                date.text = text;
+            }
+            date.second = second;
+        }
+    }
+}

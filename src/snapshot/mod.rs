@@ -1,1 +1,212 @@
-//! TODO
+//! The file as run: everything that a request needs, compiled once, immutable, shared by all workers.
+//!
+//! What an unchanged object had learnt (health, counters, cursors) lives in small shared parts (`live`) that a new
+//! snapshot takes over from the old one by name. All that can fail, fails in [`compile`], before anything is published.
+
+pub mod compile;
+pub mod live;
+pub mod redirect;
+
+pub use compile::compile;
+pub use live::{Address, GroupLive, TargetLive};
+
+use crate::balance;
+use crate::base::meters::Meters;
+use crate::config::{HashKey, Limits};
+use crate::http::path::PathPolicy;
+use crate::http::scan::SectionLimits;
+use crate::route;
+use ipnet::IpNet;
+use redirect::RedirectTemplate;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One configuration as it is run.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts published snapshots, from 1.
+    pub generation: u64,
+    /// Peers whose forwarding fields are believed.
+    pub trusted: Vec<IpNet>,
+    /// The pseudonym in `Via`, with the version before it: `1.1 ringgate`.
+    pub via: Vec<u8>,
+    /// Whether `Forwarded` is written too.
+    pub forwarded: bool,
+    /// How paths are made canonical.
+    pub paths: PathPolicy,
+    /// Sizes.
+    pub limits: Limits,
+    /// In the order of the file.
+    pub listeners: Vec<Listener>,
+    /// Finds the rule for a request.
+    pub routes: route::Table,
+    /// In the order of the file; a [`route::RuleId`] is an index.
+    pub rules: Vec<Rule>,
+    /// In the order of the file.
+    pub groups: Vec<Arc<Group>>,
+}
+
+impl Snapshot {
+    /// Whether forwarding fields from `peer` are believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        !self.trusted.is_empty() && {
+            let peer = peer.to_canonical();
+            self.trusted.iter().any(|net| net.contains(&peer))
+        }
+    }
+
+    /// The bounds of a request head.
+    pub fn head_limits(&self) -> SectionLimits {
+        SectionLimits {
+            size: usize::try_from(self.limits.head).unwrap_or(usize::MAX),
+            line: usize::try_from(self.limits.line).unwrap_or(usize::MAX),
+            fields: self.limits.headers,
+        }
+    }
+
+    /// The bounds of a response head.
+    pub fn response_limits(&self) -> SectionLimits {
+        let size = usize::try_from(self.limits.response_head).unwrap_or(usize::MAX);
+        SectionLimits { size, line: size, fields: crate::http::request::MAX_FIELDS }
+    }
+
+    /// The listener with a stable id; `None` once a reload has removed it.
+    pub fn listener(&self, id: u32) -> Option<&Listener> {
+        self.listeners.iter().find(|l| l.id == id)
+    }
+}
+
+/// A listener as run.
+#[derive(Debug)]
+pub struct Listener {
+    /// Stays the same over reloads, for as long as the listener has its name.
+    pub id: u32,
+    /// From the file.
+    pub name: Arc<str>,
+    /// Its addresses.
+    pub bind: Vec<SocketAddr>,
+    /// Which number the route table knows it by.
+    pub route: route::ListenerId,
+    /// What is done when no rule matches.
+    pub default: Action,
+    /// For the whole request head.
+    pub header: Duration,
+    /// For each step of a body.
+    pub body: Duration,
+    /// For an idle connection.
+    pub keep_alive: Duration,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+}
+
+/// A rule as run.
+#[derive(Debug)]
+pub struct Rule {
+    /// From the file.
+    pub name: Arc<str>,
+    /// From the file.
+    pub priority: Option<u32>,
+    /// What is done.
+    pub action: Action,
+    /// Overrides the listener's.
+    pub body: Option<Duration>,
+    /// Overrides the group's.
+    pub response: Option<Duration>,
+    /// Octets of a request body; `None` for no limit.
+    pub body_limit: Option<u64>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
+}
+
+/// What is done with a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Send it to a target of one of these groups (indices into [`Snapshot::groups`]).
+    Forward {
+        /// The groups.
+        groups: Vec<usize>,
+        /// Chooses one of them.
+        weights: balance::Weighted,
+    },
+    /// Send the client elsewhere.
+    Redirect(RedirectTemplate),
+    /// A fixed answer.
+    Respond(FixedResponse),
+    /// No rule takes it: 404 with a reason.
+    NotFound,
+}
+
+impl Action {
+    /// As it is logged.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Action::Forward { .. } => "forward",
+            Action::Redirect(_) => "redirect",
+            Action::Respond(_) => "respond",
+            Action::NotFound => "none",
+        }
+    }
+}
+
+/// A fixed answer, ready to be written.
+#[derive(Debug)]
+pub struct FixedResponse {
+    /// The status.
+    pub status: u16,
+    /// `Content-Type` and the configured fields, as lines.
+    pub fields: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A group as run.
+#[derive(Debug)]
+pub struct Group {
+    /// From the file.
+    pub name: Arc<str>,
+    /// How a target is chosen.
+    pub algorithm: balance::Algorithm,
+    /// What a hash algorithm hashes.
+    pub key: KeySource,
+    /// Every address, names resolved.
+    pub targets: Vec<Target>,
+    /// Use unhealthy targets when no other is left.
+    pub fail_open: bool,
+    /// For a connection to a target.
+    pub connect: Duration,
+    /// From the request's last octet to the response head.
+    pub response: Duration,
+    /// Further attempts when a connection cannot be used.
+    pub retries: u32,
+    /// Idle connections to each target, all workers together.
+    pub max_idle: u64,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// How long requests in flight to a removed target get.
+    pub drain: Duration,
+    /// What it has learnt; shared with its earlier and later self.
+    pub live: Arc<GroupLive>,
+}
+
+/// What a hash algorithm hashes.
+#[derive(Debug)]
+pub enum KeySource {
+    /// Nothing: the algorithm does not hash.
+    None,
+    /// The client's address.
+    Client,
+    /// A part of the request.
+    Request(HashKey),
+}
+
+/// A target as run.
+#[derive(Debug)]
+pub struct Target {
+    /// 0 takes no traffic.
+    pub weight: u32,
+    /// A label.
+    pub zone: Option<String>,
+    /// What it has learnt; shared with its earlier and later self.
+    pub live: Arc<TargetLive>,
+}

@@ -1,1 +1,43 @@
-//! TODO
+//! Connections out: opening them, within a deadline, and saying what went wrong.
+//!
+//! Addresses only: names are resolved by control. Pools live with the target (`shard::target`).
+
+use crate::base::Tick;
+use crate::http::Fault;
+use crate::net::Sock;
+use crate::shard::{Shard, TargetConn, TargetCore};
+use crate::snapshot::Address;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Opens a connection to `target`.
+///
+/// # Errors
+/// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`].
+pub async fn connect(
+    shard: &Shard,
+    target: &Rc<TargetCore>,
+    timeout: Duration,
+) -> Result<TargetConn, Fault> {
+    let deadline = Tick::now().after(timeout);
+    let meters = target.live.meters.cell(shard.worker);
+    let opened = match &target.live.address {
+        Address::Tcp(to) => Sock::connect_tcp(*to, &shard.timers, deadline).await,
+        Address::Unix(path) => Sock::connect_unix(path, &shard.timers, deadline).await,
+    };
+    match opened {
+        Ok(sock) => {
+            meters.connects.add(1);
+            Ok(target.opened(sock))
+        }
+        Err(error) => {
+            meters.connect_errors.add(1);
+            Err(if error.kind() == io::ErrorKind::TimedOut {
+                Fault::ConnectTimeout
+            } else {
+                Fault::ConnectFailed
+            })
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Relays a body from one socket to another, in either direction, with back-pressure and without copying it.
+//!
+//! Reading stops while the other side makes no room, so a body never piles up: one block is all it takes. Framing is decoded
+//! and written anew; chunk extensions end here; a trailer section is parsed and filtered.
+
+use crate::base::Tick;
+use crate::http::chunk::{Chunks, Piece, chunk_line};
+use crate::http::scan::{Scan, SectionLimits};
+use crate::http::{Fault, Framing, Known, Span, write};
+use crate::net::buf::LARGE;
+use crate::net::{Buf, Side, Sock};
+use crate::shard::Shard;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+/// How a body that is being read goes on.
+#[derive(Debug)]
+pub struct Reader {
+    state: State,
+    /// Octets of the body so far.
+    pub total: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Length(u64),
+    Close,
+    Chunks(Chunks),
+    Trailers(Scan),
+    Done,
+}
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// As it is: its length was announced, or the connection closes after it.
+    Plain,
+    /// In chunks.
+    Chunked,
+}
+
+/// Why a body was not relayed to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The sender closed or reset the connection.
+    SourceGone,
+    /// The sender sent nothing for too long.
+    SourceStalled,
+    /// What the sender sent is no body.
+    SourceMalformed,
+    /// The trailer section is malformed or too large.
+    BadTrailers,
+    /// The body is larger than it may be.
+    TooLarge,
+    /// The receiver closed or reset the connection.
+    SinkGone,
+    /// The receiver made no room for too long.
+    SinkStalled,
+}
+
+/// One direction of a body.
+pub struct Relay<'a> {
+    /// The worker.
+    pub shard: &'a Shard,
+    /// Who sends it.
+    pub from: &'a Sock,
+    /// Who receives it.
+    pub to: &'a Sock,
+    /// How long either may make no progress.
+    pub stall: Duration,
+    /// Octets that it may have.
+    pub limit: Option<u64>,
+    /// How it is written.
+    pub writer: Writer,
+    /// Whether `from` may go on to send another message behind it: then nothing beyond the body's length is read.
+    pub stop_at_end: bool,
+}
+
+// Pieces of data written at once; one block rarely holds more.
+const PIECES: usize = 24;
+const TRAILERS: SectionLimits = SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64 };
+
+impl Reader {
+    /// The body of a message with this framing.
+    pub fn new(framing: Framing) -> Reader {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Chunks(Chunks::default()),
+            Framing::Close => State::Close,
+        };
+        Reader { state, total: 0 }
+    }
+
+    /// Whether its end was read.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    // Takes data from the front of `input`: spans of it, and how many octets of input they and their framing are.
+    fn take(&mut self, input: &[u8], spans: &mut [Span; PIECES]) -> Result<(usize, usize), Broken> {
+        match &mut self.state {
+            State::Length(left) => {
+                let n = (*left).min(input.len() as u64);
+                *left -= n;
+                if *left == 0 {
+                    self.state = State::Done;
+                }
+                Ok(self.one(n as usize, spans))
+            }
+            State::Close => Ok(self.one(input.len(), spans)),
+            State::Chunks(chunks) => {
+                let (mut at, mut count) = (0, 0);
+                while count < PIECES {
+                    let rest = input.get(at..).unwrap_or_default();
+                    let (n, piece) = chunks.next(rest).map_err(|_| Broken::SourceMalformed)?;
+                    match piece {
+                        Piece::Data(span) => {
+                            let moved = Span { start: span.start + at as u32, end: span.end + at as u32 };
+                            if let Some(slot) = spans.get_mut(count) {
+                                *slot = moved;
+                            }
+                            self.total += moved.len() as u64;
+                            count += 1;
+                            at += n;
+                        }
+                        Piece::More => {
+                            at += n;
+                            break;
+                        }
+                        Piece::Last => {
+                            at += n;
+                            self.state = State::Trailers(Scan::default());
+                            break;
+                        }
+                    }
+                }
+                Ok((at, count))
+            }
+            State::Trailers(_) | State::Done => Ok((0, 0)),
+        }
+    }
+
+    fn one(&mut self, n: usize, spans: &mut [Span; PIECES]) -> (usize, usize) {
+        self.total += n as u64;
+        if let Some(first) = spans.first_mut() {
+            *first = Span { start: 0, end: n as u32 };
+        }
+        (n, usize::from(n > 0))
+    }
+}
+
+impl Relay<'_> {
+    /// Relays the body that `reader` reads, of which `buf` holds the beginning, after `prefix`. Afterwards `buf` holds what
+    /// follows the body.
+    ///
+    /// # Errors
+    /// Why it did not come to its end. How much was written then is not known.
+    pub async fn run(
+        &self,
+        prefix: &[u8],
+        buf: &mut Buf,
+        reader: &mut Reader,
+    ) -> Result<(), Broken> {
+        let mut prefix = prefix;
+        loop {
+            let mut spans = [Span::default(); PIECES];
+            let (taken, count) = reader.take(buf.filled(), &mut spans)?;
+            if self.limit.is_some_and(|limit| reader.total > limit) {
+                return Err(Broken::TooLarge);
+            }
+            let spans = spans.get(..count).unwrap_or_default();
+            self.write(prefix, buf.filled(), spans, reader.is_done()).await?;
+            prefix = &[];
+            let everything_taken = taken == buf.len();
+            buf.consume(taken);
+            match &mut reader.state {
+                State::Done => return Ok(()),
+                State::Trailers(scan) => {
+                    let mut scan = *scan;
+                    self.trailers(buf, &mut scan).await?;
+                    reader.state = State::Done;
+                    return Ok(());
+                }
+                // More pieces than could be written at once are still here.
+                State::Chunks(_) if !everything_taken => {}
+                _ => {
+                    if self.fill(buf, reader).await? {
+                        reader.state = State::Done;
+                        return self.write(&[], &[], &[], true).await;
+                    }
+                }
+            }
+        }
+    }
+
+    // True at the end of a body that the end of the connection ends.
+    async fn fill(&self, buf: &mut Buf, reader: &Reader) -> Result<bool, Broken> {
+        if buf.is_empty() && buf.capacity() < LARGE {
+            *buf = self.shard.buffers.large();
+        }
+        let most = match &reader.state {
+            State::Length(left) if self.stop_at_end => usize::try_from(*left).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        match self.read(buf, most).await {
+            Ok(0) if matches!(reader.state, State::Close) => Ok(true),
+            Ok(0) => Err(Broken::SourceGone),
+            Ok(_) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(Broken::SourceStalled),
+            Err(_) => Err(Broken::SourceGone),
+        }
+    }
+
+    async fn read(&self, buf: &mut Buf, most: usize) -> io::Result<usize> {
+        loop {
+            let room = buf.spare();
+            let most = most.min(room.len());
+            match self.from.try_read(room.get_mut(..most).unwrap_or_default()) {
+                Ok(n) => {
+                    buf.fill(n);
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.from.slot().arm(Side::Read, Tick::now().after(self.stall));
+                    self.from.readable().await?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        prefix: &[u8],
+        buf: &[u8],
+        spans: &[Span],
+        end: bool,
+    ) -> Result<(), Broken> {
+        let length: usize = spans.iter().map(|s| s.len()).sum();
+        let mut line = [0; 18];
+        let mut parts = [IoSlice::new(&[]); PIECES + 3];
+        let mut count = 0;
+        let mut push = |octets| {
+            if let Some(slot) = parts.get_mut(count) {
+                *slot = octets;
+                count += 1;
+            }
+        };
+        if !prefix.is_empty() {
+            push(IoSlice::new(prefix));
+        }
+        let chunked = self.writer == Writer::Chunked;
+        if chunked && length > 0 {
+            push(IoSlice::new(chunk_line(length, &mut line)));
+        }
+        spans.iter().for_each(|s| push(IoSlice::new(s.of(buf))));
+        match (chunked, length > 0, end) {
+            (true, true, true) => push(IoSlice::new(b"\r\n0\r\n\r\n")),
+            (true, true, false) => push(IoSlice::new(b"\r\n")),
+            (true, false, true) => push(IoSlice::new(b"0\r\n\r\n")),
+            _ => {}
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let parts = parts.get_mut(..count).unwrap_or_default();
+        self.to.write_parts(parts, self.stall).await.map_err(sink_error)
+    }
+
+    async fn trailers(&self, buf: &mut Buf, scan: &mut Scan) -> Result<(), Broken> {
+        let len = loop {
+            match scan.find_end(buf.filled(), &TRAILERS) {
+                Ok(Some(len)) => break len,
+                Ok(None) => {}
+                Err(_) => return Err(Broken::BadTrailers),
+            }
+            if buf.spare().is_empty() && !buf.grow(TRAILERS.size * 2) {
+                return Err(Broken::BadTrailers);
+            }
+            match self.read(buf, usize::MAX).await {
+                Ok(0) => return Err(Broken::SourceGone),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(Broken::SourceStalled),
+                Err(_) => return Err(Broken::SourceGone),
+            }
+        };
+        let section = buf.filled().get(..len).unwrap_or_default();
+        if section == b"\r\n" || self.writer == Writer::Plain {
+            if section != b"\r\n" {
+                filtered(section)?;
+            }
+            buf.consume(len);
+            return self.write(&[], &[], &[], true).await;
+        }
+        let mut out = b"0\r\n".to_vec();
+        out.extend_from_slice(&filtered(section)?);
+        out.extend_from_slice(b"\r\n");
+        buf.consume(len);
+        self.to.write_all(&out, self.stall).await.map_err(sink_error)
+    }
+}
+
+fn sink_error(error: io::Error) -> Broken {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Broken::SinkStalled,
+        _ => Broken::SinkGone,
+    }
+}
+
+// The trailer fields that may go on (RFC 9110 section 6.5.1): none that frames, routes, authenticates, or that
+// decides how the content is read.
+fn filtered(section: &[u8]) -> Result<Vec<u8>, Broken> {
+    let mut slots = [httparse::EMPTY_HEADER; 64];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots) else {
+        return Err(Broken::BadTrailers);
+    };
+    let mut out = Vec::new();
+    for one in fields {
+        let name = one.name.as_bytes();
+        let meaningful = Known::of(name) != Known::Other
+            || name.contains(&b'_')
+            || FORBIDDEN.iter().any(|f| name.eq_ignore_ascii_case(f))
+            || name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"content-"));
+        if !meaningful {
+            write::field(&mut out, name, one.value.trim_ascii());
+        }
+    }
+    Ok(out)
+}
+
+const FORBIDDEN: [&[u8]; 16] = [
+    b"age", b"allow", b"cache-control", b"expires", b"location", b"pragma", b"range", b"retry-after", b"set-cookie",
+    b"te", b"vary", b"warning", b"www-authenticate", b"if-match", b"if-none-match", b"accept-encoding",
+];
+
+impl Broken {
+    /// What it means when the client sends the body.
+    pub fn of_request(self) -> Fault {
+        match self {
+            Broken::SourceGone => Fault::ClientGone,
+            Broken::SourceStalled => Fault::BodyTimeout,
+            Broken::SourceMalformed => Fault::Chunk,
+            Broken::BadTrailers => Fault::Trailers,
+            Broken::TooLarge => Fault::BodyTooLarge,
+            Broken::SinkGone => Fault::TargetReset,
+            Broken::SinkStalled => Fault::BodyStalled,
+        }
+    }
+
+    /// What it means when the target sends the body.
+    pub fn of_response(self) -> Fault {
+        match self {
+            Broken::SourceGone => Fault::TruncatedBody,
+            Broken::SourceStalled => Fault::BodyStalled,
+            Broken::SourceMalformed | Broken::BadTrailers | Broken::TooLarge => Fault::ResponseChunk,
+            Broken::SinkGone => Fault::ClientGone,
+            Broken::SinkStalled => Fault::WriteTimeout,
+        }
+    }
+}

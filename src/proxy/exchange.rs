@@ -1,0 +1,229 @@
+//! The walk: route, act, finish. What a request meets on its way stands here, in order.
+
+use crate::base::Tick;
+use crate::http::{Fault, Framing, RequestView, request::Form};
+use crate::net::{Buf, Sock};
+use crate::proxy::{finish, forward, reply};
+use crate::shard::{Epoch, Scratch, Shard};
+use crate::snapshot::{Action, Listener, Rule, Snapshot};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The client's side of a connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its socket.
+    pub sock: Sock,
+    /// Its address, or its proxy's.
+    pub peer: SocketAddr,
+    /// The port it connected to.
+    pub port: u16,
+    /// [`crate::snapshot::Listener::id`]
+    pub listener: u32,
+}
+
+/// One request on its way.
+pub struct Exchange<'a> {
+    /// The worker.
+    pub shard: &'a Rc<Shard>,
+    /// The configuration that this request began with.
+    pub epoch: &'a Rc<Epoch>,
+    /// Where it came in.
+    pub listener: &'a Listener,
+    /// Who sent it.
+    pub client: &'a Client,
+    /// Begins with the head; whatever of the body has arrived follows.
+    pub buf: &'a mut Buf,
+    /// What followed a streamed body, and begins the next request.
+    pub next: Option<Buf>,
+    /// The parsed head, and room to work in.
+    pub scratch: &'a mut Scratch,
+    /// Whether the client's connection may be used again afterwards.
+    pub keep: bool,
+    /// What is counted and logged in the end.
+    pub trace: Trace,
+}
+
+/// What is known of an exchange when it ends.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// When its first octet was there.
+    pub began: Tick,
+    /// When it was sent to a target.
+    pub sent: Option<Tick>,
+    /// When the response head was there.
+    pub answered: Option<Tick>,
+    /// How long the connection took to open; `None` when none was opened.
+    pub connect: Option<Duration>,
+    /// Index into the snapshot's rules.
+    pub rule: Option<usize>,
+    /// Index into the snapshot's groups.
+    pub group: Option<usize>,
+    /// Index into the group's targets.
+    pub target: Option<usize>,
+    /// What was done.
+    pub action: &'static str,
+    /// The status that the client was sent; 0 as long as it was sent none.
+    pub status: u16,
+    /// The status that the target sent.
+    pub target_status: Option<u16>,
+    /// Octets from the client.
+    pub bytes_in: u64,
+    /// Octets to the client.
+    pub bytes_out: u64,
+    /// Octets of the response's body.
+    pub body_out: u64,
+    /// Times it was sent again.
+    pub retries: u32,
+    /// Whether it went over a connection that had carried another.
+    pub reused: bool,
+    /// Why ringgate answered, or gave up.
+    pub fault: Option<Fault>,
+}
+
+/// Takes one request from its parsed head to its access record. Afterwards [`Exchange::keep`] says whether the
+/// connection may carry another; what `buf` holds then is the next request's.
+pub async fn exchange(x: &mut Exchange<'_>) {
+    x.trace.bytes_in = x.scratch.request.len as u64;
+    finish::begin(x);
+    if let Err(fault) = walk(x).await {
+        x.trace.fault = Some(fault);
+        if x.trace.status == 0 && fault.status() != 460 {
+            reply::own(x, fault).await;
+        } else {
+            x.keep = false;
+        }
+    }
+    finish::finish(x);
+}
+
+async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
+    let epoch = Rc::clone(x.epoch);
+    let snapshot: &Snapshot = &epoch.snapshot;
+    let (rule, action) = route(x, snapshot);
+    x.trace.action = action.name();
+    let limit = rule.map_or(snapshot.limits.body, |r| r.body_limit);
+    if let (Framing::Length(length), Some(limit)) = (x.scratch.request.framing, limit)
+        && length > limit
+    {
+        return Err(Fault::BodyTooLarge);
+    }
+    if x.scratch.request.max_forwards == Some(0) {
+        return reply::options(x).await;
+    }
+    match action {
+        Action::Forward { groups, weights } => {
+            let chosen = match groups.as_slice() {
+                [only] => Some(*only),
+                several => x
+                    .shard
+                    .with_rng(|rng| weights.pick(rng))
+                    .and_then(|at| several.get(at).copied()),
+            };
+            let group = chosen.ok_or(Fault::NoTarget)?;
+            let terms = forward::Terms {
+                group,
+                response: rule.and_then(|r| r.response),
+                body: rule.and_then(|r| r.body).unwrap_or(x.listener.body),
+                body_limit: limit,
+            };
+            forward::forward(x, &terms).await
+        }
+        Action::Redirect(template) => reply::redirect(x, template).await,
+        Action::Respond(fixed) => reply::fixed(x, fixed).await,
+        Action::NotFound => Err(Fault::NoRoute),
+    }
+}
+
+fn route<'s>(x: &mut Exchange<'_>, snapshot: &'s Snapshot) -> (Option<&'s Rule>, &'s Action) {
+    let found = snapshot.routes.find(x.listener.route, &x.view());
+    let index = found.map(|id| id.0 as usize);
+    match index.and_then(|at| snapshot.rules.get(at)) {
+        Some(rule) => {
+            x.trace.rule = index;
+            (Some(rule), &rule.action)
+        }
+        None => {
+            // The exchange borrows the listener from the same snapshot that is handed in.
+            let default = snapshot.listener(x.listener.id).map(|l| &l.default);
+            (None, default.unwrap_or(&Action::NotFound))
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// What decisions read.
+    pub fn view(&self) -> RequestView<'_> {
+        self.scratch.request.view(self.buf.filled(), self.client.peer.ip())
+    }
+
+    /// Whether all of the request's body has arrived, or there is none: then it can be sent again.
+    pub fn body_is_here(&self) -> bool {
+        match self.scratch.request.framing {
+            Framing::None => true,
+            Framing::Length(length) => {
+                let have = self.buf.len().saturating_sub(self.scratch.request.len);
+                have as u64 >= length
+            }
+            Framing::Chunked | Framing::Close => false,
+        }
+    }
+
+    /// The part of the body that is here when all of it is.
+    pub fn body_here(&self) -> &[u8] {
+        let Framing::Length(length) = self.scratch.request.framing else {
+            return &[];
+        };
+        let rest = self.buf.filled().get(self.scratch.request.len..).unwrap_or_default();
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(rest.len());
+        rest.get(..length).unwrap_or_default()
+    }
+
+    /// The client as limits, logs and hashes know it: the peer, or whom a trusted peer names. Read from right to left,
+    /// the first address that is not a trusted proxy.
+    pub fn client_ip(&self) -> IpAddr {
+        let peer = self.client.peer.ip().to_canonical();
+        let snapshot = &self.epoch.snapshot;
+        if !snapshot.trusts(peer) {
+            return peer;
+        }
+        let view = self.view();
+        let mut found = peer;
+        // Fields come in order; the last entry of the last field is the nearest hop.
+        let lines: [Option<&[u8]>; 16] = {
+            let mut lines = [None; 16];
+            for (slot, line) in lines.iter_mut().zip(view.fields.all("x-forwarded-for")) {
+                *slot = Some(line);
+            }
+            lines
+        };
+        for entry in lines.iter().rev().flatten().flat_map(|l| l.rsplit(|b| *b == b',')) {
+            let Some(ip) = parse_node(entry.trim_ascii()) else {
+                return found;
+            };
+            found = ip.to_canonical();
+            if !snapshot.trusts(found) {
+                return found;
+            }
+        }
+        found
+    }
+
+    /// Whether the target is the whole server (`OPTIONS *`).
+    pub fn is_asterisk(&self) -> bool {
+        self.scratch.request.form == Form::Asterisk
+    }
+}
+
+// An entry of X-Forwarded-For: an address, with or without port and brackets.
+fn parse_node(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    if let Ok(ip) = text.parse() {
+        return Some(ip);
+    }
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        return Some(socket.ip());
+    }
+    text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}

@@ -1,0 +1,163 @@
+//! The one exit: every exchange is counted and logged here, once, however it ended.
+
+use crate::base::meters::{Cell, Meters};
+use crate::base::{Tick, tick};
+use crate::http::Fault;
+use crate::observe::Record;
+use crate::proxy::Exchange;
+use crate::shard::Shard;
+use crate::snapshot::{Group, Rule, Target};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+/// Counts an exchange in.
+pub fn begin(x: &Exchange<'_>) {
+    x.listener.meters.cell(x.shard.worker).active.add(1);
+}
+
+/// Counts an exchange out and writes its record.
+pub fn finish(x: &mut Exchange<'_>) {
+    let now = Tick::now();
+    let snapshot = &x.epoch.snapshot;
+    let worker = x.shard.worker;
+    let rule = x.trace.rule.and_then(|at| snapshot.rules.get(at));
+    let group = x.trace.group.and_then(|at| snapshot.groups.get(at)).map(|g| &**g);
+    let target = group.and_then(|g| g.targets.get(x.trace.target?));
+    x.listener.meters.cell(worker).active.sub(1);
+    count(x, now, x.listener.meters.cell(worker));
+    let further: [Option<&Meters>; 3] =
+        [rule.map(|r| &*r.meters), group.map(|g| &g.live.meters), target.map(|t| &t.live.meters)];
+    for meters in further.into_iter().flatten() {
+        count(x, now, meters.cell(worker));
+    }
+    let pulse = &x.shard.pulse;
+    pulse.requests.store(pulse.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    if let Some(fault) = x.trace.fault {
+        pulse.faults.add(fault);
+    }
+    if x.shard.logs() {
+        log(x, now, rule, group, target);
+    }
+}
+
+fn count(x: &Exchange<'_>, now: Tick, cell: &Cell) {
+    let trace = &x.trace;
+    if let Some(class) = cell.status.get(usize::from(trace.status / 100).min(5)) {
+        class.add(1);
+    }
+    cell.bytes_in.add(trace.bytes_in);
+    cell.bytes_out.add(trace.bytes_out);
+    cell.latency.record(now.since(trace.began));
+    if trace.fault.is_some() {
+        cell.faults.add(1);
+    }
+    if trace.retries > 0 {
+        cell.retries.add(u64::from(trace.retries));
+    }
+}
+
+fn log(
+    x: &Exchange<'_>,
+    now: Tick,
+    rule: Option<&Rule>,
+    group: Option<&Group>,
+    target: Option<&Target>,
+) {
+    let view = x.view();
+    let trace = &x.trace;
+    let reached = trace.sent.or(trace.answered);
+    x.shard.record(&Record {
+        wall_micros: tick::wall_micros(),
+        request_id: &x.scratch.request_id,
+        client: x.client_ip(),
+        peer: Some(x.client.peer),
+        listener: &x.listener.name,
+        rule: rule.map_or("", |r| &r.name),
+        rule_priority: rule.and_then(|r| r.priority),
+        group: group.map_or("", |g| &g.name),
+        target: target.map(|t| &*t.live.name),
+        method: view.method,
+        scheme: "http",
+        host: view.host,
+        path: x.scratch.request.target.of(x.buf.filled()),
+        version: x.scratch.request.version.text(),
+        status: trace.status,
+        target_status: trace.target_status,
+        bytes_in: trace.bytes_in,
+        bytes_out: trace.bytes_out,
+        body_in: trace.bytes_in.saturating_sub(x.scratch.request.len as u64),
+        body_out: trace.body_out,
+        request_time: reached.map(|at| at.since(trace.began)),
+        connect_time: trace.connect,
+        response_time: trace.answered.zip(reached).map(|(a, s)| a.since(s)),
+        total: Some(now.since(trace.began)),
+        user_agent: view.fields.first("user-agent"),
+        referer: view.fields.first("referer"),
+        trace_id: view.fields.first("x-amzn-trace-id"),
+        redirect_url: None,
+        reason: trace.fault.map(Fault::code),
+        reason_text: trace.fault.map(Fault::sentence),
+        retries: trace.retries,
+        reused: trace.reused,
+        generation: x.epoch.snapshot.generation,
+        worker: x.shard.worker,
+        action: trace.action,
+    });
+}
+
+/// A request that could not even be read: counted and logged with what is known of it.
+pub struct Unread<'a> {
+    /// Where it came in.
+    pub listener: &'a crate::snapshot::Listener,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The port it came to.
+    pub began: Tick,
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// The status that was sent; 0 for none.
+    pub status: u16,
+    /// Octets read.
+    pub bytes_in: u64,
+    /// Octets written.
+    pub bytes_out: u64,
+    /// The id in the answer.
+    pub request_id: &'a [u8],
+    /// The configuration's generation.
+    pub generation: u64,
+}
+
+/// Counts and logs a request that could not be read.
+pub fn unread(shard: &Shard, unread: &Unread<'_>) {
+    let now = Tick::now();
+    let cell = unread.listener.meters.cell(shard.worker);
+    if let Some(class) = cell.status.get(usize::from(unread.status / 100).min(5)) {
+        class.add(1);
+    }
+    cell.faults.add(1);
+    cell.bytes_in.add(unread.bytes_in);
+    cell.bytes_out.add(unread.bytes_out);
+    cell.latency.record(now.since(unread.began));
+    shard.pulse.faults.add(unread.fault);
+    if !shard.logs() {
+        return;
+    }
+    shard.record(&Record {
+        wall_micros: tick::wall_micros(),
+        request_id: unread.request_id,
+        client: unread.peer.ip(),
+        peer: Some(unread.peer),
+        listener: &unread.listener.name,
+        status: unread.status,
+        bytes_in: unread.bytes_in,
+        bytes_out: unread.bytes_out,
+        total: Some(now.since(unread.began)),
+        reason: Some(unread.fault.code()),
+        reason_text: Some(unread.fault.sentence()),
+        generation: unread.generation,
+        worker: shard.worker,
+        action: "none",
+        scheme: "http",
+        ..Record::default()
+    });
+}

@@ -1,0 +1,345 @@
+//! Sends a request to a target: pick, connect or reuse, send, receive; once more where that is sound.
+//!
+//! A request is sent again only if no octet of a response has come, the method is idempotent and the body is here
+//! whole (RFC 9110 section 9.2.2); at most once. A connection that cannot be opened has carried nothing: the next target is tried
+//! for every method.
+
+use crate::base::Tick;
+use crate::http::{Fault, Framing};
+use crate::net::{Buf, Side, Sock};
+use crate::proxy::body::{Broken, Reader, Relay, Writer};
+use crate::proxy::receive::{self, Head};
+use crate::proxy::{Exchange, upstream_head};
+use crate::shard::epoch::GroupCore;
+use crate::shard::{TargetConn, TargetCore};
+use crate::snapshot::KeySource;
+use crate::{balance, config, upstream};
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+/// What the rule says about forwarding.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Index into the snapshot's groups.
+    pub group: usize,
+    /// Overrides the group's response timeout.
+    pub response: Option<Duration>,
+    /// How long a body may make no progress.
+    pub body: Duration,
+    /// Octets that the request's body may have.
+    pub body_limit: Option<u64>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection died before the first octet of a response.
+    Dead(Fault),
+    /// Sending it again would not be sound, or not help.
+    Final(Fault),
+}
+
+// Targets tried for one request, at most.
+const MOST_TRIES: usize = 8;
+// How long a client that waits for 100 waits for the target to say it; then ringgate does (RFC 9110 section 10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Takes the request to a target and its response to the client.
+///
+/// # Errors
+/// What the client is told, unless it has been sent a response already.
+pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
+    let epoch = Rc::clone(x.epoch);
+    let group = epoch.groups.get(terms.group).ok_or(Fault::Internal)?;
+    x.trace.group = Some(terms.group);
+    let key = hash_key(x, &group.group.key);
+    let mut tried = [0; MOST_TRIES];
+    let mut tries = 0;
+    let mut resent = false;
+    let mut last = Fault::NoTarget;
+    loop {
+        let before = tried.get(..tries).unwrap_or_default();
+        let picked = x.shard.with_rng(|rng| group.pick(key, before, rng));
+        // The only target may be tried again on a fresh connection.
+        let picked = match picked {
+            None if resent && tries == 1 => x.shard.with_rng(|rng| group.pick(key, &[], rng)),
+            picked => picked,
+        };
+        let Some(place) = picked else { return Err(last) };
+        let target = group.targets.get(place).ok_or(Fault::Internal)?;
+        if let Some(slot) = tried.get_mut(tries) {
+            *slot = place;
+            tries += 1;
+        }
+        x.trace.target = Some(place);
+        let conn = match open(x, group, target, resent).await {
+            Ok(conn) => conn,
+            Err(fault) => {
+                last = fault;
+                let most = (group.group.retries as usize + usize::from(resent)).min(MOST_TRIES - 1);
+                if tries > most {
+                    return Err(fault);
+                }
+                continue;
+            }
+        };
+        match attempt(x, group, conn, terms).await {
+            Ok(()) => return Ok(()),
+            Err(Failure::Dead(fault)) => {
+                let repeatable = x.scratch.request.method.is_idempotent() && x.body_is_here();
+                if resent || !repeatable {
+                    return Err(fault);
+                }
+                (resent, last) = (true, fault);
+                x.trace.retries += 1;
+            }
+            Err(Failure::Final(fault)) => return Err(fault),
+        }
+    }
+}
+
+async fn open(
+    x: &mut Exchange<'_>,
+    group: &GroupCore,
+    target: &Rc<TargetCore>,
+    fresh: bool,
+) -> Result<TargetConn, Fault> {
+    if !fresh && let Some(conn) = target.take() {
+        x.trace.reused = true;
+        return Ok(conn);
+    }
+    x.trace.reused = false;
+    let began = Tick::now();
+    let conn = upstream::connect(x.shard, target, group.group.connect).await?;
+    x.trace.connect = Some(Tick::now().since(began));
+    Ok(conn)
+}
+
+fn hash_key(x: &Exchange<'_>, source: &KeySource) -> Option<u64> {
+    match source {
+        KeySource::None => None,
+        KeySource::Client => Some(match x.client_ip() {
+            std::net::IpAddr::V4(v4) => balance::hash_key(&v4.octets()),
+            std::net::IpAddr::V6(v6) => balance::hash_key(&v6.octets()),
+        }),
+        KeySource::Request(key) => {
+            let view = x.view();
+            let value = match key {
+                config::HashKey::Header(name) => view.fields.first(name),
+                config::HashKey::Cookie(name) => {
+                    view.fields.cookies().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v)
+                }
+                config::HashKey::Query(name) => {
+                    view.query_pairs().find(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v)
+                }
+            };
+            value.map(balance::hash_key)
+        }
+    }
+}
+
+// Counts a request in flight on a target, for algorithms that look at it.
+struct Load<'a>(Option<&'a TargetCore>);
+
+impl<'a> Load<'a> {
+    fn count(group: &GroupCore, target: &'a TargetCore) -> Load<'a> {
+        let wanted = matches!(
+            group.group.algorithm,
+            balance::Algorithm::LeastRequests | balance::Algorithm::PowerOfTwo
+        );
+        if !wanted {
+            return Load(None);
+        }
+        target.live.load.fetch_add(1, Ordering::Relaxed);
+        Load(Some(target))
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        if let Some(target) = self.0 {
+            target.live.load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn attempt(
+    x: &mut Exchange<'_>,
+    group: &GroupCore,
+    conn: TargetConn,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    let target = Rc::clone(conn.target());
+    let _load = Load::count(group, &target);
+    let sock = conn.sock().ok_or(Failure::Final(Fault::Internal))?;
+    let wait = terms.response.unwrap_or(group.group.response);
+    upstream_head::render(x, target.live.name.as_bytes());
+    let mut up = x.shard.buffers.small();
+    let reusable = if x.body_is_here() {
+        send_whole(x, sock, terms.body).await?;
+        sock.slot().arm(Side::Read, Tick::now().after(wait));
+        let head = receive::head(x, sock, &mut up).await?;
+        receive::deliver(x, sock, &mut up, head, terms.body).await.map_err(Failure::Final)?
+    } else {
+        // Rare and large: kept out of the future of every other request.
+        Box::pin(stream(x, sock, &mut up, wait, terms)).await?
+    };
+    if reusable && up.is_empty() {
+        TargetCore::keep(conn, Tick::now(), group.idle_share);
+    }
+    Ok(())
+}
+
+// The head, and the body when there is one: all of it is here.
+async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Result<(), Failure> {
+    let body = x.body_here();
+    let head = x.scratch.upstream.as_slice();
+    let sent = if body.is_empty() {
+        sock.write_all(head, stall).await
+    } else {
+        sock.write_parts(&mut [IoSlice::new(head), IoSlice::new(body)], stall).await
+    };
+    let body_octets = body.len() as u64;
+    sent.map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => Failure::Final(Fault::BodyStalled),
+        _ => Failure::Dead(Fault::TargetReset),
+    })?;
+    x.trace.bytes_in += body_octets;
+    x.trace.sent = Some(Tick::now());
+    Ok(())
+}
+
+// A body that is still arriving: both directions at once, so that a target may answer early.
+async fn stream(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+    wait: Duration,
+    terms: &Terms,
+) -> Result<bool, Failure> {
+    let head_len = x.scratch.request.len;
+    let mut body = x.shard.buffers.large();
+    body.append(x.buf.filled().get(head_len..).unwrap_or_default());
+    let mut prefix = std::mem::take(&mut x.scratch.upstream);
+    let mut early = None;
+    if x.scratch.request.expects_continue && body.is_empty() {
+        upstream_head::add_expect(&mut prefix);
+        sock.write_all(&prefix, terms.body)
+            .await
+            .map_err(|_| Failure::Final(Fault::TargetReset))?;
+        early = await_continue(x, sock, up).await?;
+        prefix.clear();
+    }
+    if let Some(head) = early {
+        // The target has decided without the body: the client need not send it, and may have begun to.
+        x.scratch.upstream = prefix;
+        x.keep = false;
+        receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)?;
+        return Ok(false);
+    }
+    let framing = x.scratch.request.framing;
+    let client = x.client;
+    let relay = Relay {
+        shard: x.shard,
+        from: &client.sock,
+        to: sock,
+        stall: terms.body,
+        limit: terms.body_limit,
+        writer: if framing == Framing::Chunked { Writer::Chunked } else { Writer::Plain },
+        stop_at_end: true,
+    };
+    let mut reader = Reader::new(framing);
+    let keep = std::mem::replace(&mut x.keep, false);
+    let ended = both(&relay, &prefix, &mut body, &mut reader, keep, Answer { x, sock, up, wait, terms }).await;
+    x.scratch.upstream = prefix;
+    x.trace.bytes_in += reader.total;
+    let reusable = ended?;
+    if reader.is_done() {
+        // What the client has sent behind the body is its next request.
+        x.next = Some(body);
+    } else {
+        x.keep = false;
+    }
+    Ok(reusable && reader.is_done())
+}
+
+struct Answer<'x, 'a, 's> {
+    x: &'x mut Exchange<'a>,
+    sock: &'s Sock,
+    up: &'x mut Buf,
+    wait: Duration,
+    terms: &'x Terms,
+}
+
+// Ends when the response has ended, or when the upload has failed in a way that ends the exchange. Until the upload is
+// whole, `keep` is held back: a response head that is written before says that the connection closes.
+async fn both(
+    relay: &Relay<'_>,
+    prefix: &[u8],
+    body: &mut Buf,
+    reader: &mut Reader,
+    keep: bool,
+    answer: Answer<'_, '_, '_>,
+) -> Result<bool, Failure> {
+    let whole = std::cell::Cell::new(false);
+    let Answer { x, sock, up, wait, terms } = answer;
+    let mut upload = pin!(relay.run(prefix, body, reader));
+    let mut download = pin!(async {
+        sock.slot().arm(Side::Read, Tick::NEVER);
+        let head = receive::head(x, sock, up).await?;
+        x.keep = keep && whole.get();
+        receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)
+    });
+    let mut uploading = true;
+    let mut refused = None;
+    poll_fn(|cx| {
+        if uploading && let Poll::Ready(done) = upload.as_mut().poll(cx) {
+            uploading = false;
+            match done {
+                Ok(()) => {
+                    whole.set(true);
+                    sock.slot().arm(Side::Read, Tick::now().after(wait));
+                }
+                // The target reads no further; its answer may be on the way.
+                Err(Broken::SinkGone) => {
+                    refused = Some(Fault::TargetReset);
+                    sock.slot().arm(Side::Read, Tick::now().after(wait));
+                }
+                Err(broken) => return Poll::Ready(Err(Failure::Final(broken.of_request()))),
+            }
+        }
+        download.as_mut().poll(cx).map_err(|failure| match (failure, refused) {
+            (Failure::Dead(_), Some(fault)) => Failure::Final(fault),
+            (Failure::Dead(fault), None) => Failure::Final(fault),
+            (failure, _) => failure,
+        })
+    })
+    .await
+}
+
+// Waits for the target to let the client go on. `Some` is a final response: the body is not wanted.
+async fn await_continue(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+) -> Result<Option<Head>, Failure> {
+    sock.slot().arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
+    match sock.readable().await {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+            receive::interim(x, b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(Failure::Final)?;
+            return Ok(None);
+        }
+        Err(_) => return Err(Failure::Final(Fault::TargetReset)),
+    }
+    sock.slot().arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
+    match receive::head_or_continue(x, sock, up).await {
+        Ok(head) => Ok(head),
+        Err(Failure::Dead(fault) | Failure::Final(fault)) => Err(Failure::Final(fault)),
+    }
+}

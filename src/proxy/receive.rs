@@ -1,0 +1,313 @@
+//! The response: its head from the target, its interim responses, its body to the client.
+//!
+//! What follows a response on the connection answers nothing that was asked: the connection is then not used again.
+
+use crate::base::Tick;
+use crate::http::chunk::chunk_line;
+use crate::http::scan::Scan;
+use crate::http::{Fault, Framing, Known, Method, Version, write};
+use crate::net::{Buf, Side, Sock};
+use crate::proxy::Exchange;
+use crate::proxy::body::{Reader, Relay, Writer};
+use crate::proxy::forward::Failure;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+/// A final response head has been parsed into the scratch; this many octets of the buffer are it.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    len: usize,
+}
+
+// Interim responses passed on for one request, and those taken at all.
+const MOST_INTERIM: u32 = 8;
+const TOO_MANY_INTERIM: u32 = 100;
+
+/// Waits for the final response head; interim responses (1xx) go to the client on the way.
+///
+/// # Errors
+/// [`Failure::Dead`] when the connection ends before its first octet, [`Failure::Final`] for the rest.
+pub async fn head(x: &mut Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<Head, Failure> {
+    let mut interim_seen = 0;
+    loop {
+        let len = read_head(x, sock, up, interim_seen == 0).await?;
+        if !x.scratch.response.is_interim() {
+            x.trace.answered = Some(Tick::now());
+            x.trace.target_status = Some(x.scratch.response.status);
+            return Ok(Head { len });
+        }
+        interim_seen += 1;
+        pass_interim(x, up, len, interim_seen).await.map_err(Failure::Final)?;
+    }
+}
+
+/// As [`head`], but ends with `None` at the first 100.
+///
+/// # Errors
+/// As [`head`].
+pub async fn head_or_continue(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+) -> Result<Option<Head>, Failure> {
+    let mut interim_seen = 0;
+    loop {
+        let len = read_head(x, sock, up, interim_seen == 0).await?;
+        if !x.scratch.response.is_interim() {
+            x.trace.answered = Some(Tick::now());
+            x.trace.target_status = Some(x.scratch.response.status);
+            return Ok(Some(Head { len }));
+        }
+        interim_seen += 1;
+        let is_continue = x.scratch.response.status == 100;
+        pass_interim(x, up, len, interim_seen).await.map_err(Failure::Final)?;
+        if is_continue {
+            return Ok(None);
+        }
+    }
+}
+
+async fn read_head(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+    first: bool,
+) -> Result<usize, Failure> {
+    let limits = x.epoch.snapshot.response_limits();
+    let mut scan = Scan::default();
+    let len = loop {
+        match scan.find_end(up.filled(), &limits) {
+            Ok(Some(len)) => break len,
+            Ok(None) => {}
+            Err(Fault::BareLf) => return Err(Failure::Final(Fault::ResponseHead)),
+            Err(_) => return Err(Failure::Final(Fault::ResponseTooLarge)),
+        }
+        if up.spare().is_empty() && !up.grow(limits.size) {
+            return Err(Failure::Final(Fault::ResponseTooLarge));
+        }
+        let nothing_yet = first && up.is_empty();
+        read_some(sock, up).await.map_err(|fault| match fault {
+            Fault::ResponseTimeout => Failure::Final(fault),
+            _ if nothing_yet => Failure::Dead(fault),
+            _ => Failure::Final(Fault::TargetClosed),
+        })?;
+    };
+    let section = up.filled().get(..len).unwrap_or_default();
+    x.scratch.response.parse(section, x.scratch.request.method).map_err(Failure::Final)?;
+    Ok(len)
+}
+
+async fn read_some(sock: &Sock, up: &mut Buf) -> Result<(), Fault> {
+    // The answer takes a while: waiting first saves a read that would find nothing.
+    if let Err(e) = sock.readable().await {
+        return Err(read_fault(&e));
+    }
+    match sock.read(up.spare()).await {
+        Ok(0) => Err(Fault::TargetClosed),
+        Ok(n) => {
+            up.fill(n);
+            Ok(())
+        }
+        Err(e) => Err(read_fault(&e)),
+    }
+}
+
+fn read_fault(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Fault::ResponseTimeout,
+        _ => Fault::TargetReset,
+    }
+}
+
+async fn pass_interim(
+    x: &mut Exchange<'_>,
+    up: &mut Buf,
+    len: usize,
+    seen: u32,
+) -> Result<(), Fault> {
+    if x.scratch.response.status == 101 {
+        return Err(Fault::UnaskedUpgrade);
+    }
+    if seen > TOO_MANY_INTERIM {
+        return Err(Fault::TooManyInterim);
+    }
+    // RFC 9110 section 15.2: an HTTP/1.0 client must not be sent any.
+    if seen <= MOST_INTERIM && x.scratch.request.version == Version::Http11 {
+        let mut out = std::mem::take(&mut x.scratch.reply);
+        out.clear();
+        status_and_fields(x, up.filled(), &mut out);
+        out.extend_from_slice(b"\r\n");
+        let sent = interim(x, &out).await;
+        x.scratch.reply = out;
+        sent?;
+    }
+    up.consume(len);
+    Ok(())
+}
+
+/// Sends an interim response to the client.
+///
+/// # Errors
+/// [`Fault::ClientGone`], [`Fault::WriteTimeout`].
+pub async fn interim(x: &mut Exchange<'_>, head: &[u8]) -> Result<(), Fault> {
+    x.client.sock.write_all(head, x.listener.body).await.map_err(|e| client_fault(&e))?;
+    x.trace.bytes_out += head.len() as u64;
+    Ok(())
+}
+
+/// What a failed write to the client means.
+pub fn client_fault(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Fault::WriteTimeout,
+        _ => Fault::ClientGone,
+    }
+}
+
+/// Sends the parsed final response to the client, head and body. Returns whether the target's connection may carry another
+/// request, as far as the response is concerned.
+///
+/// # Errors
+/// What broke it off; the client has seen a part of it then.
+pub async fn deliver(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+    head: Head,
+    stall: Duration,
+) -> Result<bool, Fault> {
+    let framing = x.scratch.response.framing;
+    let writer = render(x, up.filled());
+    let mut out = std::mem::take(&mut x.scratch.reply);
+    up.consume(head.len);
+    x.trace.status = x.scratch.response.status;
+    x.trace.bytes_out += out.len() as u64;
+    let delivered = match whole_body(framing, up) {
+        // The usual case: all of it is here, and goes out in one piece.
+        Some(length) => {
+            let client = &x.client.sock;
+            let body = up.filled().get(..length).unwrap_or_default();
+            let sent = if body.is_empty() {
+                client.write_all(&out, stall).await
+            } else {
+                client.write_parts(&mut [IoSlice::new(&out), IoSlice::new(body)], stall).await
+            };
+            up.consume(length);
+            x.trace.body_out += length as u64;
+            sent.map_err(|e| client_fault(&e))
+        }
+        None => relay(x, sock, up, &out, framing, writer, stall).await,
+    };
+    out.clear();
+    x.scratch.reply = out;
+    x.trace.bytes_out += x.trace.body_out;
+    if let Err(fault) = delivered {
+        if writer == Writer::Plain && framing == Framing::Close {
+            // Nothing but a reset tells this client that there should have been more.
+            x.client.sock.reset_on_close();
+        }
+        return Err(fault);
+    }
+    Ok(x.scratch.response.keep_alive && framing != Framing::Close)
+}
+
+fn whole_body(framing: Framing, up: &Buf) -> Option<usize> {
+    match framing {
+        Framing::None => Some(0),
+        Framing::Length(length) => {
+            usize::try_from(length).ok().filter(|length| *length <= up.len())
+        }
+        Framing::Chunked | Framing::Close => None,
+    }
+}
+
+async fn relay(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+    out: &[u8],
+    framing: Framing,
+    writer: Writer,
+    stall: Duration,
+) -> Result<(), Fault> {
+    let mut reader = Reader::new(framing);
+    let relay = Relay {
+        shard: x.shard,
+        from: sock,
+        to: &x.client.sock,
+        stall,
+        limit: None,
+        writer,
+        stop_at_end: false,
+    };
+    let ended = relay.run(out, up, &mut reader).await;
+    x.trace.body_out += reader.total;
+    ended.map_err(|broken| broken.of_response())
+}
+
+// Writes the response head into the scratch's reply; returns how the body is to be written.
+fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
+    let mut out = std::mem::take(&mut x.scratch.reply);
+    out.clear();
+    status_and_fields(x, buf, &mut out);
+    let (request, response) = (&x.scratch.request, &x.scratch.response);
+    let http11 = request.version == Version::Http11;
+    let mut writer = Writer::Plain;
+    match (response.framing, response.declared) {
+        (Framing::Length(length), _) | (Framing::None, Some(length)) => {
+            write::content_length(&mut out, length);
+        }
+        (Framing::None, None) => {}
+        (Framing::Chunked | Framing::Close, _) if http11 => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            writer = Writer::Chunked;
+        }
+        // An HTTP/1.0 client knows the end by the end of the connection.
+        (Framing::Chunked | Framing::Close, _) => x.keep = false,
+    }
+    if !x.scratch.response.has_date {
+        // RFC 9110 section 6.6.1: a response without Date gets the time it was received.
+        x.shard.with_date(|date| write::field(&mut out, b"date", date));
+    }
+    connection_field(x, &mut out);
+    out.extend_from_slice(b"\r\n");
+    x.scratch.reply = out;
+    writer
+}
+
+/// Appends the `Connection` field that the client needs to be told, if any.
+pub fn connection_field(x: &mut Exchange<'_>, out: &mut Vec<u8>) {
+    x.keep &= !x.shard.is_draining();
+    if !x.keep {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if x.scratch.request.version == Version::Http10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+}
+
+fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
+    let response = &x.scratch.response;
+    write::status_line(out, response.status, response.reason.of(buf));
+    let to_chunked = response.framing == Framing::Chunked;
+    for one in &response.fields {
+        let kept = match one.known {
+            Known::Connection
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Te
+            | Known::Upgrade
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::ProxyAuthenticate
+            | Known::Http2Settings
+            | Known::XRinggateReason => false,
+            Known::Trailer => to_chunked,
+            _ => true,
+        };
+        let name = one.name.of(buf);
+        let nominated = !response.nominated.is_empty()
+            && response.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(name));
+        if kept && !nominated {
+            write::field(out, name, one.value.of(buf));
+        }
+    }
+}

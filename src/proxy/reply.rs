@@ -1,0 +1,113 @@
+//! The answers that ringgate makes itself: fixed, redirects, `OPTIONS` at its last hop, and faults.
+//!
+//! After a local answer the connection goes on only when the request's body is here whole and is taken off it;
+//! otherwise it closes, so that no body can be read as a request (hazard H1-18).
+
+use crate::http::problem::{self, Media};
+use crate::http::{Fault, Method, write};
+use crate::proxy::receive::{client_fault, connection_field};
+use crate::proxy::{Exchange, upstream_head};
+use crate::snapshot::FixedResponse;
+use crate::snapshot::redirect::{RedirectTemplate, Via};
+use std::io::IoSlice;
+
+/// Sends a fixed answer.
+///
+/// # Errors
+/// [`Fault::ClientGone`], [`Fault::WriteTimeout`].
+pub async fn fixed(x: &mut Exchange<'_>, fixed: &FixedResponse) -> Result<(), Fault> {
+    let mut out = begin(x, fixed.status);
+    out.extend_from_slice(&fixed.fields);
+    send(x, out, fixed.status, &fixed.body).await
+}
+
+/// Sends the client elsewhere.
+///
+/// # Errors
+/// As [`fixed`]; [`Fault::Internal`] when the location cannot be written as a field.
+pub async fn redirect(x: &mut Exchange<'_>, template: &RedirectTemplate) -> Result<(), Fault> {
+    let port = x.scratch.request.port.unwrap_or(if x.scratch.request.host.is_empty() {
+        x.client.port
+    } else {
+        80
+    });
+    let mut location = Vec::new();
+    template.location(&x.view(), Via { scheme: "http", port }, &mut location);
+    let mut out = begin(x, template.status);
+    if !write::built_field(&mut out, b"location", &location) {
+        return Err(Fault::Internal);
+    }
+    send(x, out, template.status, b"").await
+}
+
+/// Answers `OPTIONS` with `Max-Forwards: 0` as the last recipient (RFC 9110 section 7.6.2).
+///
+/// # Errors
+/// As [`fixed`].
+pub async fn options(x: &mut Exchange<'_>) -> Result<(), Fault> {
+    let mut out = begin(x, 200);
+    write::field(&mut out, b"allow", ALLOW);
+    send(x, out, 200, b"").await
+}
+
+const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
+/// Explains a fault to the client. A client that is gone by now is not told.
+pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
+    if x.scratch.request_id.is_empty() {
+        let mut id = std::mem::take(&mut x.scratch.request_id);
+        upstream_head::new_id(x, &mut id);
+        x.scratch.request_id = id;
+    }
+    let media = Media::preferred(x.view().fields);
+    let mut body = Vec::new();
+    problem::body(&mut body, fault, &x.scratch.request_id, media);
+    let mut out = begin(x, fault.status());
+    write::field(&mut out, b"content-type", media.name().as_bytes());
+    write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
+    write::field(&mut out, b"cache-control", b"no-store");
+    write::field(&mut out, b"x-request-id", &x.scratch.request_id);
+    if fault == Fault::MethodRefused {
+        write::field(&mut out, b"allow", ALLOW);
+    }
+    if fault.status() == 503 {
+        write::field(&mut out, b"retry-after", b"1");
+    }
+    let sent = send(x, out, fault.status(), &body).await;
+    if sent.is_err() {
+        x.keep = false;
+    }
+}
+
+fn begin(x: &mut Exchange<'_>, status: u16) -> Vec<u8> {
+    x.keep &= x.body_is_here();
+    let mut out = std::mem::take(&mut x.scratch.reply);
+    out.clear();
+    write::status_line(&mut out, status, write::phrase(status).as_bytes());
+    x.shard.with_date(|date| write::field(&mut out, b"date", date));
+    out
+}
+
+async fn send(
+    x: &mut Exchange<'_>,
+    mut out: Vec<u8>,
+    status: u16,
+    body: &[u8],
+) -> Result<(), Fault> {
+    // RFC 9110 section 8.6: no Content-Length with 204; 304 would carry that of the representation.
+    if !matches!(status, 204 | 304) {
+        write::content_length(&mut out, body.len() as u64);
+    }
+    connection_field(x, &mut out);
+    out.extend_from_slice(b"\r\n");
+    let silent = x.scratch.request.method == Method::Head || matches!(status, 204 | 304);
+    let body = if silent { &[] } else { body };
+    let mut parts = [IoSlice::new(&out), IoSlice::new(body)];
+    let sent = x.client.sock.write_parts(&mut parts, x.listener.body).await;
+    x.trace.status = status;
+    x.trace.body_out = body.len() as u64;
+    x.trace.bytes_out += (out.len() + body.len()) as u64;
+    out.clear();
+    x.scratch.reply = out;
+    sent.map_err(|e| client_fault(&e))
+}

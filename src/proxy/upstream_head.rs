@@ -1,0 +1,201 @@
+//! The head that goes to a target: written anew from the judged one.
+//!
+//! Fields of the hop before are left out (RFC 9110 section 7.6.1), forwarding fields are believed only from trusted
+//! peers, names that servers read in different ways are dropped, and what ringgate adds cannot be shadowed.
+
+use crate::http::write::{address, content_length, field, number, request_line};
+use crate::http::{Framing, Known, Version};
+use crate::proxy::Exchange;
+use crate::snapshot::Snapshot;
+use std::net::IpAddr;
+
+/// Writes the head for `x` into its scratch. `host` stands in when the client named none (HTTP/1.0).
+pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
+    let mut out = std::mem::take(&mut x.scratch.upstream);
+    out.clear();
+    let trusted = x.epoch.snapshot.trusts(x.client.peer.ip());
+    request_id(x, trusted);
+    {
+        let head = &x.scratch.request;
+        let buf = x.buf.filled();
+        let query = head.query.map(|q| q.of(buf));
+        request_line(&mut out, head.method_span.of(buf), head.canonical_path(buf), query);
+        let authority = head.authority.of(buf);
+        field(&mut out, b"host", if authority.is_empty() { host } else { authority });
+        kept_fields(x, trusted, &mut out);
+        match head.framing {
+            Framing::Length(length) => content_length(&mut out, length),
+            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            // RFC 9110 section 8.6: a method that expects content says so even when there is none.
+            Framing::None if wants_length(x) => content_length(&mut out, 0),
+            Framing::None | Framing::Close => {}
+        }
+        if head.takes_trailers {
+            out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+        }
+        if let Some(left) = head.max_forwards {
+            out.extend_from_slice(b"max-forwards: ");
+            number(&mut out, left.saturating_sub(1));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    forwarding_fields(x, trusted, &mut out);
+    field(&mut out, b"x-request-id", &x.scratch.request_id);
+    via(x, &mut out);
+    out.extend_from_slice(b"\r\n");
+    x.scratch.upstream = out;
+}
+
+/// Puts the `Expect` that was held back before the empty line of the head.
+pub fn add_expect(head: &mut Vec<u8>) {
+    head.truncate(head.len().saturating_sub(2));
+    head.extend_from_slice(b"expect: 100-continue\r\n\r\n");
+}
+
+fn wants_length(x: &Exchange<'_>) -> bool {
+    matches!(x.scratch.request.method_span.of(x.buf.filled()), b"POST" | b"PUT" | b"PATCH")
+}
+
+fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
+    let head = &x.scratch.request;
+    let buf = x.buf.filled();
+    for one in &head.fields {
+        let name = one.name.of(buf);
+        if !is_kept(one.known, trusted, head.framing) || name.contains(&b'_') {
+            continue;
+        }
+        if !head.nominated.is_empty()
+            && head.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(name))
+        {
+            continue;
+        }
+        field(out, name, one.value.of(buf));
+    }
+}
+
+fn is_kept(known: Known, trusted: bool, framing: Framing) -> bool {
+    match known {
+        Known::Other
+        | Known::Date
+        | Known::Server
+        | Known::Cookie
+        | Known::Accept
+        | Known::Origin
+        | Known::Authorization
+        | Known::ContentType
+        | Known::UserAgent
+        | Known::Referer
+        | Known::Via => true,
+        Known::Trailer => framing == Framing::Chunked,
+        // What other servers read instead of the target or the peer: only from those who may say so.
+        Known::XForwardedServer
+        | Known::XForwardedPrefix
+        | Known::XForwardedPath
+        | Known::XForwardedUri
+        | Known::XForwardedMethod
+        | Known::XRealIp => trusted,
+        _ => false,
+    }
+}
+
+// A trusted peer's id goes on; everyone else's is replaced.
+fn request_id(x: &mut Exchange<'_>, trusted: bool) {
+    let mut id = std::mem::take(&mut x.scratch.request_id);
+    id.clear();
+    if trusted && let Some(given) = x.view().fields.first("x-request-id") {
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+        if !given.is_empty() && given.len() <= 128 && given.iter().all(plain) {
+            id.extend_from_slice(given);
+        }
+    }
+    if id.is_empty() {
+        new_id(x, &mut id);
+    }
+    x.scratch.request_id = id;
+}
+
+/// Appends a fresh request id: 32 hexadecimal digits.
+pub fn new_id(x: &Exchange<'_>, id: &mut Vec<u8>) {
+    let random = x.shard.with_rng(|rng| rng.u128(..));
+    for shift in (0..32).rev() {
+        let nibble = (random >> (shift * 4)) as usize & 15;
+        id.push(b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0'));
+    }
+}
+
+fn forwarding_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
+    let head = &x.scratch.request;
+    let buf = x.buf.filled();
+    let peer = x.client.peer.ip().to_canonical();
+    let snapshot: &Snapshot = &x.epoch.snapshot;
+    let given = |known: Known| {
+        let mine = head.fields.iter().filter(move |f| trusted && f.known == known);
+        mine.map(|f| f.value.of(buf)).filter(|v| !v.is_empty())
+    };
+    out.extend_from_slice(b"x-forwarded-for: ");
+    for value in given(Known::XForwardedFor) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    address(out, peer);
+    out.extend_from_slice(b"\r\nx-forwarded-proto: ");
+    out.extend_from_slice(given(Known::XForwardedProto).next().unwrap_or(b"http"));
+    out.extend_from_slice(b"\r\nx-forwarded-port: ");
+    match given(Known::XForwardedPort).next() {
+        Some(port) => out.extend_from_slice(port),
+        None => number(out, u64::from(x.client.port)),
+    }
+    out.extend_from_slice(b"\r\n");
+    let authority = head.authority.of(buf);
+    let host = given(Known::XForwardedHost).next().unwrap_or(authority);
+    if !host.is_empty() {
+        field(out, b"x-forwarded-host", host);
+    }
+    if snapshot.forwarded {
+        out.extend_from_slice(b"forwarded: ");
+        for value in given(Known::Forwarded) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+        forwarded_element(peer, authority, out);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+// RFC 7239 section 4: an IPv6 node is bracketed and, with its colons, quoted; so is a host with a port.
+fn forwarded_element(peer: IpAddr, host: &[u8], out: &mut Vec<u8>) {
+    match peer {
+        IpAddr::V4(_) => {
+            out.extend_from_slice(b"for=");
+            address(out, peer);
+        }
+        IpAddr::V6(_) => {
+            out.extend_from_slice(b"for=\"[");
+            address(out, peer);
+            out.extend_from_slice(b"]\"");
+        }
+    }
+    if !host.is_empty() {
+        let quoted = host.iter().any(|b| matches!(b, b':' | b'[' | b']'));
+        out.extend_from_slice(if quoted { b";host=\"" } else { b";host=" });
+        out.extend_from_slice(host);
+        if quoted {
+            out.push(b'"');
+        }
+    }
+    out.extend_from_slice(b";proto=http");
+}
+
+// RFC 9110 section 7.6.3: the version is that of the message as it was received.
+fn via(x: &Exchange<'_>, out: &mut Vec<u8>) {
+    let via = &x.epoch.snapshot.via;
+    out.extend_from_slice(b"via: ");
+    match x.scratch.request.version {
+        Version::Http11 => out.extend_from_slice(via),
+        Version::Http10 => {
+            out.extend_from_slice(b"1.0");
+            out.extend_from_slice(via.get(3..).unwrap_or_default());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}

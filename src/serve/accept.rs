@@ -1,0 +1,80 @@
+//! Takes connections from one listening socket and starts a task for each.
+//!
+//! Under pressure (no descriptors, no memory) it leaves the queue alone until the next sweep rather than spin; at
+//! `max_connections` it takes connections only to close them, so that their clients learn at once.
+
+use crate::net::listen::Acceptor;
+use crate::net::runtime::{self, Ticker};
+use crate::proxy::Client;
+use crate::serve::h1;
+use crate::shard::Shard;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+/// One listening socket as a worker serves it.
+#[derive(Debug)]
+pub struct Door {
+    /// The socket.
+    pub acceptor: Acceptor,
+    /// [`crate::snapshot::Listener::id`]
+    pub listener: u32,
+    /// The port it is bound to.
+    pub port: u16,
+    /// Set to stop: the queue is emptied, then the task ends.
+    pub closing: Cell<bool>,
+}
+
+// Connections taken before other tasks get their turn.
+const BURST: usize = 64;
+
+/// Serves a door until it closes.
+pub async fn serve(door: Rc<Door>, shard: Rc<Shard>) {
+    while !door.closing.get() {
+        if door.acceptor.ready().await.is_err() {
+            break;
+        }
+        if take_queued(&door, &shard, BURST).is_err() {
+            tracing::warn!(worker = shard.worker, "cannot accept: out of descriptors or memory");
+            pause().await;
+        }
+    }
+}
+
+/// Takes what is queued, at most `most` connections.
+///
+/// # Errors
+/// When the process lacks what a connection needs.
+pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::Result<()> {
+    for _ in 0..most {
+        let Some((sock, peer)) = door.acceptor.accept(&shard.timers)? else {
+            return Ok(());
+        };
+        if !shard.admit() {
+            continue;
+        }
+        let client = Client { sock, peer, port: door.port, listener: door.listener };
+        let open = Open(Rc::clone(shard));
+        let pulse = std::sync::Arc::clone(&shard.pulse);
+        runtime::spawn(h1::serve(client, open), move || {
+            pulse.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a connection's task panicked; only that connection is lost");
+        });
+    }
+    Ok(())
+}
+
+/// A client connection that is counted, and counted out when this is dropped.
+pub struct Open(pub Rc<Shard>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+async fn pause() {
+    if let Ok(ticker) = Ticker::start() {
+        let _ = ticker.tick().await;
+    }
+}

@@ -1,0 +1,326 @@
+//! One client connection that speaks HTTP/1: heads in, exchanges, heads out, in order.
+//!
+//! While it waits for a request it holds no buffer; a head that arrives in pieces is kept in just as many octets as have
+//! come. Pipelined requests are served one after the other. What cannot be parsed is answered once, and ends it.
+
+use crate::base::Tick;
+use crate::http::problem::{self, Media};
+use crate::http::request::Form;
+use crate::http::scan::Scan;
+use crate::http::{Fault, Fields, Framing, write};
+use crate::net::{Buf, Side};
+use crate::proxy::exchange::{Trace, exchange};
+use crate::proxy::finish::{self, Unread};
+use crate::proxy::{Client, Exchange};
+use crate::serve::accept::Open;
+use crate::shard::{Epoch, Scratch, Shard};
+use crate::snapshot::Listener;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+// Empty lines before a request line that are passed over (RFC 9112 section 2.2 asks for at least one).
+const EMPTY_LINES: usize = 2;
+// A head in pieces larger than this keeps its block rather than be copied out of it at every wait.
+const STASH: usize = 4 << 10;
+// After an answer that ends a connection: what is still read and thrown away, and for how long, so that the answer is
+// not lost to a reset.
+const LINGER_OCTETS: usize = 256 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Why no request came.
+enum Ended {
+    /// The client is done, or idle for too long, or gone.
+    Quietly,
+    /// What came is no request.
+    With(Fault),
+}
+
+/// Serves a client until one side has had enough.
+pub async fn serve(client: Client, open: Open) {
+    let shard = &open.0;
+    let mut epoch = shard.epoch();
+    let Some(listener) = epoch.snapshot.listener(client.listener) else {
+        return;
+    };
+    let cell = listener.meters.cell(shard.worker);
+    cell.connects.add(1);
+    cell.connections.add(1);
+    let mut buf = None;
+    let mut served = 0;
+    while step(shard, &mut epoch, &client, &mut buf, served).await {
+        served += 1;
+    }
+    if let Some(listener) = epoch.snapshot.listener(client.listener) {
+        listener.meters.cell(shard.worker).connections.sub(1);
+    }
+}
+
+// One request. Whether there may be another.
+async fn step(
+    shard: &Rc<Shard>,
+    epoch: &mut Rc<Epoch>,
+    client: &Client,
+    kept: &mut Option<Buf>,
+    served: u64,
+) -> bool {
+    let mut buf = match kept.take() {
+        Some(buf) => buf,
+        None => match idle(shard, epoch, client, served).await {
+            Some(buf) => buf,
+            None => return false,
+        },
+    };
+    // The newest configuration counts from the first octet of each request.
+    *epoch = shard.epoch();
+    let Some(listener) = epoch.snapshot.listener(client.listener) else {
+        return false;
+    };
+    let began = Tick::now();
+    client.sock.slot().arm(Side::Read, began.after(listener.header));
+    let mut scratch = shard.scratch();
+    let head = match read_head(shard, epoch, client, buf, &mut scratch).await {
+        Ok(with_head) => {
+            buf = with_head;
+            Ok(())
+        }
+        Err(ended) => Err(ended),
+    };
+    client.sock.slot().arm(Side::Read, Tick::NEVER);
+    let stays = match head {
+        Ok(()) => {
+            let limit = epoch.snapshot.limits.requests;
+            let last = limit.is_some_and(|limit| served + 1 >= limit);
+            request(shard, epoch, listener, client, buf, &mut scratch, began, last, kept).await
+        }
+        Err(Ended::Quietly) => false,
+        Err(Ended::With(fault)) => {
+            refuse(shard, epoch, listener, client, &mut scratch, began, fault).await;
+            false
+        }
+    };
+    shard.give_back(scratch);
+    stays
+}
+
+// Waits for the first octets of a request, holding nothing.
+async fn idle(
+    shard: &Rc<Shard>,
+    epoch: &Rc<Epoch>,
+    client: &Client,
+    served: u64,
+) -> Option<Buf> {
+    let listener = epoch.snapshot.listener(client.listener)?;
+    let slot = client.sock.slot();
+    // A client that has just connected owes a head; one that has been served may rest.
+    let patience = if served == 0 { listener.header } else { listener.keep_alive };
+    slot.arm(Side::Read, Tick::now().after(patience));
+    if shard.is_draining() && served > 0 {
+        return None;
+    }
+    slot.set_idle(served > 0);
+    let ready = client.sock.readable().await;
+    slot.set_idle(false);
+    ready.ok()?;
+    let mut buf = shard.buffers.small();
+    match client.sock.read(buf.spare()).await {
+        Ok(n) if n > 0 => {
+            buf.fill(n);
+            Some(buf)
+        }
+        _ => None,
+    }
+}
+
+async fn read_head(
+    shard: &Rc<Shard>,
+    epoch: &Rc<Epoch>,
+    client: &Client,
+    mut buf: Buf,
+    scratch: &mut Scratch,
+) -> Result<Buf, Ended> {
+    let limits = epoch.snapshot.head_limits();
+    let mut scan = Scan::default();
+    let mut empty_lines = 0;
+    loop {
+        while empty_lines < EMPTY_LINES && buf.filled().starts_with(b"\r\n") {
+            buf.consume(2);
+            empty_lines += 1;
+        }
+        let nothing = matches!(buf.filled(), [] | [b'\r']);
+        if !nothing {
+            refuse_early(buf.filled())?;
+            if let Some(len) = scan.find_end(buf.filled(), &limits).map_err(Ended::With)? {
+                let head = buf.filled().get(..len).unwrap_or_default();
+                scratch.request.parse(head, epoch.snapshot.paths).map_err(Ended::With)?;
+                return Ok(buf);
+            }
+        }
+        if buf.spare().is_empty() && !buf.grow(limits.size) {
+            return Err(Ended::With(Fault::HeadTooLarge));
+        }
+        buf = more(shard, client, buf).await?;
+    }
+}
+
+// What cannot become a request is not waited for: an empty line too many, a TLS hello, garbage.
+fn refuse_early(start: &[u8]) -> Result<(), Ended> {
+    match start.first() {
+        Some(b) if crate::http::request::is_token_octet(*b) => Ok(()),
+        Some(b'\n') => Err(Ended::With(Fault::BareLf)),
+        _ => Err(Ended::With(Fault::RequestLine)),
+    }
+}
+
+async fn more(shard: &Rc<Shard>, client: &Client, mut buf: Buf) -> Result<Buf, Ended> {
+    loop {
+        match client.sock.try_read(buf.spare()) {
+            Ok(0) if buf.is_empty() => return Err(Ended::Quietly),
+            // Half a request, and no more to come.
+            Ok(0) => return Err(Ended::With(Fault::RequestLine)),
+            Ok(n) => {
+                buf.fill(n);
+                return Ok(buf);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let waited = if buf.len() <= STASH {
+                    let stash = buf.filled().to_vec();
+                    drop(buf);
+                    let waited = client.sock.readable().await;
+                    buf = shard.buffers.small();
+                    buf.append(&stash);
+                    waited
+                } else {
+                    client.sock.readable().await
+                };
+                match waited {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                        return Err(Ended::With(Fault::HeaderTimeout));
+                    }
+                    Err(_) => return Err(Ended::Quietly),
+                }
+            }
+            Err(_) => return Err(Ended::Quietly),
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one request's whole surroundings, used once")]
+async fn request(
+    shard: &Rc<Shard>,
+    epoch: &Rc<Epoch>,
+    listener: &Listener,
+    client: &Client,
+    mut buf: Buf,
+    scratch: &mut Scratch,
+    began: Tick,
+    last: bool,
+    kept: &mut Option<Buf>,
+) -> bool {
+    scratch.request_id.clear();
+    let keep = scratch.request.keep_alive && !last;
+    let mut x = Exchange {
+        shard,
+        epoch,
+        listener,
+        client,
+        buf: &mut buf,
+        next: None,
+        scratch,
+        keep,
+        trace: Trace { began, ..Trace::default() },
+    };
+    exchange(&mut x).await;
+    let keep = x.keep;
+    let next = x.next.take();
+    let status = x.trace.status;
+    let taken = x.scratch.request.len + x.body_here().len();
+    if !keep {
+        // Nothing was sent where the answer broke off: there is nothing to wait for then.
+        if status != 0 {
+            linger(client, &mut buf).await;
+        }
+        return false;
+    }
+    match next {
+        Some(next) if !next.is_empty() => *kept = Some(next),
+        Some(_) => {}
+        None => {
+            buf.consume(taken);
+            if !buf.is_empty() {
+                *kept = Some(buf);
+            }
+        }
+    }
+    true
+}
+
+// Answers what could not be read, and makes sure that the answer arrives.
+async fn refuse(
+    shard: &Rc<Shard>,
+    epoch: &Rc<Epoch>,
+    listener: &Listener,
+    client: &Client,
+    scratch: &mut Scratch,
+    began: Tick,
+    fault: Fault,
+) {
+    scratch.request.framing = Framing::None;
+    scratch.request.form = Form::Origin;
+    let mut id = std::mem::take(&mut scratch.request_id);
+    id.clear();
+    let random = shard.with_rng(|rng| rng.u128(..));
+    id.extend_from_slice(format!("{random:032x}").as_bytes());
+    let mut body = Vec::new();
+    let media = Media::preferred(Fields::new(&[], &[]));
+    problem::body(&mut body, fault, &id, media);
+    let mut out = std::mem::take(&mut scratch.reply);
+    out.clear();
+    write::status_line(&mut out, fault.status(), write::phrase(fault.status()).as_bytes());
+    shard.with_date(|date| write::field(&mut out, b"date", date));
+    write::field(&mut out, b"content-type", media.name().as_bytes());
+    write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
+    write::field(&mut out, b"x-request-id", &id);
+    if fault == Fault::MethodRefused {
+        write::field(&mut out, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+    }
+    write::content_length(&mut out, body.len() as u64);
+    out.extend_from_slice(b"connection: close\r\n\r\n");
+    out.extend_from_slice(&body);
+    let sent = client.sock.write_all(&out, listener.body).await;
+    finish::unread(
+        shard,
+        &Unread {
+            listener,
+            peer: client.peer,
+            began,
+            fault,
+            status: if sent.is_ok() { fault.status() } else { 0 },
+            bytes_in: scratch.request.len as u64,
+            bytes_out: out.len() as u64,
+            request_id: &id,
+            generation: epoch.snapshot.generation,
+        },
+    );
+    out.clear();
+    (scratch.reply, scratch.request_id) = (out, id);
+    if sent.is_ok() {
+        linger(client, &mut shard.buffers.small()).await;
+    }
+}
+
+// A close while octets are unread would be a reset, and could overtake the answer (RFC 9112 section 9.6).
+async fn linger(client: &Client, buf: &mut Buf) {
+    client.sock.finish_writing();
+    client.sock.slot().arm(Side::Read, Tick::now().after(LINGER_TIME));
+    let mut octets = 0;
+    while octets < LINGER_OCTETS {
+        buf.consume(buf.len());
+        match client.sock.read(buf.spare()).await {
+            Ok(n) if n > 0 => octets += n,
+            _ => return,
+        }
+    }
+}

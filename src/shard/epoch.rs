@@ -1,0 +1,145 @@
+//! A snapshot bound to one core: groups with this worker's plans and this worker's targets.
+//!
+//! Binding takes over the targets of the epoch before by identity, so pools survive a reload. A request clones the `Rc`;
+//! the snapshot's own `Arc` is touched once an epoch. The last holder hands the snapshot to control to be freed:
+//! freeing ten thousand rules would stall a worker.
+
+use crate::balance::{Candidate, Pick, Plan};
+use crate::base::Rng;
+use crate::health;
+use crate::shard::target::TargetCore;
+use crate::snapshot::{Group, Snapshot, TargetLive};
+use crossbeam::channel::Sender;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// One configuration as one worker runs it.
+#[derive(Debug)]
+pub struct Epoch {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Indexed as [`Snapshot::groups`].
+    pub groups: Vec<GroupCore>,
+    graveyard: Sender<Arc<Snapshot>>,
+}
+
+/// One worker's side of a group.
+#[derive(Debug)]
+pub struct GroupCore {
+    /// The group as run.
+    pub group: Arc<Group>,
+    /// Indexed as [`Group::targets`].
+    pub targets: Vec<Rc<TargetCore>>,
+    /// Idle connections that this worker may keep to each target: its share of the machine's.
+    pub idle_share: usize,
+    planned: RefCell<Option<Planned>>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    version: u64,
+    plan: Plan,
+    // What the plan's candidates are among the targets.
+    eligible: Vec<usize>,
+}
+
+impl Epoch {
+    /// Binds a snapshot to this worker. Retired snapshots go to `graveyard`.
+    pub fn bind(
+        snapshot: Arc<Snapshot>,
+        old: Option<&Epoch>,
+        workers: usize,
+        graveyard: Sender<Arc<Snapshot>>,
+    ) -> Rc<Epoch> {
+        let known: HashMap<*const TargetLive, &Rc<TargetCore>> = old
+            .map(|old| old.groups.iter().flat_map(|g| &g.targets))
+            .into_iter()
+            .flatten()
+            .map(|t| (Arc::as_ptr(&t.live), t))
+            .collect();
+        let groups = snapshot.groups.iter().map(|group| GroupCore {
+            group: Arc::clone(group),
+            targets: group
+                .targets
+                .iter()
+                .map(|t| match known.get(&Arc::as_ptr(&t.live)) {
+                    Some(core) => Rc::clone(core),
+                    None => TargetCore::new(Arc::clone(&t.live)),
+                })
+                .collect(),
+            idle_share: share(group.max_idle, workers),
+            planned: RefCell::new(None),
+        });
+        let groups = groups.collect();
+        Rc::new(Epoch { snapshot, groups, graveyard })
+    }
+
+    /// Whether a target belongs to this epoch.
+    pub fn has(&self, target: &Rc<TargetCore>) -> bool {
+        self.groups.iter().any(|g| g.targets.iter().any(|t| Rc::ptr_eq(t, target)))
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        // When control has gone, the process is ending and the worker may free it.
+        let _ = self.graveyard.send(Arc::clone(&self.snapshot));
+    }
+}
+
+// A machine-wide number of idle connections, split evenly; 0 stays 0, anything else leaves each worker at least one.
+fn share(of: u64, workers: usize) -> usize {
+    let of = usize::try_from(of).unwrap_or(usize::MAX);
+    if of == 0 { 0 } else { (of / workers.max(1)).max(1) }
+}
+
+impl GroupCore {
+    /// Picks a target by the group's algorithm, passing over `tried` (indices into [`GroupCore::targets`]); `None` if
+    /// there is no other. `key` is the hash for algorithms that hash.
+    pub fn pick(&self, key: Option<u64>, tried: &[usize], rng: &mut Rng) -> Option<usize> {
+        let live = &self.group.live;
+        let version = live.version.load(Ordering::Acquire);
+        let mut planned = self.planned.borrow_mut();
+        let planned = match &mut *planned {
+            Some(planned) if planned.version == version => planned,
+            slot => slot.insert(self.plan(version)),
+        };
+        // Targets tried are few and known by their place in the group; the plan knows places among the eligible.
+        let mut skip = [0; 8];
+        let mut skipped = 0;
+        for target in tried {
+            let place = planned.eligible.iter().position(|e| e == target);
+            if let (Some(place), Some(slot)) = (place, skip.get_mut(skipped)) {
+                *slot = place;
+                skipped += 1;
+            }
+        }
+        let load = |place: usize| {
+            let target = planned.eligible.get(place).and_then(|at| self.targets.get(*at));
+            target.map_or(u32::MAX, |t| t.live.load.load(Ordering::Relaxed))
+        };
+        let place = planned.plan.pick(Pick {
+            cursor: live.cursor.fetch_add(1, Ordering::Relaxed),
+            key,
+            rng,
+            load: &load,
+            skip: skip.get(..skipped).unwrap_or_default(),
+        })?;
+        planned.eligible.get(place).copied()
+    }
+
+    fn plan(&self, version: u64) -> Planned {
+        let states: Vec<health::State> =
+            self.group.targets.iter().map(|t| t.live.health()).collect();
+        let eligible = health::eligible(&states, self.group.fail_open);
+        let candidates: Vec<Candidate> = eligible
+            .iter()
+            .filter_map(|at| self.group.targets.get(*at))
+            .map(|t| Candidate { weight: t.weight, hash: t.live.hash })
+            .collect();
+        Planned { version, plan: Plan::build(self.group.algorithm, &candidates), eligible }
+    }
+}

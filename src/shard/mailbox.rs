@@ -1,0 +1,35 @@
+//! What control tells a worker: put into a queue, and the doorbell rung. The worker never waits for control.
+
+use crate::shard::AccessLog;
+use crate::snapshot::Snapshot;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// One message to a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// Serve by this snapshot from the next request on.
+    Publish(Arc<Snapshot>),
+    /// Serve this listening socket too.
+    Listen {
+        /// [`crate::snapshot::Listener::id`].
+        listener: u32,
+        /// The port it is bound to.
+        port: u16,
+        /// A duplicate of the socket; control keeps the other.
+        socket: OwnedFd,
+        /// Names the socket in [`Message::Unlisten`].
+        token: u64,
+    },
+    /// Stop serving a listening socket: take what is queued, then close it.
+    Unlisten {
+        /// From [`Message::Listen`].
+        token: u64,
+    },
+    /// Write access records so from now on.
+    Log(AccessLog),
+    /// Stop accepting, finish what is in flight, end the thread.
+    Drain,
+    /// End what is still in flight, too.
+    Cut,
+}

@@ -1,0 +1,34 @@
+//! The reusable parts of one exchange: parsed heads and the bytes being written. Leased while a request is in
+//! flight, so that an idle connection holds nothing and a request allocates nothing.
+
+use crate::http::{RequestHead, ResponseHead};
+
+/// What one exchange works in.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The request's head.
+    pub request: RequestHead,
+    /// The response's head.
+    pub response: ResponseHead,
+    /// The head sent to the target.
+    pub upstream: Vec<u8>,
+    /// What is sent to the client.
+    pub reply: Vec<u8>,
+    /// The request id.
+    pub request_id: Vec<u8>,
+}
+
+// What a vector may keep for the next exchange.
+const KEEP: usize = 16 << 10;
+
+impl Scratch {
+    /// Lets go of what an unusually large message has grown.
+    pub fn trim(&mut self) {
+        for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id] {
+            vec.clear();
+            if vec.capacity() > KEEP {
+                *vec = Vec::new();
+            }
+        }
+    }
+}

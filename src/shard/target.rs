@@ -1,0 +1,148 @@
+//! A target as one worker knows it: its idle connections, and all its open ones, so that a removal can end them.
+//!
+//! A connection taken from here is closed when dropped; it comes back only through [`TargetCore::keep`], which the
+//! caller may use only after the message on it has ended for certain.
+
+use crate::base::Tick;
+use crate::net::Sock;
+use crate::net::timer::{Side, Slot};
+use crate::snapshot::TargetLive;
+use slab::Slab;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One worker's side of a target. Lives as long as an epoch or a connection needs it.
+#[derive(Debug)]
+pub struct TargetCore {
+    /// What all workers share of it.
+    pub live: Arc<TargetLive>,
+    idle: RefCell<Vec<Idle>>,
+    open: RefCell<Slab<Rc<Slot>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    conn: Registered,
+    since: Tick,
+}
+
+// A socket that is listed in `open` for as long as it lives.
+#[derive(Debug)]
+struct Registered {
+    sock: Sock,
+    key: usize,
+}
+
+/// An open connection to a target, in use by one exchange.
+#[derive(Debug)]
+pub struct TargetConn {
+    conn: Option<Registered>,
+    target: Rc<TargetCore>,
+    /// Whether it has carried a request before.
+    pub reused: bool,
+}
+
+impl TargetCore {
+    /// A target without connections.
+    pub fn new(live: Arc<TargetLive>) -> Rc<TargetCore> {
+        Rc::new(TargetCore { live, idle: RefCell::default(), open: RefCell::default() })
+    }
+
+    /// The idle connection that was used last. One on which the target has sent something or that it has closed
+    /// is dropped: whatever it says now answers no request of ours.
+    pub fn take(self: &Rc<TargetCore>) -> Option<TargetConn> {
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            if idle.conn.sock.has_news() {
+                self.forget(idle.conn);
+                continue;
+            }
+            return Some(TargetConn { conn: Some(idle.conn), target: Rc::clone(self), reused: true });
+        }
+    }
+
+    /// Takes up a connection that was just opened.
+    pub fn opened(self: &Rc<TargetCore>, sock: Sock) -> TargetConn {
+        let key = self.open.borrow_mut().insert(Rc::clone(sock.slot()));
+        let conn = Some(Registered { sock, key });
+        TargetConn { conn, target: Rc::clone(self), reused: false }
+    }
+
+    /// Keeps a connection for reuse, unless there are `most` already.
+    pub fn keep(mut conn: TargetConn, now: Tick, most: usize) {
+        let target = Rc::clone(&conn.target);
+        if let Some(registered) = conn.conn.take() {
+            let mut idle = target.idle.borrow_mut();
+            if idle.len() < most {
+                registered.sock.slot().arm(Side::Read, Tick::NEVER);
+                idle.push(Idle { conn: registered, since: now });
+            } else {
+                drop(idle);
+                target.forget(registered);
+            }
+        }
+    }
+
+    /// Closes connections that have been idle for `oldest`.
+    pub fn expire_idle(&self, now: Tick, oldest: Duration) {
+        if self.idle.borrow().first().is_none_or(|first| now.since(first.since) < oldest) {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let fresh = idle.iter().position(|i| now.since(i.since) < oldest).unwrap_or(idle.len());
+        let expired: Vec<Idle> = idle.drain(..fresh).collect();
+        drop(idle);
+        expired.into_iter().for_each(|i| self.forget(i.conn));
+    }
+
+    /// Closes all idle connections.
+    pub fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        idle.into_iter().for_each(|i| self.forget(i.conn));
+    }
+
+    /// Ends every exchange on this target.
+    pub fn cut(&self) {
+        self.close_idle();
+        for (_, slot) in self.open.borrow().iter() {
+            slot.expire();
+        }
+    }
+
+    /// Whether it has no connection.
+    pub fn is_unused(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+
+    /// Idle connections.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    fn forget(&self, conn: Registered) {
+        self.open.borrow_mut().try_remove(conn.key);
+    }
+}
+
+impl TargetConn {
+    /// The socket; `None` only after [`TargetCore::keep`].
+    #[inline]
+    pub fn sock(&self) -> Option<&Sock> {
+        self.conn.as_ref().map(|c| &c.sock)
+    }
+
+    /// Its target.
+    pub fn target(&self) -> &Rc<TargetCore> {
+        &self.target
+    }
+}
+
+impl Drop for TargetConn {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.target.forget(conn);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! From the file as written to the file as run: names become indices, patterns a table, defaults values.
+//!
+//! `old` lends what unchanged objects had learnt; `resolve` lends the addresses of names. Nothing here waits or opens.
+
+use super::*;
+use crate::config::{self, Config, TargetAddress};
+use crate::health::State;
+use std::collections::HashMap;
+
+/// What compiling needs besides the file.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The number of the snapshot.
+    pub generation: u64,
+    /// How many workers there are meters for.
+    pub workers: usize,
+    /// The snapshot in use, whose state is carried over.
+    pub old: Option<&'a Snapshot>,
+    /// The addresses of a DNS name; empty while it is not resolved.
+    pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
+}
+
+/// Compiles a checked file.
+///
+/// # Errors
+/// When the route table cannot be built, which a checked file does not cause.
+pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route::CompileError> {
+    let group_ids: HashMap<&str, usize> =
+        config.groups.iter().enumerate().map(|(i, g)| (g.name.as_str(), i)).collect();
+    let specs: Vec<route::RuleSpec> = config.rules.iter().map(|r| spec(r, config)).collect();
+    let routes = route::Table::compile(&specs)?;
+    let rule_meters: HashMap<&str, &Arc<Meters>> = context
+        .old
+        .map(|old| old.rules.iter().map(|r| (&*r.name, &r.meters)).collect())
+        .unwrap_or_default();
+    let fresh = || Arc::new(Meters::new(context.workers));
+    let rules = config.rules.iter().map(|rule| Rule {
+        name: Arc::from(rule.name.as_str()),
+        priority: rule.priority,
+        action: action(&rule.action, &group_ids),
+        body: rule.timeouts.body,
+        response: rule.timeouts.response,
+        body_limit: rule.body_limit.unwrap_or(config.limits.body),
+        meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
+    });
+    Ok(Snapshot {
+        generation: context.generation,
+        trusted: config.server.trusted_proxies.clone(),
+        via: format!("1.1 {}", config.server.via).into_bytes(),
+        forwarded: config.server.forwarded,
+        paths: PathPolicy::default(),
+        limits: config.limits,
+        listeners: listeners(config, &group_ids, context),
+        routes,
+        rules: rules.collect(),
+        groups: config.groups.iter().map(|g| Arc::new(group(g, config, context))).collect(),
+    })
+}
+
+fn spec(rule: &config::Rule, config: &Config) -> route::RuleSpec {
+    let listeners = rule.listeners.iter().filter_map(|name| {
+        let at = config.listeners.iter().position(|l| l.name == *name)?;
+        Some(route::ListenerId(u32::try_from(at).ok()?))
+    });
+    route::RuleSpec {
+        priority: rule.priority,
+        listeners: listeners.collect(),
+        host: rule.when.host.clone(),
+        path: rule.when.path.clone(),
+        path_regex: rule.when.path_regex.clone(),
+        method: rule.when.method.clone(),
+        header: rule.when.header.clone(),
+        query: rule.when.query.clone(),
+        cookie: rule.when.cookie.clone(),
+        source: rule.when.source.clone(),
+    }
+}
+
+fn listeners(
+    config: &Config,
+    group_ids: &HashMap<&str, usize>,
+    context: Context<'_>,
+) -> Vec<Listener> {
+    let old = context.old.map(|o| o.listeners.as_slice()).unwrap_or_default();
+    let mut next_id = old.iter().map(|l| l.id + 1).max().unwrap_or(0);
+    // An id is never given to another name while its connections may live: ids only grow.
+    next_id = next_id.max(u32::try_from(context.generation).unwrap_or(u32::MAX).saturating_mul(1000));
+    let mut listeners = Vec::new();
+    for (route, listener) in config.listeners.iter().enumerate() {
+        let before = old.iter().find(|l| *l.name == *listener.name);
+        let id = before.map_or(next_id, |b| b.id);
+        next_id += u32::from(before.is_none());
+        listeners.push(Listener {
+            id,
+            name: Arc::from(listener.name.as_str()),
+            bind: listener.bind.clone(),
+            route: route::ListenerId(u32::try_from(route).unwrap_or(u32::MAX)),
+            default: action(&listener.default, group_ids),
+            header: listener.timeouts.header.unwrap_or(config.timeouts.header),
+            body: listener.timeouts.body.unwrap_or(config.timeouts.body),
+            keep_alive: listener.timeouts.keep_alive.unwrap_or(config.timeouts.keep_alive),
+            meters: match before {
+                Some(before) => Arc::clone(&before.meters),
+                None => Arc::new(Meters::new(context.workers)),
+            },
+        });
+    }
+    listeners
+}
+
+fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
+    match action {
+        config::Action::Forward(weighted) => {
+            let groups = weighted.iter().filter_map(|w| group_ids.get(w.group.as_str()).copied());
+            let weights: Vec<u32> = weighted.iter().map(|w| w.weight).collect();
+            Action::Forward {
+                groups: groups.collect(),
+                weights: balance::Weighted::new(&weights),
+            }
+        }
+        config::Action::Redirect(redirect) => Action::Redirect(RedirectTemplate::new(redirect)),
+        // Without a body of its own, a 404 is ringgate's answer, which explains itself.
+        config::Action::Respond(r) if *r == bare_not_found() => Action::NotFound,
+        config::Action::Respond(respond) => Action::Respond(fixed(respond)),
+    }
+}
+
+fn bare_not_found() -> config::Respond {
+    config::Respond { status: 404, ..config::Respond::default() }
+}
+
+fn fixed(respond: &config::Respond) -> FixedResponse {
+    let mut fields = Vec::new();
+    if let Some(kind) = &respond.content_type {
+        crate::http::write::built_field(&mut fields, b"content-type", kind.as_bytes());
+    }
+    for (name, value) in &respond.headers {
+        crate::http::write::built_field(&mut fields, name.as_bytes(), value.as_bytes());
+    }
+    FixedResponse { status: respond.status, fields, body: respond.body.clone().into_bytes() }
+}
+
+fn group(group: &config::Group, config: &Config, context: Context<'_>) -> Group {
+    let old = context.old.and_then(|o| o.groups.iter().find(|g| *g.name == *group.name));
+    let known: HashMap<&Address, &Arc<TargetLive>> = old
+        .map(|o| o.targets.iter().map(|t| (&t.live.address, &t.live)).collect())
+        .unwrap_or_default();
+    let state = match group.health.kind {
+        config::HealthKind::Off => State::Healthy,
+        _ => State::Initial,
+    };
+    let mut targets: Vec<Target> = Vec::new();
+    for target in &group.targets {
+        for address in addresses(&target.address, context) {
+            // Two names for one address are one target.
+            if targets.iter().any(|t| t.live.address == address) {
+                continue;
+            }
+            let live = known.get(&address).map(|live| Arc::clone(live));
+            targets.push(Target {
+                weight: target.weight,
+                zone: target.zone.clone(),
+                live: live.unwrap_or_else(|| TargetLive::new(address, state, context.workers)),
+            });
+        }
+    }
+    let (algorithm, key) = algorithm(&group.algorithm);
+    Group {
+        name: Arc::from(group.name.as_str()),
+        algorithm,
+        key,
+        targets,
+        fail_open: group.fail_open,
+        connect: group.timeouts.connect.unwrap_or(config.timeouts.connect),
+        response: group.timeouts.response.unwrap_or(config.timeouts.response),
+        retries: group.retries,
+        max_idle: group.max_idle,
+        idle_timeout: group.idle_timeout,
+        drain: group.drain,
+        live: old.map_or_else(|| GroupLive::new(context.workers), |o| Arc::clone(&o.live)),
+    }
+}
+
+fn addresses(address: &TargetAddress, context: Context<'_>) -> Vec<Address> {
+    match address {
+        TargetAddress::Ip(address) => vec![Address::Tcp(*address)],
+        TargetAddress::Unix(path) => vec![Address::Unix(path.clone())],
+        TargetAddress::Name(name, port) => (context.resolve)(name)
+            .into_iter()
+            .map(|ip| Address::Tcp(SocketAddr::new(ip, *port)))
+            .collect(),
+    }
+}
+
+fn algorithm(algorithm: &config::Algorithm) -> (balance::Algorithm, KeySource) {
+    match algorithm {
+        config::Algorithm::RoundRobin => (balance::Algorithm::RoundRobin, KeySource::None),
+        config::Algorithm::LeastRequests => (balance::Algorithm::LeastRequests, KeySource::None),
+        config::Algorithm::Random => (balance::Algorithm::Random, KeySource::None),
+        config::Algorithm::PowerOfTwo => (balance::Algorithm::PowerOfTwo, KeySource::None),
+        config::Algorithm::IpHash => (balance::Algorithm::Hash, KeySource::Client),
+        config::Algorithm::Hash(key) => {
+            (balance::Algorithm::Hash, KeySource::Request(key.clone()))
+        }
+    }
+}

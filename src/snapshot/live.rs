@@ -1,0 +1,103 @@
+//! The few shared atomics: what groups and targets learn, carried by name from one snapshot to the next.
+//!
+//! Control writes health, workers write load; both read relaxed. Reasons and error texts stay with control.
+
+use crate::base::meters::Meters;
+use crate::health::State;
+use crossbeam::utils::CachePadded;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What a group has learnt.
+#[derive(Debug)]
+pub struct GroupLive {
+    /// Counts round robin over all workers.
+    pub cursor: CachePadded<AtomicU64>,
+    /// Grows whenever the health of a target changes: workers then plan anew.
+    pub version: AtomicU64,
+    /// What is counted.
+    pub meters: Meters,
+}
+
+impl GroupLive {
+    pub(super) fn new(workers: usize) -> Arc<GroupLive> {
+        Arc::new(GroupLive {
+            cursor: CachePadded::default(),
+            version: AtomicU64::new(0),
+            meters: Meters::new(workers),
+        })
+    }
+}
+
+/// What a target has learnt.
+#[derive(Debug)]
+pub struct TargetLive {
+    /// Where it is.
+    pub address: Address,
+    /// The address as text.
+    pub name: Arc<str>,
+    /// A stable hash of the address, for consistent hashing.
+    pub hash: u64,
+    health: AtomicU8,
+    /// Requests in flight, all workers together; kept only for algorithms that ask for it.
+    pub load: CachePadded<AtomicU32>,
+    /// What is counted.
+    pub meters: Meters,
+}
+
+impl TargetLive {
+    pub(super) fn new(address: Address, state: State, workers: usize) -> Arc<TargetLive> {
+        let name = address.to_string();
+        Arc::new(TargetLive {
+            hash: crate::balance::hash_key(name.as_bytes()),
+            name: Arc::from(name),
+            address,
+            health: AtomicU8::new(code(state)),
+            load: CachePadded::default(),
+            meters: Meters::new(workers),
+        })
+    }
+
+    /// The state of its health.
+    pub fn health(&self) -> State {
+        STATES.get(self.health.load(Ordering::Relaxed) as usize).copied().unwrap_or(State::Initial)
+    }
+
+    /// Control alone sets it, and then grows the group's version.
+    pub fn set_health(&self, state: State) {
+        self.health.store(code(state), Ordering::Relaxed);
+    }
+}
+
+const STATES: [State; 6] = [
+    State::Initial,
+    State::Healthy,
+    State::Unhealthy,
+    State::Unused,
+    State::Draining,
+    State::Unavailable,
+];
+
+fn code(state: State) -> u8 {
+    STATES.iter().position(|s| *s == state).and_then(|i| u8::try_from(i).ok()).unwrap_or(0)
+}
