@@ -3,10 +3,9 @@
 //! What follows a response on the connection answers nothing that was asked: the connection is then not used again.
 
 use crate::base::Tick;
-use crate::http::chunk::chunk_line;
 use crate::http::scan::Scan;
-use crate::http::{Fault, Framing, Known, Method, Version, write};
-use crate::net::{Buf, Side, Sock};
+use crate::http::{Fault, Framing, Known, Version, write};
+use crate::net::{Buf, Sock};
 use crate::proxy::Exchange;
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;

@@ -64,7 +64,7 @@ async fn step(
     kept: &mut Option<Buf>,
     served: u64,
 ) -> bool {
-    let mut buf = match kept.take() {
+    let buf = match kept.take() {
         Some(buf) => buf,
         None => match idle(shard, epoch, client, served).await {
             Some(buf) => buf,
@@ -79,16 +79,10 @@ async fn step(
     let began = Tick::now();
     client.sock.slot().arm(Side::Read, began.after(listener.header));
     let mut scratch = shard.scratch();
-    let head = match read_head(shard, epoch, client, buf, &mut scratch).await {
-        Ok(with_head) => {
-            buf = with_head;
-            Ok(())
-        }
-        Err(ended) => Err(ended),
-    };
+    let head = read_head(shard, epoch, client, buf, &mut scratch).await;
     client.sock.slot().arm(Side::Read, Tick::NEVER);
     let stays = match head {
-        Ok(()) => {
+        Ok(buf) => {
             let limit = epoch.snapshot.limits.requests;
             let last = limit.is_some_and(|limit| served + 1 >= limit);
             request(shard, epoch, listener, client, buf, &mut scratch, began, last, kept).await

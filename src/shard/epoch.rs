@@ -134,7 +134,7 @@ impl GroupCore {
     fn plan(&self, version: u64) -> Planned {
         let states: Vec<health::State> =
             self.group.targets.iter().map(|t| t.live.health()).collect();
-        let eligible = health::eligible(&states, self.group.fail_open);
+        let eligible = health::eligible(&states, self.group.fail_open).targets;
         let candidates: Vec<Candidate> = eligible
             .iter()
             .filter_map(|at| self.group.targets.get(*at))
