@@ -1,3 +1,98 @@
 //! The ordinary thread beside the workers: start, signals, reload, probes, names, admin.
+//!
+//! It runs tokio and well-kept libraries, owns the listening sockets, and tells workers what to do through their mailboxes.
+//! [`service`] is the loop; each other file is one concern.
 
+pub mod check;
+pub mod crew;
+pub mod demo;
+pub mod probe;
 pub mod report;
+pub mod resolve;
+pub mod service;
+pub mod sockets;
+pub mod source;
+pub mod watch;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Wrong usage or wrong configuration.
+pub const EXIT_WRONG: u8 = 2;
+/// Failure at run time.
+pub const EXIT_FAILED: u8 = 1;
+
+/// `ringgate run`: serves by `path` until told to stop.
+pub fn run(path: &Path) -> ExitCode {
+    let guard = report::init_tracing();
+    let checked = check::check(path);
+    if !checked.problems.0.is_empty() {
+        eprintln!("{}", checked.problems);
+        return ExitCode::from(EXIT_WRONG);
+    }
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    let code = on_runtime(service::serve(service::From::File(path.to_owned()), checked, None));
+    drop(guard);
+    code
+}
+
+/// `ringgate check`: says everything that is wrong with `path`.
+pub fn check(path: &Path) -> ExitCode {
+    let checked = check::check(path);
+    for warning in &checked.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if !checked.problems.0.is_empty() {
+        eprintln!("{}", checked.problems);
+        return ExitCode::from(EXIT_WRONG);
+    }
+    let config = &checked.config;
+    println!(
+        "{}: fine: {} listener(s), {} rule(s), {} group(s), {} expectation(s) met",
+        path.display(),
+        config.listeners.len(),
+        config.rules.len(),
+        config.groups.len(),
+        config.expects.len(),
+    );
+    ExitCode::SUCCESS
+}
+
+/// `ringgate demo`: three back ends inside the process, balanced over, until `stop_after` or a signal.
+pub fn demo(port: u16, admin_port: u16, stop_after: Option<Duration>) -> ExitCode {
+    let guard = report::init_tracing();
+    let code = on_runtime(async move {
+        let backends = match demo::start_backends().await {
+            Ok(backends) => backends,
+            Err(error) => {
+                eprintln!("the demo's back ends cannot start: {error}");
+                return EXIT_FAILED;
+            }
+        };
+        let text = demo::config(&backends, port, admin_port);
+        let checked = check::check_text(&text, "demo.toml");
+        if !checked.problems.0.is_empty() {
+            eprintln!("{}", checked.problems);
+            return EXIT_FAILED;
+        }
+        let hints = demo::hints(port, admin_port);
+        let from = service::From::Demo { hints, stop_after };
+        service::serve(from, checked, stop_after).await
+    });
+    drop(guard);
+    code
+}
+
+fn on_runtime(main: impl Future<Output = u8>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => ExitCode::from(runtime.block_on(main)),
+        Err(error) => {
+            eprintln!("the control thread cannot start: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

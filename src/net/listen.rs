@@ -97,3 +97,12 @@ impl Acceptor {
         }
     }
 }
+
+/// The address that a socket is bound to.
+///
+/// # Errors
+/// Those of `getsockname(2)`.
+pub fn address_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket)?;
+    SocketAddr::try_from(address).map_err(|_| io::ErrorKind::Unsupported.into())
+}

@@ -146,7 +146,7 @@ fn group(group: &config::Group, config: &Config, context: Context<'_>) -> Group 
         .map(|o| o.targets.iter().map(|t| (&t.live.address, &t.live)).collect())
         .unwrap_or_default();
     let state = match group.health.kind {
-        config::HealthKind::Off => State::Healthy,
+        config::HealthKind::Off => State::Unavailable,
         _ => State::Initial,
     };
     let mut targets: Vec<Target> = Vec::new();

@@ -1,0 +1,499 @@
+//! The loop of the control thread: start everything, hear signals, reload, stop.
+//!
+//! A reload does all that can fail first (read, check, compile, bind, open the log); only then is anything published.
+
+use crate::admin;
+use crate::config::{self, AccessLog, Config};
+use crate::control::check::{self, Checked};
+use crate::control::crew::{Crew, Ended};
+use crate::control::report::{self, GroupLine, StartScreen};
+use crate::control::sockets::{Change, Sockets};
+use crate::control::source::{Shared, unix_now};
+use crate::control::watch::{NameChanged, Names, Probes};
+use crate::control::{EXIT_FAILED, EXIT_WRONG};
+use crate::net::runtime::{self, Driver};
+use crate::observe::{self, Format, LogHandle, Output};
+use crate::shard::{self, Message};
+use crate::snapshot::{self, Snapshot};
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, unbounded};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::task::JoinHandle;
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub enum From {
+    /// A file: read again on SIGHUP.
+    File(PathBuf),
+    /// The demo's own.
+    Demo {
+        /// What to try, printed after the start.
+        hints: String,
+        /// It stops by itself after this long.
+        stop_after: Option<Duration>,
+    },
+}
+
+// While stopping, and for the graveyard: how often things are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+// After the drain time: how long broken-off exchanges get to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+struct Service {
+    from: From,
+    config: Config,
+    crew: Crew,
+    sockets: Sockets,
+    shared: Arc<Shared>,
+    probes: Probes,
+    names: Names,
+    log: LogHandle,
+    format: Arc<Format>,
+    admin: Option<JoinHandle<()>>,
+    graveyard: Receiver<Arc<Snapshot>>,
+    buried: Vec<Arc<Snapshot>>,
+    ended: UnboundedReceiver<Ended>,
+    renamed: UnboundedReceiver<NameChanged>,
+}
+
+/// Serves until told to stop; the exit code.
+pub async fn serve(from: From, checked: Checked, stop_after: Option<Duration>) -> u8 {
+    let Ok(mut signals) = Signals::listen() else {
+        eprintln!("signals cannot be heard");
+        return EXIT_FAILED;
+    };
+    let mut service = match Service::start(from, checked).await {
+        Ok(service) => service,
+        Err(failed) => {
+            eprintln!("{}", failed.text);
+            return failed.code;
+        }
+    };
+    let stop = async {
+        match stop_after {
+            Some(after) => tokio::time::sleep(after).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut stop = std::pin::pin!(stop);
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = signals.hup.recv() => service.reload().await,
+            _ = signals.usr1.recv() => service.log.reopen(),
+            _ = signals.term.recv() => return service.drain(&mut signals).await,
+            _ = signals.quit.recv() => return service.drain(&mut signals).await,
+            _ = signals.int.recv() => return service.stop("SIGINT: stopping at once"),
+            () = &mut stop => return service.stop("the demo's time is over"),
+            Some(ended) = service.ended.recv() => service.replace(ended),
+            Some(NameChanged) = service.renamed.recv() => service.rename().await,
+            _ = look.tick() => service.bury(),
+        }
+    }
+}
+
+struct Failed {
+    text: String,
+    code: u8,
+}
+
+impl Failed {
+    fn run(text: impl std::fmt::Display) -> Failed {
+        Failed { text: format!("ringgate cannot start: {text}"), code: EXIT_FAILED }
+    }
+}
+
+impl Service {
+    async fn start(from: From, checked: Checked) -> Result<Service, Failed> {
+        let Checked { config, .. } = checked;
+        let (driver, note) = driver(config.server.driver)?;
+        let cpus = cpus(&config.server);
+        let (to_graveyard, graveyard) = unbounded();
+        let (ended_tx, ended) = mpsc::unbounded_channel();
+        let (renamed_tx, renamed) = mpsc::unbounded_channel();
+        let names = Names::new(renamed_tx);
+        names.meet(&config).await;
+        let format = Format::parse(&config.log.format)
+            .map_err(|e| Failed { text: e.to_string(), code: EXIT_WRONG })?;
+        let log = observe::start(config.log.access.clone())
+            .map_err(|e| Failed::run(format!("the access log {:?}: {e}", config.log.access)))?;
+        let max = config.server.max_connections;
+        let mut crew = Crew::new(driver, cpus, max, to_graveyard, ended_tx);
+        let snapshot = compile(&config, &names, None, crew.len()).map_err(Failed::run)?;
+        let mut sockets = Sockets::default();
+        let change = plan(&mut sockets, &config, &snapshot, &crew).map_err(Failed::run)?;
+        let admin_socket = match &config.admin {
+            Some(admin) => Some(bind_admin(admin).await.map_err(Failed::run)?),
+            None => None,
+        };
+        let format = Arc::new(format);
+        for id in 0..crew.len() {
+            let sink = shard_log(&config, &log, &format);
+            crew.start(id, Arc::clone(&snapshot), sink).map_err(Failed::run)?;
+        }
+        let probes = Probes::default();
+        let shared = Arc::new(Shared {
+            current: ArcSwap::new(Arc::clone(&snapshot)),
+            pulses: crew.pulses(),
+            healths: probes.healths.clone(),
+            log: log.clone(),
+            driver: driver.name(),
+            started_unix: unix_now(),
+            reloads_ok: 0.into(),
+            reloads_failed: 0.into(),
+            last_reload_ok: true.into(),
+            last_reload_unix: unix_now().into(),
+            worker_restarts: 0.into(),
+            stopping: false.into(),
+        });
+        let mut service = Service {
+            from,
+            config,
+            crew,
+            sockets,
+            shared,
+            probes,
+            names,
+            log,
+            format,
+            admin: None,
+            graveyard,
+            buried: Vec::new(),
+            ended,
+            renamed,
+        };
+        // Probes begin with the start, so that the first requests find out least.
+        service.probes.follow(&service.config, &snapshot);
+        service.names.follow(&service.config);
+        service.rewire(change);
+        service.serve_admin(admin_socket);
+        service.greet(note);
+        Ok(service)
+    }
+
+    // Tells workers which sockets to serve and which to leave.
+    fn rewire(&mut self, change: Change) {
+        for bound in change.added {
+            for (id, socket) in bound.sockets.iter().enumerate() {
+                match socket.try_clone() {
+                    Ok(socket) => self.crew.tell(id, listen(&bound, socket)),
+                    Err(error) => tracing::error!(%error, "a worker gets no listening socket"),
+                }
+            }
+            self.sockets.bound.push(bound);
+        }
+        for token in change.removed {
+            // Control's own descriptors go first: then a worker's is the last, and closes the queue right after it has
+            // emptied it.
+            self.sockets.bound.retain(|b| b.token != token);
+            self.crew.tell_all(|_| Message::Unlisten { token });
+        }
+    }
+
+    fn serve_admin(&mut self, socket: Option<tokio::net::TcpListener>) {
+        if let Some(before) = self.admin.take() {
+            before.abort();
+        }
+        self.admin = socket.map(|socket| {
+            let source: Arc<dyn admin::Source> = Arc::<Shared>::clone(&self.shared);
+            tokio::spawn(admin::serve(socket, source))
+        });
+    }
+
+    fn greet(&self, note: Option<String>) {
+        if let Some(note) = &note {
+            tracing::warn!("{note}");
+        }
+        let listeners = self.config.listeners.iter().map(|l| {
+            let snapshot = self.shared.current.load();
+            let id = snapshot.listeners.iter().find(|s| *s.name == *l.name).map(|s| s.id);
+            let bound = self.sockets.bound.iter().filter(|b| Some(b.listener) == id);
+            (l.name.clone(), bound.map(|b| b.address.to_string()).collect())
+        });
+        let groups = self.config.groups.iter().map(|g| GroupLine {
+            name: g.name.clone(),
+            targets: g.targets.len(),
+            algorithm: algorithm_name(&g.algorithm).to_owned(),
+        });
+        let (config, hints) = match &self.from {
+            From::File(path) => (path.display().to_string(), None),
+            From::Demo { hints, .. } => ("the demo's own".to_owned(), Some(hints)),
+        };
+        print!("{}", report::start_screen(&StartScreen {
+            version: env!("CARGO_PKG_VERSION"),
+            config,
+            driver: self.crew.driver.name(),
+            driver_note: note,
+            workers: self.crew.len(),
+            pinned: self.config.server.pin,
+            listeners: listeners.collect(),
+            rules: self.config.rules.len(),
+            groups: groups.collect(),
+            admin: self.config.admin.as_ref().map(|a| a.bind.to_string()),
+            access_log: match &self.config.log.access {
+                AccessLog::Off => "off".to_owned(),
+                AccessLog::Stdout => "stdout".to_owned(),
+                AccessLog::File(path) => path.display().to_string(),
+            },
+        }));
+        if let Some(hints) = hints {
+            println!("{hints}");
+        }
+        use std::io::Write;
+        let _ = std::io::stdout().flush();
+    }
+
+    async fn reload(&mut self) {
+        let From::File(path) = &self.from else {
+            tracing::info!("SIGHUP: the demo has no file to read again");
+            return;
+        };
+        let path = path.clone();
+        let checked = check::check(&path);
+        for warning in &checked.warnings {
+            tracing::warn!("{warning}");
+        }
+        let result = if checked.problems.0.is_empty() {
+            self.adopt(checked.config).await
+        } else {
+            Err(checked.problems.to_string())
+        };
+        let shared = &self.shared;
+        shared.last_reload_unix.store(unix_now(), Ordering::Relaxed);
+        shared.last_reload_ok.store(result.is_ok(), Ordering::Relaxed);
+        match result {
+            Ok(generation) => {
+                shared.reloads_ok.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(generation, file = %path.display(), "reloaded");
+            }
+            Err(text) => {
+                shared.reloads_failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("reload refused, the configuration stays as it was:\n{text}");
+            }
+        }
+    }
+
+    // Everything that can fail, then everything that cannot.
+    async fn adopt(&mut self, config: Config) -> Result<u64, String> {
+        self.names.meet(&config).await;
+        let old = self.shared.current.load_full();
+        let snapshot = compile(&config, &self.names, Some(&old), self.crew.len())?;
+        let format = Format::parse(&config.log.format).map_err(|e| e.to_string())?;
+        let change = plan(&mut self.sockets, &config, &snapshot, &self.crew)?;
+        let new_admin = match (&config.admin, &self.config.admin) {
+            (Some(new), Some(old)) if new.bind == old.bind => None,
+            (None, _) => Some(None),
+            (Some(new), _) => Some(Some(bind_admin(new).await?)),
+        };
+        let output = match config.log.access == self.config.log.access {
+            true => None,
+            false => Some(Output::open(config.log.access.clone()).map_err(|e| {
+                format!("the access log {:?} cannot be opened: {e}", config.log.access)
+            })?),
+        };
+        let restart = |what| tracing::warn!("{what} changed: it takes effect at the next start");
+        let (new, now) = (&config.server, &self.config.server);
+        if new.workers != now.workers || new.pin != now.pin || new.driver != now.driver {
+            restart("server.workers, pin or driver");
+        }
+        if new.max_connections != now.max_connections {
+            restart("server.max_connections");
+        }
+        self.config = config;
+        self.shared.current.store(Arc::clone(&snapshot));
+        self.crew.tell_all(|_| Message::Publish(Arc::clone(&snapshot)));
+        if let Some(output) = output {
+            self.log.set_output(output);
+        }
+        self.format = Arc::new(format);
+        self.crew.tell_all(|_| Message::Log(shard_log(&self.config, &self.log, &self.format)));
+        self.rewire(change);
+        self.probes.follow(&self.config, &snapshot);
+        self.names.follow(&self.config);
+        if let Some(socket) = new_admin {
+            self.serve_admin(socket);
+        }
+        Ok(snapshot.generation)
+    }
+
+    // A name resolves differently: the same file, other targets.
+    async fn rename(&mut self) {
+        while self.renamed.try_recv().is_ok() {}
+        let config = self.config.clone();
+        match self.adopt(config).await {
+            Ok(generation) => tracing::info!(generation, "targets follow their names"),
+            Err(error) => tracing::error!("new addresses of names cannot be taken up: {error}"),
+        }
+    }
+
+    fn replace(&mut self, ended: Ended) {
+        let why = ended.error.unwrap_or_else(|| "ended without being told".to_owned());
+        tracing::error!(worker = ended.worker, "a worker died ({why}); it is replaced");
+        self.shared.worker_restarts.fetch_add(1, Ordering::Relaxed);
+        let id = ended.worker;
+        self.crew.note_end(id);
+        let snapshot = self.shared.current.load_full();
+        let sink = shard_log(&self.config, &self.log, &self.format);
+        if let Err(error) = self.crew.start(id, snapshot, sink) {
+            tracing::error!(worker = id, %error, "a worker cannot be replaced");
+            return;
+        }
+        for bound in &self.sockets.bound {
+            if let Some(Ok(socket)) = bound.sockets.get(id).map(std::os::fd::OwnedFd::try_clone) {
+                self.crew.tell(id, listen(bound, socket));
+            }
+        }
+    }
+
+    // Snapshots are freed here, once no worker holds them: a worker would stall on ten thousand rules.
+    fn bury(&mut self) {
+        self.buried.extend(self.graveyard.try_iter());
+        self.buried.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    async fn drain(&mut self, signals: &mut Signals) -> u8 {
+        let patience = self.config.server.drain;
+        tracing::info!("draining: no new connections; those in flight get {patience:?}");
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.sockets.bound.clear();
+        self.crew.tell_all(|_| Message::Drain);
+        let mut cut = false;
+        let mut deadline = tokio::time::Instant::now() + patience;
+        while self.crew.any_running() {
+            tokio::select! {
+                _ = signals.term.recv() => return self.stop("second signal: stopping at once"),
+                _ = signals.int.recv() => return self.stop("SIGINT: stopping at once"),
+                _ = signals.hup.recv() => tracing::info!("SIGHUP while stopping: nothing is reloaded"),
+                Some(ended) = self.ended.recv() => self.crew.note_end(ended.worker),
+                () = tokio::time::sleep(LOOK) => self.crew.ring_all(),
+                () = tokio::time::sleep_until(deadline) => {
+                    if cut {
+                        break;
+                    }
+                    tracing::warn!("the drain time is over: what is in flight is broken off");
+                    self.crew.tell_all(|_| Message::Cut);
+                    (cut, deadline) = (true, tokio::time::Instant::now() + LAST_WORDS);
+                }
+            }
+        }
+        self.stop("drained")
+    }
+
+    fn stop(&mut self, why: &str) -> u8 {
+        tracing::info!("{why}");
+        self.log.flush_and_stop();
+        0
+    }
+}
+
+struct Signals {
+    hup: Signal,
+    term: Signal,
+    quit: Signal,
+    int: Signal,
+    usr1: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hup: signal(SignalKind::hangup())?,
+            term: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            int: signal(SignalKind::interrupt())?,
+            usr1: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
+fn driver(wanted: config::Driver) -> Result<(Driver, Option<String>), Failed> {
+    if wanted == config::Driver::Epoll {
+        return Ok((Driver::Epoll, None));
+    }
+    match (runtime::probe_ring(), wanted) {
+        (Ok(()), _) => Ok((Driver::IoUring, None)),
+        (Err(error), config::Driver::IoUring) => Err(Failed::run(format!(
+            "io_uring is refused ({error}); set server.driver = \"epoll\" or \"auto\", or allow io_uring (seccomp, kernel.io_uring_disabled)"
+        ))),
+        (Err(error), _) => Ok((
+            Driver::Epoll,
+            Some(format!("io_uring is refused ({error}): serving with epoll instead")),
+        )),
+    }
+}
+
+fn cpus(server: &config::Server) -> Vec<Option<core_affinity::CoreId>> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let workers = server.workers.unwrap_or(cores.len()).max(1);
+    let core = |id: usize| cores.get(id % cores.len().max(1)).copied().filter(|_| server.pin);
+    (0..workers).map(core).collect()
+}
+
+fn compile(
+    config: &Config,
+    names: &Names,
+    old: Option<&Snapshot>,
+    workers: usize,
+) -> Result<Arc<Snapshot>, String> {
+    let context = snapshot::compile::Context {
+        generation: old.map_or(1, |o| o.generation + 1),
+        workers,
+        old,
+        resolve: &|name| names.lookup(name),
+    };
+    snapshot::compile(config, context).map(Arc::new).map_err(|e| e.to_string())
+}
+
+fn plan(
+    sockets: &mut Sockets,
+    config: &Config,
+    snapshot: &Snapshot,
+    crew: &Crew,
+) -> Result<Change, String> {
+    let cpus: Vec<Option<usize>> = crew.cpus.iter().map(|c| c.map(|c| c.id)).collect();
+    let steer = |name: &str| {
+        let listener = config.listeners.iter().find(|l| l.name == name);
+        listener.map_or((config::Steer::Off, 4096), |l| (l.steer, l.backlog))
+    };
+    sockets.plan(snapshot, &steer, &cpus).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+fn listen(bound: &crate::control::sockets::Bound, socket: std::os::fd::OwnedFd) -> Message {
+    Message::Listen {
+        listener: bound.listener,
+        port: bound.address.port(),
+        socket,
+        token: bound.token,
+    }
+}
+
+async fn bind_admin(admin: &config::Admin) -> Result<tokio::net::TcpListener, String> {
+    tokio::net::TcpListener::bind(admin.bind)
+        .await
+        .map_err(|e| format!("admin.bind: cannot bind {}: {e}", admin.bind))
+}
+
+fn shard_log(config: &Config, log: &LogHandle, format: &Arc<Format>) -> shard::AccessLog {
+    let sink = (config.log.access != AccessLog::Off).then(|| log.sink());
+    shard::AccessLog { sink, format: Arc::clone(format) }
+}
+
+fn algorithm_name(algorithm: &config::Algorithm) -> &'static str {
+    match algorithm {
+        config::Algorithm::RoundRobin => "round_robin",
+        config::Algorithm::LeastRequests => "least_requests",
+        config::Algorithm::Random => "random",
+        config::Algorithm::PowerOfTwo => "p2c",
+        config::Algorithm::IpHash => "ip_hash",
+        config::Algorithm::Hash(_) => "hash",
+    }
+}
+

@@ -1,0 +1,140 @@
+//! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
+
+use crate::admin::{Scrape, Source, TargetStat, WorkerStat};
+use crate::base::{Tick, tick};
+use crate::control::watch::Healths;
+use crate::http::Fault;
+use crate::observe::LogHandle;
+use crate::shard::Pulse;
+use crate::snapshot::Snapshot;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What control shares with the admin endpoints.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration in use.
+    pub current: ArcSwap<Snapshot>,
+    /// Indexed by worker.
+    pub pulses: Vec<Arc<Pulse>>,
+    /// What the probes know.
+    pub healths: Healths,
+    /// The access log.
+    pub log: LogHandle,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// Seconds since 1970.
+    pub started_unix: u64,
+    /// Reloads that were accepted.
+    pub reloads_ok: AtomicU64,
+    /// Reloads that were refused.
+    pub reloads_failed: AtomicU64,
+    /// Whether the last one was accepted.
+    pub last_reload_ok: AtomicBool,
+    /// When that was.
+    pub last_reload_unix: AtomicU64,
+    /// Workers that were replaced.
+    pub worker_restarts: AtomicU64,
+    /// Whether the process is stopping.
+    pub stopping: AtomicBool,
+}
+
+// A worker whose sweep has not run for this long is not counted as alive.
+const ALIVE_WITHIN: Duration = Duration::from_secs(1);
+
+impl Shared {
+    fn is_alive(&self, pulse: &Pulse) -> bool {
+        let beat = Tick::from_nanos(pulse.beat.load(Ordering::Relaxed));
+        beat > Tick::ZERO && Tick::now().since(beat) < ALIVE_WITHIN
+    }
+
+    fn workers(&self) -> Vec<WorkerStat> {
+        let stat = |(id, pulse): (usize, &Arc<Pulse>)| WorkerStat {
+            id,
+            alive: self.is_alive(pulse),
+            connections: pulse.connections.load(Ordering::Relaxed),
+            requests: pulse.requests.load(Ordering::Relaxed),
+        };
+        self.pulses.iter().enumerate().map(stat).collect()
+    }
+
+    fn targets(&self, snapshot: &Snapshot) -> Vec<TargetStat> {
+        let now = Tick::now();
+        let mut stats = Vec::new();
+        for group in &snapshot.groups {
+            for target in &group.targets {
+                let known = self.healths.of(&group.name, &target.live.name);
+                let state = known.as_ref().map_or(target.live.health(), |t| t.state());
+                stats.push(TargetStat {
+                    group: group.name.to_string(),
+                    target: target.live.name.to_string(),
+                    zone: target.zone.clone(),
+                    weight: target.weight,
+                    state: state.name(),
+                    reason: known.as_ref().and_then(|t| t.reason()).map(|r| r.code().to_owned()),
+                    description: known.as_ref().and_then(|t| t.reason()).map(|r| r.sentence().to_owned()),
+                    last_error: known.as_ref().and_then(|t| t.last_error()).map(str::to_owned),
+                    since_seconds: known.as_ref().map_or(0, |t| now.since(t.since()).as_secs()),
+                    totals: target.live.meters.sum(),
+                    idle_connections: 0,
+                });
+            }
+        }
+        stats
+    }
+}
+
+impl Source for Shared {
+    fn scrape(&self) -> Scrape {
+        let snapshot = self.current.load_full();
+        let log = self.log.stats();
+        let sum = |count: &dyn Fn(&Pulse) -> u64| self.pulses.iter().map(|p| count(p)).sum::<u64>();
+        let faults = Fault::ALL.iter().map(|f| (f.code(), sum(&|p| p.faults.value(*f))));
+        Scrape {
+            version: env!("CARGO_PKG_VERSION"),
+            driver: self.driver,
+            generation: snapshot.generation,
+            started_unix: self.started_unix,
+            workers: self.workers(),
+            listeners: snapshot.listeners.iter().map(|l| (l.name.to_string(), l.meters.sum())).collect(),
+            rules: snapshot.rules.iter().map(|r| (r.name.to_string(), r.meters.sum())).collect(),
+            groups: snapshot.groups.iter().map(|g| (g.name.to_string(), g.live.meters.sum())).collect(),
+            targets: self.targets(&snapshot),
+            reloads_ok: self.reloads_ok.load(Ordering::Relaxed),
+            reloads_failed: self.reloads_failed.load(Ordering::Relaxed),
+            last_reload_ok: self.last_reload_ok.load(Ordering::Relaxed),
+            last_reload_unix: self.last_reload_unix.load(Ordering::Relaxed),
+            log_dropped: log.dropped_records,
+            log_written_bytes: log.written_bytes,
+            task_panics: sum(&|p| p.panics.load(Ordering::Relaxed)),
+            worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
+            faults: faults.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err("stopping".to_owned());
+        }
+        let generation = self.current.load().generation;
+        for (id, pulse) in self.pulses.iter().enumerate() {
+            if !self.is_alive(pulse) {
+                return Err(format!("worker {id} gives no sign of life"));
+            }
+            if !pulse.accepting.load(Ordering::Relaxed) {
+                return Err(format!("worker {id} does not accept connections yet"));
+            }
+            if pulse.generation.load(Ordering::Relaxed) != generation {
+                return Err(format!("worker {id} has not taken up configuration {generation} yet"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> u64 {
+    tick::wall_micros() / 1_000_000
+}
