@@ -302,7 +302,7 @@ fn continues_a_word(bytes: &[u8], at: usize) -> bool {
     // `br"..."` is a literal too.
     let before = |n: usize| at.checked_sub(n).map_or(b' ', |i| bytes[i]);
     let part = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    part(before(1)) && !(before(1) == b'b' && !part(before(2)))
+    part(before(1)) && (before(1) != b'b' || part(before(2)))
 }
 
 fn raw_hashes(rest: &[u8]) -> Option<usize> {

@@ -59,7 +59,13 @@ impl Load {
     #[track_caller]
     pub fn stop_without_failures(self) -> usize {
         let (answered, failed) = self.stop();
-        assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answered + failed.len(), first(&failed));
+        assert!(
+            failed.is_empty(),
+            "{} of {} failed: {:?}",
+            failed.len(),
+            answered + failed.len(),
+            first(&failed)
+        );
         assert!(answered > 0, "nothing was answered");
         answered
     }
@@ -85,7 +91,8 @@ fn some_requests(
         }
         let sent = wire.send(b"GET /load HTTP/1.1\r\nHost: a.test\r\n\r\n");
         let answer = sent.and_then(|()| wire.response("GET"));
-        let answer = answer.map_err(|e| io::Error::other(format!("request {n} of a connection: {e}")))?;
+        let answer =
+            answer.map_err(|e| io::Error::other(format!("request {n} of a connection: {e}")))?;
         let answer = answer.ok_or_else(|| {
             io::Error::other(format!("closed without a word before the answer to request {n}"))
         })?;

@@ -129,7 +129,8 @@ impl<S: Read + Write> Wire<S> {
             self.chunks(message)?;
             return Ok(true);
         }
-        let Some(length) = message.all("content-length").first().and_then(|v| v.parse().ok()) else {
+        let Some(length) = message.all("content-length").first().and_then(|v| v.parse().ok())
+        else {
             return Ok(false);
         };
         message.body = self.exactly(length)?;

@@ -126,6 +126,8 @@ pub fn program(name: &str, package: &str) -> std::path::PathBuf {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
     found.unwrap_or_else(|| {
-        panic!("{name} is needed by this test: sudo apt-get install {package} (scripts/test does it)")
+        panic!(
+            "{name} is needed by this test: sudo apt-get install {package} (scripts/test does it)"
+        )
     })
 }

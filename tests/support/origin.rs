@@ -92,7 +92,10 @@ impl Origin {
                 let mut body = request.head.clone();
                 body.extend_from_slice(&request.body);
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-                conn.send(&[head.as_bytes(), if request.method() == "HEAD" { b"" } else { &body }].concat())?;
+                conn.send(
+                    [head.as_bytes(), if request.method() == "HEAD" { b"" } else { &body }]
+                        .concat(),
+                )?;
             }
             Ok(())
         })
@@ -177,7 +180,8 @@ pub fn unix_origin(path: &std::path::Path, body: &'static str) {
             let Ok(stream) = stream else { return };
             std::thread::spawn(move || {
                 let mut wire = Wire::<UnixStream>::new(stream);
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                 while let Ok(Some(_)) = wire.request() {
                     if wire.send(answer.as_bytes()).is_err() {
                         return;

@@ -200,7 +200,8 @@ fn completed(config: &str, admin: SocketAddr) -> String {
 
 /// Runs `ringgate` with arguments and waits for its end: its exit code and what it printed.
 pub fn command(args: &[&str]) -> (i32, String) {
-    let done = Command::new(env!("CARGO_BIN_EXE_ringgate")).args(args).output().expect("ringgate starts");
+    let done =
+        Command::new(env!("CARGO_BIN_EXE_ringgate")).args(args).output().expect("ringgate starts");
     let text = [done.stdout, done.stderr].concat();
     (done.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
