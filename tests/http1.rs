@@ -263,7 +263,7 @@ fn a_slow_reader_stops_a_fast_origin() {
         conn.request()?;
         conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"))?;
         for _ in 0..LENGTH >> 16 {
-            conn.send(&[b'x'; 1 << 16])?;
+            conn.send([b'x'; 1 << 16])?;
         }
         let _ = finished.send(());
         conn.request().map(|_| ())

@@ -168,9 +168,28 @@ mod tests {
     #[test]
     fn refuses_everything_else() {
         for bad in [
-            "\r\n", " 5\r\nhello\r\n", "5 \r\n", "5\n", "5\r\r\n", "0x5\r\n", "+5\r\n", "-5\r\n", "5_0\r\n", "g\r\n",
-            "5;\r\n", "5;a\n", "5;a\rb\r\n", "5;a\0\r\n", "5 ;a\r\n", "5\r\nhelloX\r\n", "5\r\nhello\n", "5\r\nhello\r5",
-            "1000000000000000\r\n", ";a\r\n", "5,5\r\n", "5\t\r\n",
+            "\r\n",
+            " 5\r\nhello\r\n",
+            "5 \r\n",
+            "5\n",
+            "5\r\r\n",
+            "0x5\r\n",
+            "+5\r\n",
+            "-5\r\n",
+            "5_0\r\n",
+            "g\r\n",
+            "5;\r\n",
+            "5;a\n",
+            "5;a\rb\r\n",
+            "5;a\0\r\n",
+            "5 ;a\r\n",
+            "5\r\nhelloX\r\n",
+            "5\r\nhello\n",
+            "5\r\nhello\r5",
+            "1000000000000000\r\n",
+            ";a\r\n",
+            "5,5\r\n",
+            "5\t\r\n",
         ] {
             check(bad, Err(Malformed));
         }
@@ -179,7 +198,9 @@ mod tests {
 
     #[test]
     fn writes_lines() {
-        for (len, expected) in [(0, "0\r\n"), (1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65536, "10000\r\n")] {
+        for (len, expected) in
+            [(0, "0\r\n"), (1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (65536, "10000\r\n")]
+        {
             assert_eq!(chunk_line(len, &mut [0; 18]), expected.as_bytes());
         }
         assert_eq!(chunk_line(usize::MAX, &mut [0; 18]).len(), 18);

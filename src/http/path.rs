@@ -60,7 +60,8 @@ pub fn canonical(path: &[u8], policy: PathPolicy, out: &mut Vec<u8>) -> Result<b
         if !is_path_octet(b) && b != b'%' {
             return Err(Fault::Target);
         }
-        plain &= b != b'%' && !(previous == b'/' && (b == b'.' || (b == b'/' && policy.merge_slashes)));
+        plain &=
+            b != b'%' && !(previous == b'/' && (b == b'.' || (b == b'/' && policy.merge_slashes)));
         previous = b;
     }
     if plain {
@@ -114,7 +115,8 @@ fn decode_segment(segment: &[u8], policy: PathPolicy, out: &mut Vec<u8>) -> Resu
             out.push(b);
             continue;
         }
-        let (Some(high), Some(low)) = (octets.next().and_then(hex), octets.next().and_then(hex)) else {
+        let (Some(high), Some(low)) = (octets.next().and_then(hex), octets.next().and_then(hex))
+        else {
             return Err(Fault::Target);
         };
         match high << 4 | low {
@@ -123,7 +125,11 @@ fn decode_segment(segment: &[u8], policy: PathPolicy, out: &mut Vec<u8>) -> Resu
                 return Err(Fault::EncodedSeparator);
             }
             c if c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b'~') => out.push(c),
-            _ => out.extend_from_slice(&[b'%', DIGITS[high as usize & 15], DIGITS[low as usize & 15]]),
+            _ => out.extend_from_slice(&[
+                b'%',
+                DIGITS[high as usize & 15],
+                DIGITS[low as usize & 15],
+            ]),
         }
     }
     Ok(())
@@ -182,9 +188,13 @@ mod tests {
             assert_eq!(run(input, PathPolicy::default()).as_deref(), Ok(expected), "{input}");
         }
         let keep = PathPolicy { merge_slashes: false, keep_separators: true };
-        for (input, expected) in
-            [("/a//b", "/a//b"), ("/a%2fb", "/a%2Fb"), ("//a/./b", "//a/b"), ("/a//../b", "/a/b"), ("/a//", "/a//")]
-        {
+        for (input, expected) in [
+            ("/a//b", "/a//b"),
+            ("/a%2fb", "/a%2Fb"),
+            ("//a/./b", "//a/b"),
+            ("/a//../b", "/a/b"),
+            ("/a//", "/a//"),
+        ] {
             assert_eq!(run(input, keep).as_deref(), Ok(expected), "{input}");
         }
     }
@@ -197,7 +207,9 @@ mod tests {
         for input in ["/..", "/a/../..", "/%2e%2e/a", "//../a"] {
             assert_eq!(run(input, PathPolicy::default()), Err(Fault::PathAboveRoot), "{input}");
         }
-        for input in ["", "a", "/%", "/%2", "/%zz", "/a b", "/\u{e9}", "/a\\b", "/a#b", "/<", "/\"", "/a|b"] {
+        for input in
+            ["", "a", "/%", "/%2", "/%zz", "/a b", "/\u{e9}", "/a\\b", "/a#b", "/<", "/\"", "/a|b"]
+        {
             assert_eq!(run(input, PathPolicy::default()), Err(Fault::Target), "{input}");
         }
     }

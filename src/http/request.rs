@@ -103,7 +103,8 @@ impl RequestHead {
             Ok(_) => return Err(Fault::FieldLine),
             Err(error) => return Err(fault_of(error, head)),
         }
-        let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
+        let (Some(method), Some(target), Some(version)) =
+            (parsed.method, parsed.path, parsed.version)
         else {
             return Err(Fault::RequestLine);
         };
@@ -126,7 +127,11 @@ impl RequestHead {
     }
 
     /// The view that decisions read; `buf` is what was parsed.
-    pub fn view<'a>(&'a self, buf: &'a [u8], peer: std::net::IpAddr) -> crate::http::RequestView<'a> {
+    pub fn view<'a>(
+        &'a self,
+        buf: &'a [u8],
+        peer: std::net::IpAddr,
+    ) -> crate::http::RequestView<'a> {
         crate::http::RequestView {
             method: self.method_span.of(buf),
             host: &self.host,
@@ -292,7 +297,8 @@ impl RequestHead {
             (Some(_), Some(_)) => return Err(Fault::BothLengths),
             (Some(coding), None) => {
                 if !coding.eq_ignore_ascii_case(b"chunked") {
-                    let known = [b"gzip".as_slice(), b"deflate", b"compress", b"x-gzip", b"x-compress"];
+                    let known =
+                        [b"gzip".as_slice(), b"deflate", b"compress", b"x-gzip", b"x-compress"];
                     let clean = known.iter().any(|k| coding.eq_ignore_ascii_case(k));
                     return Err(if clean { Fault::UnknownCoding } else { Fault::TransferEncoding });
                 }

@@ -101,7 +101,9 @@ impl ResponseHead {
                 Known::TransferEncoding => once(&mut coding, value)?,
                 Known::Date => self.has_date = true,
                 Known::Connection => {
-                    for option in value.split(|b| *b == b',').map(|o| trim(o)).filter(|o| !o.is_empty()) {
+                    for option in
+                        value.split(|b| *b == b',').map(|o| trim(o)).filter(|o| !o.is_empty())
+                    {
                         if option.eq_ignore_ascii_case(b"close") {
                             close = true;
                         } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -165,11 +167,22 @@ fn once<'h>(slot: &mut Option<&'h [u8]>, value: &'h [u8]) -> Result<(), Fault> {
 // httparse skips empty lines before a status line and takes one without the space after its code.
 fn check_status_line(head: &[u8]) -> Result<(), Fault> {
     match head {
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', a, b, c, b' ' | b'\r', ..]
-            if [a, b, c].iter().all(|d| d.is_ascii_digit()) =>
-        {
-            Ok(())
-        }
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            b'0' | b'1',
+            b' ',
+            a,
+            b,
+            c,
+            b' ' | b'\r',
+            ..,
+        ] if [a, b, c].iter().all(|d| d.is_ascii_digit()) => Ok(()),
         _ => Err(Fault::ResponseHead),
     }
 }

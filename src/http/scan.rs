@@ -32,11 +32,7 @@ impl Scan {
     /// [`Fault::BareLf`] for a line that does not end in CRLF, [`Fault::LineTooLong`] for the first line,
     /// [`Fault::HeadTooLarge`], [`Fault::TooManyFields`].
     #[inline]
-    pub fn find_end(
-        &mut self,
-        buf: &[u8],
-        limits: &SectionLimits,
-    ) -> Result<Option<usize>, Fault> {
+    pub fn find_end(&mut self, buf: &[u8], limits: &SectionLimits) -> Result<Option<usize>, Fault> {
         let fresh = buf.get(self.seen..).unwrap_or_default();
         for at in memchr::memchr_iter(b'\n', fresh) {
             let lf = self.seen + at;

@@ -81,12 +81,10 @@ pub fn probe_ring() -> io::Result<()> {
 pub fn spawn(task: impl Future<Output = ()> + 'static, on_panic: impl FnOnce() + 'static) {
     monoio::spawn(async move {
         let mut task = pin!(task);
-        let done = poll_fn(|cx| {
-            match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(())) => Poll::Ready(true),
-                Err(_) => Poll::Ready(false),
-            }
+        let done = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(true),
+            Err(_) => Poll::Ready(false),
         });
         if !done.await {
             on_panic();

@@ -113,7 +113,11 @@ impl Sock {
     }
 
     #[inline]
-    async fn wait(&self, side: Side, ready: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    async fn wait(
+        &self,
+        side: Side,
+        ready: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<()> {
         let mut ready = pin!(ready);
         poll_fn(|cx| {
             if self.slot().is_expired(side) {

@@ -16,7 +16,6 @@ pub struct Ringgate {
     /// The folder of its file, for logs and sockets too.
     pub dir: tempfile::TempDir,
     output: Arc<Mutex<Vec<u8>>>,
-    reloads: f64,
 }
 
 /// The driver that this run of the tests is for.
@@ -50,7 +49,7 @@ impl Ringgate {
         let output = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), &output);
         collect(child.stderr.take().unwrap(), &output);
-        let mut ringgate = Ringgate { child, admin, dir, output, reloads: 0.0 };
+        let mut ringgate = Ringgate { child, admin, dir, output };
         ringgate.wait_ready();
         ringgate
     }
@@ -104,17 +103,16 @@ impl Ringgate {
 
     /// Replaces the file, sends HUP and waits until the reload has been counted as done.
     #[track_caller]
-    pub fn reload(&mut self, config: &str) {
+    pub fn reload(&self, config: &str) {
         self.write(config);
         let before = self.reloads("ok");
         self.signal(Signal::HUP);
         eventually("the reload is counted", || self.reloads("ok") > before);
-        self.reloads += 1.0;
     }
 
     /// How many reloads ended with `result`: `ok` or `failed`.
     pub fn reloads(&self, result: &str) -> f64 {
-        self.metric(&format!("ringgate_reloads_total{{result=\"{result}\"}}")).unwrap_or(0.0)
+        self.metric(&format!("ringgate_config_reloads_total{{result=\"{result}\"}}")).unwrap_or(0.0)
     }
 
     pub fn metrics(&self) -> String {
@@ -136,6 +134,25 @@ impl Ringgate {
             if wanted { rest.rsplit(' ').next()?.parse::<f64>().ok() } else { None }
         };
         self.metrics().lines().filter_map(value).sum()
+    }
+
+    /// What the admin listener says of every target: state and reason, as `unhealthy Target.Timeout`.
+    pub fn target_states(&self) -> Vec<String> {
+        let page: serde_json::Value =
+            serde_json::from_slice(&get(self.admin, "/targets").body).unwrap();
+        let groups = page["groups"].as_array().cloned().unwrap_or_default();
+        let targets = groups
+            .iter()
+            .flat_map(|group| group["targets"].as_array().cloned().unwrap_or_default());
+        targets
+            .map(|t| {
+                format!(
+                    "{} {}",
+                    t["state"].as_str().unwrap_or("?"),
+                    t["reason"].as_str().unwrap_or("-")
+                )
+            })
+            .collect()
     }
 
     #[track_caller]

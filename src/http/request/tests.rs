@@ -23,7 +23,10 @@ fn reads_a_plain_request() {
     let head = parse(text).unwrap();
     let buf = text.as_bytes();
     let view = head.view(buf, [127, 0, 0, 1].into());
-    assert_eq!((view.method, view.host, view.path), (&b"GET"[..], &b"example.com"[..], &b"/a/b"[..]));
+    assert_eq!(
+        (view.method, view.host, view.path),
+        (&b"GET"[..], &b"example.com"[..], &b"/a/b"[..])
+    );
     assert_eq!(view.query, Some(&b"c=d"[..]));
     assert_eq!(view.fields.first("x-a"), Some(&b"b"[..]));
     assert_eq!(head.authority.of(buf), b"Example.com:8080");
@@ -49,16 +52,24 @@ fn knows_the_forms_of_a_target() {
 
 #[test]
 fn refuses_octets_outside_the_grammar() {
-    for bad in ["/a b", "/a#b", "/a\"b", "/<a>", "/a\\b", "/\u{e9}", "/?a b", "/?#", "/?\u{e9}", "/?a\"", "/a\tb"] {
+    for bad in [
+        "/a b", "/a#b", "/a\"b", "/<a>", "/a\\b", "/\u{e9}", "/?a b", "/?#", "/?\u{e9}", "/?a\"",
+        "/a\tb",
+    ] {
         assert!(parse(&format!("GET {bad} HTTP/1.1\r\nHost: a\r\n\r\n")).is_err(), "{bad}");
     }
     for octet in (0..=255u8).filter(|b| !matches!(b, b'\t' | b' '..=b'~' | 0x80..)) {
-        let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX: a".as_slice(), &[octet], b"b\r\n\r\n"].concat();
+        let head =
+            [b"GET / HTTP/1.1\r\nHost: a\r\nX: a".as_slice(), &[octet], b"b\r\n\r\n"].concat();
         assert!(parse_bytes(&head).is_err(), "octet {octet:#x} in a value");
-        let head = [b"GET / HTTP/1.1\r\nHost: a\r\nX".as_slice(), &[octet], b": b\r\n\r\n"].concat();
+        let head =
+            [b"GET / HTTP/1.1\r\nHost: a\r\nX".as_slice(), &[octet], b": b\r\n\r\n"].concat();
         assert!(parse_bytes(&head).is_err(), "octet {octet:#x} in a name");
     }
-    assert!(parse("GET /?a[]=1&b={}|^` HTTP/1.1\r\nHost: a\r\n\r\n").is_ok(), "browsers send these bare");
+    assert!(
+        parse("GET /?a[]=1&b={}|^` HTTP/1.1\r\nHost: a\r\n\r\n").is_ok(),
+        "browsers send these bare"
+    );
 }
 
 #[test]
@@ -100,7 +111,21 @@ fn content_length_is_one_plain_number() {
     for good in ["0", "5", "007", "999999999999999999"] {
         assert!(parse(&with(&format!("Content-Length: {good}"))).is_ok(), "{good}");
     }
-    for bad in ["", "+5", "-5", "0x5", "5 5", "5e0", "5.0", "1_0", "5,5", "5, 5", "1000000000000000000", "\u{a0}5", "5;"] {
+    for bad in [
+        "",
+        "+5",
+        "-5",
+        "0x5",
+        "5 5",
+        "5e0",
+        "5.0",
+        "1_0",
+        "5,5",
+        "5, 5",
+        "1000000000000000000",
+        "\u{a0}5",
+        "5;",
+    ] {
         assert!(parse(&with(&format!("Content-Length: {bad}"))).is_err(), "{bad}");
     }
     refuses(&with("Content-Length: 5\r\nContent-Length: 5"), Fault::ContentLength);
@@ -114,13 +139,28 @@ fn transfer_encoding_is_exactly_chunked() {
         assert_eq!(head.framing, Framing::Chunked);
     }
     for bad in [
-        "xchunked", "\"chunked\"", "chunked;p=1", "identity", "chunked, identity", "identity, chunked", ",chunked",
-        "chunked,", "", "chunked chunked", "c\u{131}unked", "=?UTF-8?B?Y2h1bmtlZA==?=", "gzip, chunked", "\u{a0}chunked",
+        "xchunked",
+        "\"chunked\"",
+        "chunked;p=1",
+        "identity",
+        "chunked, identity",
+        "identity, chunked",
+        ",chunked",
+        "chunked,",
+        "",
+        "chunked chunked",
+        "c\u{131}unked",
+        "=?UTF-8?B?Y2h1bmtlZA==?=",
+        "gzip, chunked",
+        "\u{a0}chunked",
     ] {
         assert!(parse(&with(&format!("Transfer-Encoding: {bad}"))).is_err(), "{bad}");
     }
     refuses(&with("Transfer-Encoding: gzip"), Fault::UnknownCoding);
-    refuses(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), Fault::TransferEncoding);
+    refuses(
+        &with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
+        Fault::TransferEncoding,
+    );
     refuses(&with("Transfer-Encoding: chunked\r\nContent-Length: 5"), Fault::BothLengths);
     refuses(&with("Content-Length: 5\r\nTransfer-Encoding: chunked"), Fault::BothLengths);
     refuses("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Fault::TransferEncoding);
@@ -132,7 +172,16 @@ fn connection_options_cannot_name_fields_for_everyone() {
     assert_eq!((head.keep_alive, head.nominated.len()), (false, 1));
     assert!(parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap().keep_alive);
     assert!(parse(&with("Connection: , close ,,")).is_ok());
-    for bad in ["host", "Content-Length", "transfer-encoding", "X-Forwarded-For", "cookie", "authorization", "a b", "\u{e9}"] {
+    for bad in [
+        "host",
+        "Content-Length",
+        "transfer-encoding",
+        "X-Forwarded-For",
+        "cookie",
+        "authorization",
+        "a b",
+        "\u{e9}",
+    ] {
         assert!(parse(&with(&format!("Connection: {bad}"))).is_err(), "{bad}");
     }
 }

@@ -1,0 +1,212 @@
+//! TERM and QUIT drain, INT stops, USR1 reopens the access log, and the commands end with their exit codes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
+
+mod support;
+
+use rustix::process::Signal;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use support::ringgate::{command, forwarding};
+use support::{Client, Origin, PATIENCE, Ringgate, eventually, free_address, get};
+
+/// An origin that answers when it is told to.
+fn held() -> (Origin, mpsc::Sender<()>) {
+    let (release, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::script(move |conn| {
+        while conn.request()?.is_some() {
+            let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")?;
+        }
+        Ok(())
+    });
+    (origin, release)
+}
+
+fn drains(signal: Signal) {
+    let (origin, release) = held();
+    let listen = free_address();
+    let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    let mut idle = Client::connect(listen);
+    let mut busy = Client::connect(listen);
+    busy.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    eventually("the request is in flight", || origin.requests().len() == 1);
+    ringgate.signal(signal);
+    idle.expect_closed();
+    eventually("nothing new is accepted", || TcpStream::connect(listen).is_err());
+    ringgate.assert_alive();
+    release.send(()).unwrap();
+    let answer = busy.response();
+    assert_eq!(answer.text(), "late");
+    assert_eq!(answer.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("close"));
+    assert_eq!(ringgate.wait_exit().code(), Some(0), "{}", ringgate.output());
+}
+
+#[test]
+fn term_drains() {
+    drains(Signal::TERM);
+}
+
+#[test]
+fn quit_drains() {
+    drains(Signal::QUIT);
+}
+
+#[test]
+fn draining_ends_after_its_time() {
+    let (origin, _release) = held();
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let mut ringgate = Ringgate::start(&format!("[server]\ndrain = \"500ms\"\n\n{config}"));
+    let mut busy = Client::connect(listen);
+    busy.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    eventually("the request is in flight", || origin.requests().len() == 1);
+    ringgate.signal(Signal::TERM);
+    ringgate.wait_exit();
+}
+
+#[test]
+fn not_ready_while_draining() {
+    let (origin, release) = held();
+    let listen = free_address();
+    let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    assert_eq!(get(ringgate.admin(), "/healthz").status(), 200);
+    assert_eq!(get(ringgate.admin(), "/readyz").status(), 200);
+    let mut busy = Client::connect(listen);
+    busy.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    eventually("the request is in flight", || origin.requests().len() == 1);
+    ringgate.signal(Signal::TERM);
+    eventually("readyz says 503", || {
+        let mut client = Client::connect(ringgate.admin());
+        client.get("/readyz").status() == 503
+    });
+    release.send(()).unwrap();
+    assert_eq!(busy.response().text(), "late");
+    ringgate.wait_exit();
+}
+
+#[test]
+fn int_stops() {
+    let (origin, _release) = held();
+    let listen = free_address();
+    let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    let mut busy = Client::connect(listen);
+    busy.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    eventually("the request is in flight", || origin.requests().len() == 1);
+    ringgate.signal(Signal::INT);
+    ringgate.wait_exit();
+}
+
+#[test]
+fn a_signal_that_is_not_for_us_changes_nothing() {
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    ringgate.signal(Signal::PIPE);
+    ringgate.signal(Signal::USR1);
+    assert_eq!(get(listen, "/").text(), "ok");
+    ringgate.assert_alive();
+}
+
+// ---------------------------------------------------------------- commands
+
+#[test]
+fn exit_codes_tell_what_was_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = path(
+        "good.toml",
+        "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:8080\"]\ndefault = { respond = { status = 200 } }\n",
+    );
+    let bad = path("bad.toml", "[[listener]]\nnam = \"web\"\n");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = path(
+        "busy.toml",
+        &format!(
+            "[[listener]]\nname = \"web\"\nbind = [\"{}\"]\ndefault = {{ respond = {{ status = 200 }} }}\n",
+            taken.local_addr().unwrap()
+        ),
+    );
+    for (args, code) in [
+        (vec!["check", "-c", &good], 0),
+        (vec!["check", "-c", &bad], 2),
+        (vec!["run", "-c", &bad], 2),
+        (vec!["check", "-c", "/nowhere/at/all.toml"], 2),
+        (vec!["run", "-c", &busy], 1),
+        (vec!["frobnicate"], 2),
+        (vec!["--help"], 0),
+        (vec!["--version"], 0),
+    ] {
+        let (got, said) = command(&args);
+        assert_eq!(got, code, "{args:?}: {said}");
+        assert!(!said.is_empty() || code == 0, "{args:?} said nothing");
+    }
+    let (_, said) = command(&["--version"]);
+    assert!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
+}
+
+#[test]
+fn the_start_is_told_on_one_screen() {
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    let said = ringgate.output();
+    for part in [env!("CARGO_PKG_VERSION"), &listen.to_string(), "web", "all"] {
+        assert!(said.contains(part), "{part} is missing:\n{said}");
+    }
+    assert!(said.contains("io_uring") || said.contains("epoll"), "{said}");
+    assert!(said.lines().count() < 40, "more than a screen:\n{said}");
+}
+
+#[test]
+fn examples_of_the_file_pass_their_check() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut checked = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            let (code, said) = command(&["check", "-c", path.to_str().unwrap()]);
+            assert_eq!(code, 0, "{}: {said}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 1, "only {checked} files in config/");
+}
+
+#[test]
+fn the_demo_balances_and_stops_by_itself() {
+    let (code, said) = command(&["demo", "--for", "1s"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("curl"), "{said}");
+}
+
+#[test]
+fn a_second_instance_does_not_share_the_port() {
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let _first = Ringgate::start(&config);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("second.toml");
+    std::fs::write(&path, config).unwrap();
+    let (code, said) = command(&["run", "-c", path.to_str().unwrap()]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&listen.to_string()), "{said}");
+}
+
+#[test]
+fn names_are_resolved_by_control() {
+    let origin = Origin::saying("by name");
+    let listen = free_address();
+    let port = origin.address.port();
+    let _ringgate = Ringgate::start(&format!(
+        "[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\ndefault = {{ forward = \"all\" }}\n\n\
+         [group.all]\ntargets = [\"localhost:{port}\"]\nhealth = {{ type = \"off\" }}\n"
+    ));
+    eventually("the name is resolved", || get(listen, "/").text() == "by name");
+    let _: SocketAddr = listen;
+}
