@@ -9,7 +9,7 @@ use crate::net::Timers;
 use crate::net::listen::Acceptor;
 use crate::net::runtime::{self, Doorbell, Driver, Ticker};
 use crate::serve::accept::{self, Door};
-use crate::shard::{AccessLog, Epoch, Message, Shard, Pulse};
+use crate::shard::{AccessLog, Epoch, Message, Pulse, Shard};
 use crate::snapshot::Snapshot;
 use crossbeam::channel::{Receiver, Sender};
 use std::cell::RefCell;

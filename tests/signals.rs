@@ -28,9 +28,11 @@ fn drains(signal: Signal) {
     let listen = free_address();
     let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
     let mut idle = Client::connect(listen);
+    release.send(()).unwrap();
+    assert_eq!(idle.get("/").text(), "late");
     let mut busy = Client::connect(listen);
     busy.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    eventually("the request is in flight", || origin.requests().len() == 1);
+    eventually("the request is in flight", || origin.requests().len() == 2);
     ringgate.signal(signal);
     idle.expect_closed();
     eventually("nothing new is accepted", || TcpStream::connect(listen).is_err());

@@ -674,6 +674,22 @@ fn a_truncated_body_never_ends_cleanly() {
 }
 
 #[test]
+fn a_truncated_body_is_a_reset_for_http_1_0() {
+    // For such a client the end of the connection is the end of the body: only a reset says that it was not.
+    let origin = Origin::script(|conn| {
+        conn.request()?;
+        conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n")
+    });
+    let listen = free_address();
+    let _ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    let mut client = Client::connect(listen);
+    client.send("GET / HTTP/1.0\r\nHost: a.test\r\n\r\n");
+    let got = client.wire.response("GET");
+    let whole = matches!(&got, Ok(Some(message)) if message.status() == 200);
+    assert!(!whole, "delivered as whole: {got:?}");
+}
+
+#[test]
 fn an_abandoned_response_is_never_given_to_the_next_client() {
     // The first client leaves in the middle of a body; its rest must not reach anybody.
     let body = "secret!!".repeat(512 << 10);

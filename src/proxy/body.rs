@@ -116,7 +116,8 @@ impl Reader {
                     let (n, piece) = chunks.next(rest).map_err(|_| Broken::SourceMalformed)?;
                     match piece {
                         Piece::Data(span) => {
-                            let moved = Span { start: span.start + at as u32, end: span.end + at as u32 };
+                            let moved =
+                                Span { start: span.start + at as u32, end: span.end + at as u32 };
                             if let Some(slot) = spans.get_mut(count) {
                                 *slot = moved;
                             }
@@ -313,7 +314,8 @@ fn sink_error(error: io::Error) -> Broken {
 // decides how the content is read.
 fn filtered(section: &[u8]) -> Result<Vec<u8>, Broken> {
     let mut slots = [httparse::EMPTY_HEADER; 64];
-    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots) else {
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots)
+    else {
         return Err(Broken::BadTrailers);
     };
     let mut out = Vec::new();
@@ -331,8 +333,22 @@ fn filtered(section: &[u8]) -> Result<Vec<u8>, Broken> {
 }
 
 const FORBIDDEN: [&[u8]; 16] = [
-    b"age", b"allow", b"cache-control", b"expires", b"location", b"pragma", b"range", b"retry-after", b"set-cookie",
-    b"te", b"vary", b"warning", b"www-authenticate", b"if-match", b"if-none-match", b"accept-encoding",
+    b"age",
+    b"allow",
+    b"cache-control",
+    b"expires",
+    b"location",
+    b"pragma",
+    b"range",
+    b"retry-after",
+    b"set-cookie",
+    b"te",
+    b"vary",
+    b"warning",
+    b"www-authenticate",
+    b"if-match",
+    b"if-none-match",
+    b"accept-encoding",
 ];
 
 impl Broken {
@@ -354,7 +370,9 @@ impl Broken {
         match self {
             Broken::SourceGone => Fault::TruncatedBody,
             Broken::SourceStalled => Fault::BodyStalled,
-            Broken::SourceMalformed | Broken::BadTrailers | Broken::TooLarge => Fault::ResponseChunk,
+            Broken::SourceMalformed | Broken::BadTrailers | Broken::TooLarge => {
+                Fault::ResponseChunk
+            }
             Broken::SinkGone => Fault::ClientGone,
             Broken::SinkStalled => Fault::WriteTimeout,
         }

@@ -255,7 +255,9 @@ async fn stream(
     };
     let mut reader = Reader::new(framing);
     let keep = std::mem::replace(&mut x.keep, false);
-    let ended = both(&relay, &prefix, &mut body, &mut reader, keep, Answer { x, sock, up, wait, terms }).await;
+    let ended =
+        both(&relay, &prefix, &mut body, &mut reader, keep, Answer { x, sock, up, wait, terms })
+            .await;
     x.scratch.upstream = prefix;
     x.trace.bytes_in += reader.total;
     let reusable = ended?;

@@ -98,12 +98,7 @@ async fn step(
 }
 
 // Waits for the first octets of a request, holding nothing.
-async fn idle(
-    shard: &Rc<Shard>,
-    epoch: &Rc<Epoch>,
-    client: &Client,
-    served: u64,
-) -> Option<Buf> {
+async fn idle(shard: &Rc<Shard>, epoch: &Rc<Epoch>, client: &Client, served: u64) -> Option<Buf> {
     let listener = epoch.snapshot.listener(client.listener)?;
     let slot = client.sock.slot();
     // A client that has just connected owes a head; one that has been served may rest.

@@ -59,7 +59,11 @@ impl TargetCore {
                 self.forget(idle.conn);
                 continue;
             }
-            return Some(TargetConn { conn: Some(idle.conn), target: Rc::clone(self), reused: true });
+            return Some(TargetConn {
+                conn: Some(idle.conn),
+                target: Rc::clone(self),
+                reused: true,
+            });
         }
     }
 

@@ -84,7 +84,8 @@ fn listeners(
     let old = context.old.map(|o| o.listeners.as_slice()).unwrap_or_default();
     let mut next_id = old.iter().map(|l| l.id + 1).max().unwrap_or(0);
     // An id is never given to another name while its connections may live: ids only grow.
-    next_id = next_id.max(u32::try_from(context.generation).unwrap_or(u32::MAX).saturating_mul(1000));
+    next_id =
+        next_id.max(u32::try_from(context.generation).unwrap_or(u32::MAX).saturating_mul(1000));
     let mut listeners = Vec::new();
     for (route, listener) in config.listeners.iter().enumerate() {
         let before = old.iter().find(|l| *l.name == *listener.name);
@@ -113,10 +114,7 @@ fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
         config::Action::Forward(weighted) => {
             let groups = weighted.iter().filter_map(|w| group_ids.get(w.group.as_str()).copied());
             let weights: Vec<u32> = weighted.iter().map(|w| w.weight).collect();
-            Action::Forward {
-                groups: groups.collect(),
-                weights: balance::Weighted::new(&weights),
-            }
+            Action::Forward { groups: groups.collect(), weights: balance::Weighted::new(&weights) }
         }
         config::Action::Redirect(redirect) => Action::Redirect(RedirectTemplate::new(redirect)),
         // Without a body of its own, a 404 is ringgate's answer, which explains itself.
@@ -199,8 +197,6 @@ fn algorithm(algorithm: &config::Algorithm) -> (balance::Algorithm, KeySource) {
         config::Algorithm::Random => (balance::Algorithm::Random, KeySource::None),
         config::Algorithm::PowerOfTwo => (balance::Algorithm::PowerOfTwo, KeySource::None),
         config::Algorithm::IpHash => (balance::Algorithm::Hash, KeySource::Client),
-        config::Algorithm::Hash(key) => {
-            (balance::Algorithm::Hash, KeySource::Request(key.clone()))
-        }
+        config::Algorithm::Hash(key) => (balance::Algorithm::Hash, KeySource::Request(key.clone())),
     }
 }

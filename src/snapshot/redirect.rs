@@ -185,11 +185,19 @@ mod tests {
         let https = Redirect { scheme: some("https"), ..Redirect::default() };
         check(https.clone(), 80, "https://a.example/x/y?q=1");
         check(Redirect { port: some("443"), ..https.clone() }, 8080, "https://a.example/x/y?q=1");
-        check(Redirect { port: some("8443"), ..https.clone() }, 80, "https://a.example:8443/x/y?q=1");
+        check(
+            Redirect { port: some("8443"), ..https.clone() },
+            80,
+            "https://a.example:8443/x/y?q=1",
+        );
         check(Redirect { port: some("#{port}"), ..https }, 8080, "https://a.example:8080/x/y?q=1");
         let moved = Redirect { path: some("/new/#{path}"), query: some(""), ..Redirect::default() };
         check(moved, 8080, "http://a.example:8080/new/x/y");
-        let host = Redirect { host: some("www.#{host}"), query: some("#{query}&v=2"), ..Redirect::default() };
+        let host = Redirect {
+            host: some("www.#{host}"),
+            query: some("#{query}&v=2"),
+            ..Redirect::default()
+        };
         check(host, 80, "http://www.a.example/x/y?q=1&v=2");
     }
 }
