@@ -15,7 +15,7 @@ fn origins_that_die_and_come_back_cost_no_get() {
         ["aaa", "bbb", "ccc"].iter().map(|name| Origin::saying(name)).collect();
     let addresses: Vec<SocketAddr> = origins.iter().map(|o| o.address).collect();
     let listen = free_address();
-    let group = "retries = 2\nhealth = { type = \"tcp\", interval = \"200ms\", timeout = \"500ms\", healthy = 1, unhealthy = 1 }\n";
+    let group = "retries = 2\nhealth = { type = \"tcp\", interval = \"200ms\", timeout = \"200ms\", healthy = 1, unhealthy = 1 }\n";
     let mut ringgate = Ringgate::start(&forwarding(listen, &addresses, group));
     let load = Load::start(listen, 6, |answer| answer.status() == 200 && answer.body.len() == 3);
     let until = Instant::now() + Duration::from_secs(8);

@@ -31,7 +31,7 @@ fn checked(name: &'static str) -> (Origin, Arc<AtomicU16>, Arc<AtomicUsize>) {
     (origin, status, probes)
 }
 
-const HTTP: &str = "health = { type = \"http\", path = \"/health\", interval = \"100ms\", timeout = \"1s\", \
+const HTTP: &str = "health = { type = \"http\", path = \"/health\", interval = \"200ms\", timeout = \"200ms\", \
                     healthy = 2, unhealthy = 2, expect = \"200-299\" }\n";
 
 fn answers(listen: SocketAddr, n: usize) -> Vec<String> {
@@ -69,7 +69,7 @@ fn the_first_probe_comes_at_once() {
     // With an interval of a day, only the first probe can have taken the dead target out.
     let (b, ..) = checked("b");
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let group = "retries = 0\nhealth = { type = \"tcp\", interval = \"300s\", timeout = \"1s\", unhealthy = 2 }\n";
+    let group = "retries = 0\nhealth = { type = \"tcp\", interval = \"300s\", timeout = \"1s\", unhealthy = 1 }\n";
     let listen = free_address();
     let _ringgate = Ringgate::start(&forwarding(listen, &[dead, b.address], group));
     eventually("only the live target gets requests", || answers(listen, 6) == ["b"]);
