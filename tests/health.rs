@@ -66,7 +66,7 @@ fn unhealthy(ringgate: &Ringgate) -> usize {
 
 #[test]
 fn the_first_probe_comes_at_once() {
-    // With an interval of a day, only the first probe can have taken the dead target out.
+    // With five minutes between two probes, only the first probe can have taken the dead target out.
     let (b, ..) = checked("b");
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let group = "retries = 0\nhealth = { type = \"tcp\", interval = \"300s\", timeout = \"1s\", unhealthy = 1 }\n";
