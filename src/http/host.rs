@@ -19,13 +19,23 @@ pub fn canonical(authority: &[u8], host: &mut Vec<u8>) -> Result<Option<u16>, Fa
         return Ok(port);
     }
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if name.is_empty() || name.len() > 255 || !name.iter().all(|b| is_host_octet(*b)) {
+    if name.is_empty() || name.len() > 255 {
         return Err(Fault::HostInvalid);
     }
-    if name.split(|b| *b == b'.').any(<[u8]>::is_empty) {
-        return Err(Fault::HostInvalid);
+    // One pass: the octets, no empty label, and whether anything is in upper case.
+    let (mut previous, mut upper) = (b'.', false);
+    for &octet in name {
+        if !HOST_OCTETS[usize::from(octet)] || (octet == b'.' && previous == b'.') {
+            return Err(Fault::HostInvalid);
+        }
+        upper |= octet.is_ascii_uppercase();
+        previous = octet;
     }
-    host.extend(name.iter().map(u8::to_ascii_lowercase));
+    let start = host.len();
+    host.extend_from_slice(name);
+    if upper && let Some(written) = host.get_mut(start..) {
+        written.make_ascii_lowercase();
+    }
     Ok(port)
 }
 
@@ -49,9 +59,16 @@ fn split_port(authority: &[u8]) -> Result<(&[u8], Option<u16>), Fault> {
 
 // reg-name without percent-encoding and without the sub-delims that no name has: a comma, a quote or a
 // semicolon in a host is how lists and injections look.
-fn is_host_octet(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')
-}
+const HOST_OCTETS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let b = octet as u8;
+        table[octet] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        octet += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -154,18 +154,25 @@ impl RequestHead {
     }
 
     fn reset(&mut self) {
-        let fresh = RequestHead {
-            fields: std::mem::take(&mut self.fields),
-            rewritten: std::mem::take(&mut self.rewritten),
-            host: std::mem::take(&mut self.host),
-            nominated: std::mem::take(&mut self.nominated),
-            ..RequestHead::default()
-        };
-        *self = fresh;
         self.fields.clear();
         self.rewritten.clear();
         self.host.clear();
         self.nominated.clear();
+        self.method = Method::Get;
+        self.method_span = Span::default();
+        self.target = Span::default();
+        self.form = Form::Origin;
+        self.path = Span::default();
+        self.query = None;
+        self.authority = Span::default();
+        self.port = None;
+        self.version = Version::Http11;
+        self.framing = Framing::None;
+        self.keep_alive = false;
+        self.expects_continue = false;
+        self.takes_trailers = false;
+        self.max_forwards = None;
+        self.len = 0;
     }
 
     fn judge_method(&mut self, method: &[u8]) -> Result<(), Fault> {

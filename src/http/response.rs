@@ -81,14 +81,13 @@ impl ResponseHead {
     }
 
     fn reset(&mut self) {
-        let fresh = ResponseHead {
-            fields: std::mem::take(&mut self.fields),
-            nominated: std::mem::take(&mut self.nominated),
-            ..ResponseHead::default()
-        };
-        *self = fresh;
         self.fields.clear();
         self.nominated.clear();
+        self.framing = Framing::None;
+        self.declared = None;
+        self.keep_alive = false;
+        self.has_date = false;
+        self.len = 0;
     }
 
     fn judge(&mut self, head: &[u8], method: Method) -> Result<(), Fault> {

@@ -5,12 +5,13 @@
 
 use crate::base::Tick;
 use crate::net::sys::fd;
-use crate::net::timer::{Side, Slot, Timer, Timers};
+use crate::net::timer::{Role, Side, Slot, Timer, Timers};
 use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
 };
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -25,54 +26,52 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Sock {
     io: TcpStream,
-    timer: Timer,
+    role: Role,
+    // The client's own, or that of the client that a target's connection serves now.
+    slot: RefCell<Rc<Slot>>,
+    // Keeps a client's slot among those that are swept.
+    _timer: Option<Timer>,
 }
 
 impl Sock {
-    /// Adopts a non-blocking descriptor.
+    /// Adopts the non-blocking descriptor of a client's connection.
     ///
     /// # Errors
     /// When the driver cannot register it.
     pub fn adopt(descriptor: OwnedFd, timers: &Rc<Timers>) -> io::Result<Sock> {
         let io = TcpStream::from_std(std::net::TcpStream::from(descriptor))?;
-        Ok(Sock { io, timer: timers.register() })
+        let timer = timers.register();
+        let slot = RefCell::new(Rc::clone(timer.slot()));
+        Ok(Sock { io, role: Role::Client, slot, _timer: Some(timer) })
     }
 
-    /// Opens a TCP connection, with TCP_NODELAY.
+    /// Opens a TCP connection to a target, with TCP_NODELAY, for the client whose slot this is.
     ///
     /// # Errors
     /// Those of `connect(2)`; `TimedOut` at `deadline`.
-    pub async fn connect_tcp(
-        to: SocketAddr,
-        timers: &Rc<Timers>,
-        deadline: Tick,
-    ) -> io::Result<Sock> {
+    pub async fn connect_tcp(to: SocketAddr, slot: Rc<Slot>, deadline: Tick) -> io::Result<Sock> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = stream_socket(family)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
         let started = rustix::net::connect(&socket, &to);
-        Sock::finish_connect(socket, started, timers, deadline).await
+        Sock::finish_connect(socket, started, slot, deadline).await
     }
 
-    /// Opens a connection to a Unix stream socket.
+    /// Opens a connection to a target's Unix stream socket.
     ///
     /// # Errors
     /// Those of `connect(2)`; `TimedOut` at `deadline`.
-    pub async fn connect_unix(
-        path: &Path,
-        timers: &Rc<Timers>,
-        deadline: Tick,
-    ) -> io::Result<Sock> {
+    pub async fn connect_unix(path: &Path, slot: Rc<Slot>, deadline: Tick) -> io::Result<Sock> {
         let to = rustix::net::SocketAddrUnix::new(path)?;
         let socket = stream_socket(AddressFamily::UNIX)?;
         let started = rustix::net::connect(&socket, &to);
-        Sock::finish_connect(socket, started, timers, deadline).await
+        Sock::finish_connect(socket, started, slot, deadline).await
     }
 
     async fn finish_connect(
         socket: OwnedFd,
         started: Result<(), Errno>,
-        timers: &Rc<Timers>,
+        slot: Rc<Slot>,
         deadline: Tick,
     ) -> io::Result<Sock> {
         let pending = match started {
@@ -80,19 +79,38 @@ impl Sock {
             Err(Errno::INPROGRESS) => true,
             Err(error) => return Err(error.into()),
         };
-        let sock = Sock::adopt(socket, timers)?;
+        let io = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+        let sock = Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None };
         if pending {
-            sock.slot().arm(Side::Write, deadline);
+            sock.arm(Side::Write, deadline);
             sock.writable().await?;
             sockopt::socket_error(fd(&sock.io))??;
         }
         Ok(sock)
     }
 
-    /// The deadlines.
+    /// The deadlines that waits on this socket obey.
     #[inline]
-    pub fn slot(&self) -> &Rc<Slot> {
-        self.timer.slot()
+    pub fn slot(&self) -> Rc<Slot> {
+        Rc::clone(&self.slot.borrow())
+    }
+
+    /// From now on this target's connection serves the client whose slot this is.
+    #[inline]
+    pub fn join(&self, slot: Rc<Slot>) {
+        self.slot.replace(slot);
+    }
+
+    /// Ends waits on `side` with `TimedOut` once `deadline` has passed; forgets an earlier one.
+    #[inline]
+    pub fn arm(&self, side: Side, deadline: Tick) {
+        self.slot.borrow().arm(self.role, side, deadline);
+    }
+
+    /// Marks the connection as idle: a drain may end its wait at once.
+    #[inline]
+    pub fn set_idle(&self, idle: bool) {
+        self.slot.borrow().set_idle(idle);
     }
 
     /// Waits until a read would not block.
@@ -120,12 +138,12 @@ impl Sock {
     ) -> io::Result<()> {
         let mut ready = pin!(ready);
         poll_fn(|cx| {
-            if self.slot().is_expired(side) {
+            if self.slot.borrow().is_expired(self.role, side) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             let polled = ready.as_mut().poll(cx);
             if polled.is_pending() {
-                self.slot().watch(cx.waker());
+                self.slot.borrow().watch(cx.waker());
             }
             polled
         })
@@ -212,9 +230,9 @@ impl Sock {
 
     #[cold]
     async fn wait_for_room(&self, stall: Duration) -> io::Result<()> {
-        self.slot().arm(Side::Write, Tick::now().after(stall));
+        self.arm(Side::Write, Tick::now().after(stall));
         self.writable().await?;
-        self.slot().arm(Side::Write, Tick::NEVER);
+        self.arm(Side::Write, Tick::NEVER);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
-//! Deadlines: two per socket, checked by one sweep a worker, with no timer per request and nothing cancelled.
+//! Deadlines: four per client connection, checked by one sweep a worker, with no timer per request and nothing cancelled.
 //!
-//! Arming a deadline stores a number. A sweep every [`SWEEP`] looks at all sockets of the worker and wakes the tasks whose
+//! An exchange is one task, so its client's slot serves both of its sockets: the target's joins it for the time of the
+//! exchange, and one waker per connection is kept instead of one per wait. Arming a deadline stores a number. A sweep every [`SWEEP`] looks at all slots of the worker and wakes the tasks whose
 //! deadline has passed; their waits then end with `TimedOut`. A deadline may fire up to one sweep late, never early.
 
 use crate::base::Tick;
@@ -22,17 +23,26 @@ pub enum Side {
     Write = 1,
 }
 
+/// Which of an exchange's sockets waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The client's.
+    Client = 0,
+    /// The target's.
+    Target = 2,
+}
+
 /// All deadlines of one worker.
 #[derive(Debug, Default)]
 pub struct Timers {
     slots: RefCell<Slab<Rc<Slot>>>,
 }
 
-/// The deadlines of one socket.
+/// The deadlines of one client connection and of the target's connection that serves it.
 #[derive(Debug)]
 pub struct Slot {
-    deadlines: [Cell<Tick>; 2],
-    expired: [Cell<bool>; 2],
+    deadlines: [Cell<Tick>; 4],
+    expired: [Cell<bool>; 4],
     idle: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -40,9 +50,10 @@ pub struct Slot {
 impl Slot {
     /// Ends waits on `side` with `TimedOut` once `deadline` has passed; forgets an earlier one.
     #[inline]
-    pub fn arm(&self, side: Side, deadline: Tick) {
-        self.deadlines[side as usize].set(deadline);
-        self.expired[side as usize].set(false);
+    pub(super) fn arm(&self, role: Role, side: Side, deadline: Tick) {
+        let at = role as usize | side as usize;
+        self.deadlines[at].set(deadline);
+        self.expired[at].set(false);
     }
 
     /// Marks the socket as idle: a drain may end its wait at once.
@@ -53,16 +64,15 @@ impl Slot {
 
     /// Ends the waits of this socket now.
     pub fn expire(&self) {
-        self.expired[0].set(true);
-        self.expired[1].set(true);
+        self.expired.iter().for_each(|expired| expired.set(true));
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
 
     #[inline]
-    pub(super) fn is_expired(&self, side: Side) -> bool {
-        self.expired[side as usize].get()
+    pub(super) fn is_expired(&self, role: Role, side: Side) -> bool {
+        self.expired[role as usize | side as usize].get()
     }
 
     #[inline]
@@ -113,9 +123,8 @@ impl Drop for Timer {
 impl Timers {
     /// A place with no deadline armed.
     pub fn register(self: &Rc<Timers>) -> Timer {
-        let never = || Cell::new(Tick::NEVER);
-        let slot = Rc::new(Slot {
-            deadlines: [never(), never()],
+                let slot = Rc::new(Slot {
+            deadlines: std::array::from_fn(|_| Cell::new(Tick::NEVER)),
             expired: Default::default(),
             idle: Cell::new(false),
             waker: RefCell::new(None),
@@ -166,14 +175,14 @@ mod tests {
     fn fires_once_and_only_after_its_time() {
         let timers = Rc::new(Timers::default());
         let timer = timers.register();
-        timer.slot().arm(Side::Read, Tick::from_nanos(10));
+        timer.slot().arm(Role::Client, Side::Read, Tick::from_nanos(10));
         timers.sweep(Tick::from_nanos(9));
-        assert!(!timer.slot().is_expired(Side::Read));
+        assert!(!timer.slot().is_expired(Role::Client, Side::Read));
         timers.sweep(Tick::from_nanos(10));
-        assert!(timer.slot().is_expired(Side::Read) && !timer.slot().is_expired(Side::Write));
-        timer.slot().arm(Side::Read, Tick::NEVER);
+        assert!(timer.slot().is_expired(Role::Client, Side::Read) && !timer.slot().is_expired(Role::Client, Side::Write));
+        timer.slot().arm(Role::Client, Side::Read, Tick::NEVER);
         timers.sweep(Tick::from_nanos(11));
-        assert!(!timer.slot().is_expired(Side::Read), "arming again forgets");
+        assert!(!timer.slot().is_expired(Role::Client, Side::Read), "arming again forgets");
         drop(timer);
         assert!(timers.is_empty());
     }
@@ -184,8 +193,8 @@ mod tests {
         let (idle, busy) = (timers.register(), timers.register());
         idle.slot().set_idle(true);
         timers.expire_idle();
-        assert!(idle.slot().is_expired(Side::Read) && !busy.slot().is_expired(Side::Read));
+        assert!(idle.slot().is_expired(Role::Client, Side::Read) && !busy.slot().is_expired(Role::Client, Side::Read));
         timers.expire_all();
-        assert!(busy.slot().is_expired(Side::Write));
+        assert!(busy.slot().is_expired(Role::Client, Side::Write));
     }
 }

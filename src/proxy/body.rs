@@ -223,7 +223,7 @@ impl Relay<'_> {
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.from.slot().arm(Side::Read, Tick::now().after(self.stall));
+                    self.from.arm(Side::Read, Tick::now().after(self.stall));
                     self.from.readable().await?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -83,8 +83,8 @@ pub struct Trace {
 }
 
 /// Takes one request from its parsed head to its access record. Afterwards [`Exchange::keep`] says whether the
-/// connection may carry another; what `buf` holds then is the next request's.
-pub async fn exchange(x: &mut Exchange<'_>) {
+/// connection may carry another. Returns when it ended.
+pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.trace.bytes_in = x.scratch.request.len as u64;
     finish::begin(x);
     if let Err(fault) = walk(x).await {
@@ -95,7 +95,7 @@ pub async fn exchange(x: &mut Exchange<'_>) {
             x.keep = false;
         }
     }
-    finish::finish(x);
+    finish::finish(x)
 }
 
 async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {

@@ -15,8 +15,8 @@ pub fn begin(x: &Exchange<'_>) {
     x.listener.meters.cell(x.shard.worker).active.add(1);
 }
 
-/// Counts an exchange out and writes its record.
-pub fn finish(x: &mut Exchange<'_>) {
+/// Counts an exchange out and writes its record. Returns when that was.
+pub fn finish(x: &mut Exchange<'_>) -> Tick {
     let now = Tick::now();
     let snapshot = &x.epoch.snapshot;
     let worker = x.shard.worker;
@@ -38,6 +38,7 @@ pub fn finish(x: &mut Exchange<'_>) {
     if x.shard.logs() {
         log(x, now, rule, group, target);
     }
+    now
 }
 
 fn count(x: &Exchange<'_>, now: Tick, cell: &Cell) {

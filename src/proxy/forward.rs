@@ -109,13 +109,13 @@ async fn open(
     target: &Rc<TargetCore>,
     fresh: bool,
 ) -> Result<TargetConn, Fault> {
-    if !fresh && let Some(conn) = target.take() {
+    if !fresh && let Some(conn) = target.take(&x.client.sock, x.trace.began) {
         x.trace.reused = true;
         return Ok(conn);
     }
     x.trace.reused = false;
     let began = Tick::now();
-    let conn = upstream::connect(x.shard, target, group.group.connect).await?;
+    let conn = upstream::connect(x.shard, &x.client.sock, target, group.group.connect).await?;
     x.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
 }
@@ -181,8 +181,8 @@ async fn attempt(
     upstream_head::render(x, target.live.name.as_bytes());
     let mut up = x.shard.buffers.small();
     let reusable = if x.body_is_here() {
-        send_whole(x, sock, terms.body).await?;
-        sock.slot().arm(Side::Read, Tick::now().after(wait));
+        let sent = send_whole(x, sock, terms.body).await?;
+        sock.arm(Side::Read, sent.after(wait));
         let head = receive::head(x, sock, &mut up).await?;
         receive::deliver(x, sock, &mut up, head, terms.body).await.map_err(Failure::Final)?
     } else {
@@ -190,13 +190,14 @@ async fn attempt(
         Box::pin(stream(x, sock, &mut up, wait, terms)).await?
     };
     if reusable && up.is_empty() {
-        TargetCore::keep(conn, Tick::now(), group.idle_share);
+        let now = x.trace.answered.unwrap_or_else(Tick::now);
+        TargetCore::keep(conn, now, group.idle_share);
     }
     Ok(())
 }
 
 // The head, and the body when there is one: all of it is here.
-async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Result<(), Failure> {
+async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Result<Tick, Failure> {
     let body = x.body_here();
     let head = x.scratch.upstream.as_slice();
     let sent = if body.is_empty() {
@@ -210,8 +211,9 @@ async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Resul
         _ => Failure::Dead(Fault::TargetReset),
     })?;
     x.trace.bytes_in += body_octets;
-    x.trace.sent = Some(Tick::now());
-    Ok(())
+    let now = Tick::now();
+    x.trace.sent = Some(now);
+    Ok(now)
 }
 
 // A body that is still arriving: both directions at once, so that a target may answer early.
@@ -292,7 +294,7 @@ async fn both(
     let Answer { x, sock, up, wait, terms } = answer;
     let mut upload = pin!(relay.run(prefix, body, reader));
     let mut download = pin!(async {
-        sock.slot().arm(Side::Read, Tick::NEVER);
+        sock.arm(Side::Read, Tick::NEVER);
         let head = receive::head(x, sock, up).await?;
         x.keep = keep && whole.get();
         receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)
@@ -305,12 +307,12 @@ async fn both(
             match done {
                 Ok(()) => {
                     whole.set(true);
-                    sock.slot().arm(Side::Read, Tick::now().after(wait));
+                    sock.arm(Side::Read, Tick::now().after(wait));
                 }
                 // The target reads no further; its answer may be on the way.
                 Err(Broken::SinkGone) => {
                     refused = Some(Fault::TargetReset);
-                    sock.slot().arm(Side::Read, Tick::now().after(wait));
+                    sock.arm(Side::Read, Tick::now().after(wait));
                 }
                 Err(broken) => return Poll::Ready(Err(Failure::Final(broken.of_request()))),
             }
@@ -330,7 +332,7 @@ async fn await_continue(
     sock: &Sock,
     up: &mut Buf,
 ) -> Result<Option<Head>, Failure> {
-    sock.slot().arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
+    sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
     match sock.readable().await {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -339,7 +341,7 @@ async fn await_continue(
         }
         Err(_) => return Err(Failure::Final(Fault::TargetReset)),
     }
-    sock.slot().arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
+    sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
     match receive::head_or_continue(x, sock, up).await {
         Ok(head) => Ok(head),
         Err(Failure::Dead(fault) | Failure::Final(fault)) => Err(Failure::Final(fault)),

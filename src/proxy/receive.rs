@@ -18,6 +18,8 @@ pub struct Head {
     len: usize,
 }
 
+// A body of up to this many octets is put behind its head: gathering two parts costs the kernel more than that copy.
+const SMALL_BODY: usize = 1024;
 // Interim responses passed on for one request, and those taken at all.
 const MOST_INTERIM: u32 = 8;
 const TOO_MANY_INTERIM: u32 = 100;
@@ -185,7 +187,8 @@ pub async fn deliver(
         Some(length) => {
             let client = &x.client.sock;
             let body = up.filled().get(..length).unwrap_or_default();
-            let sent = if body.is_empty() {
+            let sent = if body.len() <= SMALL_BODY {
+                out.extend_from_slice(body);
                 client.write_all(&out, stall).await
             } else {
                 client.write_parts(&mut [IoSlice::new(&out), IoSlice::new(body)], stall).await
@@ -302,11 +305,10 @@ fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
             Known::Trailer => to_chunked,
             _ => true,
         };
-        let name = one.name.of(buf);
         let nominated = !response.nominated.is_empty()
-            && response.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(name));
+            && response.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(one.name.of(buf)));
         if kept && !nominated {
-            write::field(out, name, one.value.of(buf));
+            write::parsed_field(out, buf, one);
         }
     }
 }

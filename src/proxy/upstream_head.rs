@@ -3,7 +3,7 @@
 //! Fields of the hop before are left out (RFC 9110 section 7.6.1), forwarding fields are believed only from trusted
 //! peers, names that servers read in different ways are dropped, and what ringgate adds cannot be shadowed.
 
-use crate::http::write::{address, content_length, field, number, request_line};
+use crate::http::write::{address, content_length, field, number, parsed_field, request_line};
 use crate::http::{Framing, Known, Version};
 use crate::proxy::Exchange;
 use crate::snapshot::Snapshot;
@@ -69,7 +69,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         {
             continue;
         }
-        field(out, name, one.value.of(buf));
+        parsed_field(out, buf, one);
     }
 }
 
@@ -116,12 +116,23 @@ fn request_id(x: &mut Exchange<'_>, trusted: bool) {
 
 /// Appends a fresh request id: 32 hexadecimal digits.
 pub fn new_id(x: &Exchange<'_>, id: &mut Vec<u8>) {
-    let random = x.shard.with_rng(|rng| rng.u128(..));
-    for shift in (0..32).rev() {
-        let nibble = (random >> (shift * 4)) as usize & 15;
-        id.push(b"0123456789abcdef".get(nibble).copied().unwrap_or(b'0'));
+    let random = x.shard.with_rng(|rng| rng.u128(..)).to_be_bytes();
+    for octet in random {
+        id.extend_from_slice(&PAIRS[usize::from(octet)]);
     }
 }
+
+// Every octet as two hexadecimal digits.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = [digits[octet >> 4], digits[octet & 15]];
+        octet += 1;
+    }
+    table
+};
 
 fn forwarding_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     let head = &x.scratch.request;

@@ -46,14 +46,23 @@ pub async fn serve(client: Client, open: Open) {
     let cell = listener.meters.cell(shard.worker);
     cell.connects.add(1);
     cell.connections.add(1);
-    let mut buf = None;
-    let mut served = 0;
-    while step(shard, &mut epoch, &client, &mut buf, served).await {
-        served += 1;
+    let mut rest = Rest { buf: None, served: 0, since: Tick::now() };
+    while step(shard, &mut epoch, &client, &mut rest).await {
+        rest.served += 1;
     }
     if let Some(listener) = epoch.snapshot.listener(client.listener) {
         listener.meters.cell(shard.worker).connections.sub(1);
     }
+}
+
+// What a connection remembers between requests.
+struct Rest {
+    // The beginning of the next request, where it came with the last one.
+    buf: Option<Buf>,
+    // Requests served.
+    served: u64,
+    // When the last one ended, or the connection began.
+    since: Tick,
 }
 
 // One request. Whether there may be another.
@@ -61,12 +70,12 @@ async fn step(
     shard: &Rc<Shard>,
     epoch: &mut Rc<Epoch>,
     client: &Client,
-    kept: &mut Option<Buf>,
-    served: u64,
+    rest: &mut Rest,
 ) -> bool {
-    let buf = match kept.take() {
+    let served = rest.served;
+    let buf = match rest.buf.take() {
         Some(buf) => buf,
-        None => match idle(shard, epoch, client, served).await {
+        None => match idle(shard, epoch, client, rest).await {
             Some(buf) => buf,
             None => return false,
         },
@@ -77,15 +86,15 @@ async fn step(
         return false;
     };
     let began = Tick::now();
-    client.sock.slot().arm(Side::Read, began.after(listener.header));
+    client.sock.arm(Side::Read, began.after(listener.header));
     let mut scratch = shard.scratch();
     let head = read_head(shard, epoch, client, buf, &mut scratch).await;
-    client.sock.slot().arm(Side::Read, Tick::NEVER);
+    client.sock.arm(Side::Read, Tick::NEVER);
     let stays = match head {
         Ok(buf) => {
             let limit = epoch.snapshot.limits.requests;
             let last = limit.is_some_and(|limit| served + 1 >= limit);
-            request(shard, epoch, listener, client, buf, &mut scratch, began, last, kept).await
+            request(shard, epoch, listener, client, buf, &mut scratch, began, last, rest).await
         }
         Err(Ended::Quietly) => false,
         Err(Ended::With(fault)) => {
@@ -98,18 +107,23 @@ async fn step(
 }
 
 // Waits for the first octets of a request, holding nothing.
-async fn idle(shard: &Rc<Shard>, epoch: &Rc<Epoch>, client: &Client, served: u64) -> Option<Buf> {
+async fn idle(
+    shard: &Rc<Shard>,
+    epoch: &Rc<Epoch>,
+    client: &Client,
+    rest: &Rest,
+) -> Option<Buf> {
+    let served = rest.served;
     let listener = epoch.snapshot.listener(client.listener)?;
-    let slot = client.sock.slot();
-    // A client that has just connected owes a head; one that has been served may rest.
+        // A client that has just connected owes a head; one that has been served may rest.
     let patience = if served == 0 { listener.header } else { listener.keep_alive };
-    slot.arm(Side::Read, Tick::now().after(patience));
+    client.sock.arm(Side::Read, rest.since.after(patience));
     if shard.is_draining() && served > 0 {
         return None;
     }
-    slot.set_idle(served > 0);
+    client.sock.set_idle(served > 0);
     let ready = client.sock.readable().await;
-    slot.set_idle(false);
+    client.sock.set_idle(false);
     ready.ok()?;
     let mut buf = shard.buffers.small();
     match client.sock.read(buf.spare()).await {
@@ -206,7 +220,7 @@ async fn request(
     scratch: &mut Scratch,
     began: Tick,
     last: bool,
-    kept: &mut Option<Buf>,
+    rest: &mut Rest,
 ) -> bool {
     scratch.request_id.clear();
     let keep = scratch.request.keep_alive && !last;
@@ -221,7 +235,7 @@ async fn request(
         keep,
         trace: Trace { began, ..Trace::default() },
     };
-    exchange(&mut x).await;
+    rest.since = exchange(&mut x).await;
     let keep = x.keep;
     let next = x.next.take();
     let status = x.trace.status;
@@ -234,12 +248,12 @@ async fn request(
         return false;
     }
     match next {
-        Some(next) if !next.is_empty() => *kept = Some(next),
+        Some(next) if !next.is_empty() => rest.buf = Some(next),
         Some(_) => {}
         None => {
             buf.consume(taken);
             if !buf.is_empty() {
-                *kept = Some(buf);
+                rest.buf = Some(buf);
             }
         }
     }
@@ -303,7 +317,7 @@ async fn refuse(
 // A close while octets are unread would be a reset, and could overtake the answer (RFC 9112 section 9.6).
 async fn linger(client: &Client, buf: &mut Buf) {
     client.sock.finish_writing();
-    client.sock.slot().arm(Side::Read, Tick::now().after(LINGER_TIME));
+    client.sock.arm(Side::Read, Tick::now().after(LINGER_TIME));
     let mut octets = 0;
     while octets < LINGER_OCTETS {
         buf.consume(buf.len());

@@ -5,7 +5,7 @@
 
 use crate::base::Tick;
 use crate::net::Sock;
-use crate::net::timer::{Side, Slot};
+use crate::net::timer::Slot;
 use crate::snapshot::TargetLive;
 use slab::Slab;
 use std::cell::RefCell;
@@ -19,7 +19,8 @@ pub struct TargetCore {
     /// What all workers share of it.
     pub live: Arc<TargetLive>,
     idle: RefCell<Vec<Idle>>,
-    open: RefCell<Slab<Rc<Slot>>>,
+    // The slots of the clients that open connections serve now.
+    open: RefCell<Slab<Option<Rc<Slot>>>>,
 }
 
 #[derive(Debug)]
@@ -44,6 +45,10 @@ pub struct TargetConn {
     pub reused: bool,
 }
 
+// A connection that comes back and is taken again within one turn of the worker's loop is not asked for news: an
+// event loop that watches idle connections would not have heard of it by then either. Asking costs a system call a request.
+const ONE_TURN: Duration = Duration::from_micros(250);
+
 impl TargetCore {
     /// A target without connections.
     pub fn new(live: Arc<TargetLive>) -> Rc<TargetCore> {
@@ -51,14 +56,19 @@ impl TargetCore {
     }
 
     /// The idle connection that was used last. One on which the target has sent something or that it has closed
-    /// is dropped: whatever it says now answers no request of ours.
-    pub fn take(self: &Rc<TargetCore>) -> Option<TargetConn> {
+    /// is dropped: whatever it says now answers no request of ours. `now` may be a moment old.
+    pub fn take(self: &Rc<TargetCore>, client: &Sock, now: Tick) -> Option<TargetConn> {
         loop {
             let idle = self.idle.borrow_mut().pop()?;
-            if idle.conn.sock.has_news() {
+            if now.since(idle.since) > ONE_TURN && idle.conn.sock.has_news() {
                 self.forget(idle.conn);
                 continue;
             }
+            let slot = client.slot();
+            if let Some(open) = self.open.borrow_mut().get_mut(idle.conn.key) {
+                *open = Some(Rc::clone(&slot));
+            }
+            idle.conn.sock.join(slot);
             return Some(TargetConn {
                 conn: Some(idle.conn),
                 target: Rc::clone(self),
@@ -69,7 +79,7 @@ impl TargetCore {
 
     /// Takes up a connection that was just opened.
     pub fn opened(self: &Rc<TargetCore>, sock: Sock) -> TargetConn {
-        let key = self.open.borrow_mut().insert(Rc::clone(sock.slot()));
+        let key = self.open.borrow_mut().insert(Some(sock.slot()));
         let conn = Some(Registered { sock, key });
         TargetConn { conn, target: Rc::clone(self), reused: false }
     }
@@ -80,7 +90,9 @@ impl TargetCore {
         if let Some(registered) = conn.conn.take() {
             let mut idle = target.idle.borrow_mut();
             if idle.len() < most {
-                registered.sock.slot().arm(Side::Read, Tick::NEVER);
+                if let Some(open) = target.open.borrow_mut().get_mut(registered.key) {
+                    *open = None;
+                }
                 idle.push(Idle { conn: registered, since: now });
             } else {
                 drop(idle);
@@ -110,7 +122,7 @@ impl TargetCore {
     /// Ends every exchange on this target.
     pub fn cut(&self) {
         self.close_idle();
-        for (_, slot) in self.open.borrow().iter() {
+        for slot in self.open.borrow().iter().filter_map(|(_, slot)| slot.as_ref()) {
             slot.expire();
         }
     }

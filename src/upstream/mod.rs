@@ -11,20 +11,21 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Opens a connection to `target`.
+/// Opens a connection to `target` for a client.
 ///
 /// # Errors
 /// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`].
 pub async fn connect(
     shard: &Shard,
+    client: &Sock,
     target: &Rc<TargetCore>,
     timeout: Duration,
 ) -> Result<TargetConn, Fault> {
     let deadline = Tick::now().after(timeout);
     let meters = target.live.meters.cell(shard.worker);
     let opened = match &target.live.address {
-        Address::Tcp(to) => Sock::connect_tcp(*to, &shard.timers, deadline).await,
-        Address::Unix(path) => Sock::connect_unix(path, &shard.timers, deadline).await,
+        Address::Tcp(to) => Sock::connect_tcp(*to, client.slot(), deadline).await,
+        Address::Unix(path) => Sock::connect_unix(path, client.slot(), deadline).await,
     };
     match opened {
         Ok(sock) => {
