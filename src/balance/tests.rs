@@ -49,8 +49,8 @@ fn turns_are_those_of_nginx() {
     assert_eq!(turns(&[1, 1, 1]), [0, 1, 2]);
     assert_eq!(turns(&[30, 0, 30]), [0, 2]);
     assert_eq!(turns(&[2, 4]), [1, 0, 1]);
-    assert_eq!(turns(&[]), []);
-    assert_eq!(turns(&[0]), []);
+    assert_eq!(turns(&[]), Vec::<u32>::new());
+    assert_eq!(turns(&[0]), Vec::<u32>::new());
 }
 
 #[test]
