@@ -4,6 +4,7 @@
 //! snapshot takes over from the old one by name. All that can fail, fails in [`compile`], before anything is published.
 
 pub mod compile;
+pub mod expect;
 pub mod live;
 pub mod redirect;
 

@@ -1,0 +1,194 @@
+//! What a file claims about itself: its `[[expect]]` tests, and rules that can never match.
+//!
+//! An expected request is written as a client would send it and goes through the same scan, parser and route table as
+//! a received one, so that a test inside the file cannot pass where a real request would not. Nothing is sent. Called
+//! by control, before anything is published.
+
+use crate::config::{Config, Expect, Place, Problem};
+use crate::http::request::RequestHead;
+use crate::http::scan::Scan;
+use crate::http::{Fault, RequestView};
+use crate::route::{ListenerId, Mismatch, RuleId};
+use crate::snapshot::Snapshot;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Where an expected request comes from when nothing is said of it (RFC 5737: an address for documentation).
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// Every expectation of the file that `snapshot`, compiled from it, does not meet.
+pub fn unmet(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
+    if config.expects.is_empty() {
+        return Vec::new();
+    }
+    let rules = (0..).zip(&config.rules).map(|(id, rule)| (rule.name.as_str(), RuleId(id)));
+    let listeners = (0..).zip(&config.listeners).map(|(id, l)| (l.name.as_str(), ListenerId(id)));
+    let (rules, listeners) = (rules.collect(), listeners.collect());
+    let judge = Judge { snapshot, config, rules, listeners };
+    config.expects.iter().filter_map(|expect| judge.expectation(expect)).collect()
+}
+
+/// A warning for each rule that can never match because another one takes all its requests first. None of them is
+/// wrong; [`crate::route::Table::hidden`] says which rules may be missed.
+pub fn hidden(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
+    let rule = |id: RuleId| config.rules.get(id.0 as usize);
+    let warning = |(hidden, by): (RuleId, RuleId)| {
+        let (hidden, by) = (rule(hidden)?, rule(by)?);
+        Some(Problem {
+            place: hidden.place.clone(),
+            key: format!("rule.{}", hidden.name),
+            found: format!(
+                "a rule that never matches: rule {:?}{} takes all its requests",
+                by.name,
+                at(&by.place)
+            ),
+            expected: "a rule that can match".to_owned(),
+            hint: Some(match (hidden.priority, by.priority) {
+                (None, Some(_)) => "rules without a priority come after those with one".to_owned(),
+                _ => format!("give it a priority before that of {:?}, or take it out", by.name),
+            }),
+        })
+    };
+    let mut pairs = snapshot.routes.hidden();
+    pairs.sort_unstable();
+    pairs.into_iter().filter_map(warning).collect()
+}
+
+struct Judge<'a> {
+    snapshot: &'a Snapshot,
+    config: &'a Config,
+    rules: HashMap<&'a str, RuleId>,
+    listeners: HashMap<&'a str, ListenerId>,
+}
+
+impl Judge<'_> {
+    fn expectation(&self, expect: &Expect) -> Option<Problem> {
+        let wanted = expect.rule.as_deref();
+        let (buf, head) = match self.receive(expect) {
+            Ok(received) => received,
+            // No rule takes what is refused, as expected.
+            Err(_) if wanted.is_none() => return None,
+            Err(fault) => {
+                let found = format!(
+                    "{:?}, which is refused: {} {}",
+                    expect.request,
+                    fault.status(),
+                    fault.sentence()
+                );
+                return Some(problem(expect, found, None));
+            }
+        };
+        let view = head.view(&buf, expect.source.unwrap_or(SOURCE));
+        let wanted_id = wanted.and_then(|name| self.rules.get(name).copied());
+        for listener in self.listeners_of(expect) {
+            let taken_by = self.snapshot.routes.find(listener, &view);
+            if taken_by != wanted_id {
+                return Some(self.mismatch(expect, listener, &view, wanted_id, taken_by));
+            }
+        }
+        None
+    }
+
+    /// The request as it would be received: octets, and the head that they are.
+    fn receive(&self, expect: &Expect) -> Result<(Vec<u8>, RequestHead), Fault> {
+        let (method, url) = expect.request.split_once(' ').ok_or(Fault::RequestLine)?;
+        let (_, rest) = url.split_once("://").ok_or(Fault::Target)?;
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        let mut text = format!("{method} {slash}{target} HTTP/1.1\r\nHost: {authority}\r\n");
+        for (name, value) in &expect.headers {
+            text.extend([name, ": ", value, "\r\n"]);
+        }
+        text.push_str("\r\n");
+        let buf = text.into_bytes();
+        let len = Scan::default().find_end(&buf, &self.snapshot.head_limits())?;
+        let section = len.and_then(|len| buf.get(..len)).ok_or(Fault::FieldLine)?;
+        let mut head = RequestHead::default();
+        head.parse(section, self.snapshot.paths)?;
+        Ok((buf, head))
+    }
+
+    /// The one that is named, or the first that the rule serves. Where no rule is expected, none may take the request
+    /// on any listener.
+    fn listeners_of(&self, expect: &Expect) -> Vec<ListenerId> {
+        let all = || self.listeners.values().copied();
+        if let Some(name) = &expect.listener {
+            return self.listeners.get(name.as_str()).copied().into_iter().collect();
+        }
+        let Some(rule) = &expect.rule else {
+            let mut listeners: Vec<ListenerId> = all().collect();
+            listeners.sort_unstable();
+            return listeners;
+        };
+        let rule =
+            self.rules.get(rule.as_str()).and_then(|id| self.config.rules.get(id.0 as usize));
+        let served = rule.map(|rule| rule.listeners.as_slice()).unwrap_or_default();
+        let first = match served {
+            [] => all().min(),
+            served => served.iter().find_map(|l| self.listeners.get(l.as_str()).copied()),
+        };
+        first.into_iter().collect()
+    }
+
+    fn mismatch(
+        &self,
+        expect: &Expect,
+        listener: ListenerId,
+        view: &RequestView<'_>,
+        wanted: Option<RuleId>,
+        taken_by: Option<RuleId>,
+    ) -> Problem {
+        let taker = taken_by.and_then(|id| self.config.rules.get(id.0 as usize));
+        let taker_name = match taker {
+            Some(rule) => format!("rule {:?}{}", rule.name, at(&rule.place)),
+            None => "no rule".to_owned(),
+        };
+        let on = self.config.listeners.get(listener.0 as usize).map(|l| l.name.as_str());
+        let on = on.unwrap_or_default();
+        let found = format!("{:?}, which {taker_name} takes on listener {on:?}", expect.request);
+        let hint = wanted.map(|id| {
+            let name = expect.rule.as_deref().unwrap_or_default();
+            match (self.snapshot.routes.check(id, listener, view), taker) {
+                (Err(mismatch), _) => format!("{name:?} does not match: {}", why(mismatch)),
+                (Ok(()), Some(taker)) => {
+                    format!("{name:?} matches too, but {:?} comes before it", taker.name)
+                }
+                (Ok(()), None) => format!("{name:?} matches"),
+            }
+        });
+        problem(expect, found, hint)
+    }
+}
+
+fn problem(expect: &Expect, found: String, hint: Option<String>) -> Problem {
+    let expected = match &expect.rule {
+        Some(rule) => format!("rule {rule:?} to take it"),
+        None => "no rule to take it".to_owned(),
+    };
+    Problem { place: expect.place.clone(), key: "expect".to_owned(), found, expected, hint }
+}
+
+/// ` (FILE:LINE)`, where it is known.
+fn at(place: &Place) -> String {
+    match place.line {
+        0 => String::new(),
+        line => format!(" ({}:{line})", place.file),
+    }
+}
+
+fn why(mismatch: Mismatch) -> &'static str {
+    match mismatch {
+        Mismatch::Listener => "it does not serve this listener",
+        Mismatch::Host => "none of its `host` patterns fits",
+        Mismatch::Path => "none of its `path` patterns fits",
+        Mismatch::PathRegex => "no expression of its `path_regex` fits",
+        Mismatch::Method => "the method is not one of its `method`",
+        Mismatch::Header => "a field of its `header` is missing or has another value",
+        Mismatch::Query => "a key of its `query` is missing or has another value",
+        Mismatch::Cookie => "a cookie of its `cookie` is missing or has another value",
+        Mismatch::Source => "the client's address is in none of its `source` ranges",
+    }
+}
+
+#[cfg(test)]
+mod tests;
