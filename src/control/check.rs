@@ -1,10 +1,13 @@
 //! Everything that can be known about a file without opening or binding anything.
 //!
-//! `ringgate check`, the start and every reload come through here, so that they cannot disagree.
+//! `ringgate check`, the start and every reload come through here, so that they cannot disagree. Names of targets are not
+//! resolved: whether they resolve is a matter of the moment, not of the file.
 
 use crate::config::{self, Config, Problem, Problems};
-use crate::observe::Format;
-use crate::snapshot::{self, compile::Context};
+use crate::observe::template::Template;
+use crate::observe::{Format, FormatError};
+use crate::route::CompileError;
+use crate::snapshot::{self, compile::Context, expect};
 use std::path::Path;
 
 /// A file, and all that is wrong with it.
@@ -37,25 +40,107 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         Ok(config) => config,
         Err(problems) => return Checked { problems, ..Checked::default() },
     };
-    let mut problems = Problems::default();
-    if let Err(error) = Format::parse(&config.log.format) {
-        problems.0.push(Problem {
-            place: config.log.place.clone(),
-            key: "log.format".to_owned(),
-            found: format!("{:?}", config.log.format),
-            expected: error.to_string(),
-            hint: None,
-        });
-    }
+    let mut problems: Vec<Problem> = log_format(&config.log).into_iter().collect();
+    let mut warnings = Vec::new();
     let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
-    if let Err(error) = snapshot::compile(&config, context) {
-        problems.0.push(Problem {
-            place: config::Place::default(),
-            key: "rule".to_owned(),
-            found: error.to_string(),
-            expected: "rules that compile".to_owned(),
-            hint: None,
-        });
+    match snapshot::compile(&config, context) {
+        Ok(snapshot) => {
+            problems.extend(expect::unmet(&snapshot, &config));
+            warnings = expect::hidden(&snapshot, &config);
+        }
+        Err(error) => problems.push(not_compiled(&config, &error)),
     }
-    Checked { config, problems, warnings: Vec::new() }
+    Checked { config, problems: Problems(problems), warnings }
+}
+
+/// What is wrong with the format of access records, which only their writer knows.
+fn log_format(log: &config::Log) -> Option<Problem> {
+    let error = Format::parse(&log.format).err()?;
+    let known = "json, combined, alb or a template of fields such as \"$time $client $status\"";
+    let (expected, hint) = match &error {
+        FormatError::Unknown(_) => (known.to_owned(), None),
+        FormatError::UnknownField(name) => {
+            let fields: Vec<&str> = Template::fields().collect();
+            (format!("no ${name}"), Some(format!("known are ${}", fields.join(" $"))))
+        }
+        FormatError::LoneDollar => {
+            ("a field after each $".to_owned(), Some("$$ is one $".to_owned()))
+        }
+        FormatError::Control(_) => (error.to_string(), None),
+    };
+    Some(Problem {
+        place: log.place.clone(),
+        key: "log.format".to_owned(),
+        found: format!("{:?}", log.format),
+        expected,
+        hint,
+    })
+}
+
+fn not_compiled(config: &Config, error: &CompileError) -> Problem {
+    let rule = match error {
+        CompileError::Regex { rule, .. } => config.rules.get(rule.0 as usize),
+        CompileError::TooMany => None,
+    };
+    let (place, key) = match rule {
+        Some(rule) => (rule.place.clone(), format!("rule.{}", rule.name)),
+        None => (config::Place::default(), "rule".to_owned()),
+    };
+    let expected = "rules that can be compiled".to_owned();
+    Problem { place, key, found: error.to_string(), expected, hint: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+[[listener]]
+name = "web"
+bind = ["127.0.0.1:8080"]
+default = { forward = "app" }
+[group.app]
+targets = ["app.internal:9000"]
+"#;
+
+    /// `more` follows FILE, whose last line is the seventh.
+    fn check(more: &str, expected: &[&str]) {
+        let checked = check_text(&format!("{FILE}{more}"), "a.toml");
+        let all = checked.problems.0.iter().chain(&checked.warnings);
+        let all: Vec<String> = all.map(Problem::to_string).collect();
+        let fits =
+            all.len() == expected.len() && all.iter().zip(expected).all(|(a, e)| a.contains(e));
+        assert!(fits, "{more}\nexpected {expected:#?}\nfound {all:#?}");
+    }
+
+    #[test]
+    fn finds_what_each_step_knows() {
+        check("", &[]);
+        check("[log]\nformat = \"alb\"", &[]);
+        let formats = "expected json, combined, alb or a template";
+        check(
+            "[log]\nformat = \"jsn\"",
+            &[&format!("a.toml:9:10: log.format: found \"jsn\", {formats}")],
+        );
+        check("[log]\nformat = \"$time $statsu\"", &["known are $"]);
+        check("[log]\nformat = \"$time 5$\"", &["$$ is one $"]);
+        check(
+            "[log]\nformat = \"$time\"\n[[expect]]\nrequest = \"GET http://a/\"\nrule = \"none\"",
+            &[],
+        );
+        check(
+            "[log]\nformat = \"x\"\n[[rule]]\nname = \"r\"\nforward = \"app\"\nwhen = { path = [\"/a\"] }\n\
+             [[rule]]\nname = \"s\"\nforward = \"app\"\nwhen = { path = [\"/a\"] }\n\
+             [[expect]]\nrequest = \"GET http://a/b\"\nrule = \"r\"",
+            &[formats, "which no rule takes", "rule.s: found a rule that never matches"],
+        );
+        check("[group.app]", &["a.toml:8:"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_a_problem() {
+        let checked = super::check(Path::new("no/such/file.toml"));
+        assert_eq!(checked.problems.0.len(), 1);
+        assert!(checked.problems.to_string().contains("no/such/file.toml"), "{}", checked.problems);
+    }
 }
