@@ -13,6 +13,8 @@ pub mod problem;
 pub mod request;
 pub mod response;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 pub use fault::Fault;

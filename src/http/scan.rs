@@ -36,15 +36,14 @@ impl Scan {
         let fresh = buf.get(self.seen..).unwrap_or_default();
         for at in memchr::memchr_iter(b'\n', fresh) {
             let lf = self.seen + at;
+            // What the octets before this one broke was broken first, even if all arrived at once.
+            self.check_sizes(lf, limits)?;
             if lf == 0 || buf.get(lf - 1) != Some(&b'\r') {
                 return Err(Fault::BareLf);
             }
             let line = lf + 1 - self.line_start;
             if line > limits.line {
                 return Err(self.too_long());
-            }
-            if lf >= limits.size {
-                return Err(Fault::HeadTooLarge);
             }
             if line == 2 {
                 return Ok(Some(lf + 1));
@@ -56,15 +55,18 @@ impl Scan {
             }
         }
         self.seen = buf.len();
-        if buf.len() - self.line_start > limits.line {
-            return Err(self.too_long());
-        }
-        if buf.len() >= limits.size {
-            return Err(Fault::HeadTooLarge);
-        }
+        self.check_sizes(self.seen, limits)?;
         Ok(None)
     }
 
+    /// Judges the first `len` octets, which end inside the section.
+    #[inline]
+    fn check_sizes(&self, len: usize, limits: &SectionLimits) -> Result<(), Fault> {
+        let line = len - self.line_start;
+        if line > limits.line || len >= limits.size { Err(self.too_long()) } else { Ok(()) }
+    }
+
+    /// A request line that alone is more than a head may be is too long for a line, too.
     fn too_long(&self) -> Fault {
         if self.lines == 0 { Fault::LineTooLong } else { Fault::HeadTooLarge }
     }
