@@ -54,7 +54,9 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => with_file(config, control::run),
         Command::Check { config } => with_file(config, control::check),
-        Command::Demo { port, admin_port, stop_after } => control::demo(port, admin_port, stop_after),
+        Command::Demo { port, admin_port, stop_after } => {
+            control::demo(port, admin_port, stop_after)
+        }
     }
 }
 
@@ -63,7 +65,10 @@ fn with_file(given: Option<PathBuf>, run: fn(&Path) -> ExitCode) -> ExitCode {
     match found {
         Some(path) => run(&path),
         None => {
-            eprintln!("no configuration: neither {} nor {} exists; name one with -c FILE", DEFAULTS[0], DEFAULTS[1]);
+            eprintln!(
+                "no configuration: neither {} nor {} exists; name one with -c FILE",
+                DEFAULTS[0], DEFAULTS[1]
+            );
             ExitCode::from(control::EXIT_WRONG)
         }
     }
@@ -71,7 +76,8 @@ fn with_file(given: Option<PathBuf>, run: fn(&Path) -> ExitCode) -> ExitCode {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| "expected a number and a unit, as 10s".to_owned())?;
+    let number: u64 =
+        digits.parse().map_err(|_| "expected a number and a unit, as 10s".to_owned())?;
     match text.get(digits.len()..).unwrap_or_default() {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),

@@ -6,7 +6,7 @@ mod support;
 use rustix::process::Signal;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
-use support::ringgate::{command, forwarding};
+use support::ringgate::{ask, command, forwarding};
 use support::{Client, Origin, PATIENCE, Ringgate, eventually, free_address, get};
 
 /// An origin that answers when it is told to.
@@ -72,16 +72,13 @@ fn not_ready_while_draining() {
     let (origin, release) = held();
     let listen = free_address();
     let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
-    assert_eq!(get(ringgate.admin(), "/healthz").status(), 200);
-    assert_eq!(get(ringgate.admin(), "/readyz").status(), 200);
+    assert_eq!(ask(ringgate.admin(), "/healthz").status(), 200);
+    assert_eq!(ask(ringgate.admin(), "/readyz").status(), 200);
     let mut busy = Client::connect(listen);
     busy.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     eventually("the request is in flight", || origin.requests().len() == 1);
     ringgate.signal(Signal::TERM);
-    eventually("readyz says 503", || {
-        let mut client = Client::connect(ringgate.admin());
-        client.get("/readyz").status() == 503
-    });
+    eventually("readyz says 503", || ask(ringgate.admin(), "/readyz").status() == 503);
     release.send(()).unwrap();
     assert_eq!(busy.response().text(), "late");
     ringgate.wait_exit();
@@ -181,7 +178,8 @@ fn examples_of_the_file_pass_their_check() {
 
 #[test]
 fn the_demo_balances_and_stops_by_itself() {
-    let (code, said) = command(&["demo", "--for", "1s"]);
+    let (port, admin) = (free_address().port().to_string(), free_address().port().to_string());
+    let (code, said) = command(&["demo", "--for", "1s", "--port", &port, "--admin-port", &admin]);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("curl"), "{said}");
 }

@@ -224,23 +224,26 @@ impl Service {
             From::File(path) => (path.display().to_string(), None),
             From::Demo { hints, .. } => ("the demo's own".to_owned(), Some(hints)),
         };
-        print!("{}", report::start_screen(&StartScreen {
-            version: env!("CARGO_PKG_VERSION"),
-            config,
-            driver: self.crew.driver.name(),
-            driver_note: note,
-            workers: self.crew.len(),
-            pinned: self.config.server.pin,
-            listeners: listeners.collect(),
-            rules: self.config.rules.len(),
-            groups: groups.collect(),
-            admin: self.config.admin.as_ref().map(|a| a.bind.to_string()),
-            access_log: match &self.config.log.access {
-                AccessLog::Off => "off".to_owned(),
-                AccessLog::Stdout => "stdout".to_owned(),
-                AccessLog::File(path) => path.display().to_string(),
-            },
-        }));
+        print!(
+            "{}",
+            report::start_screen(&StartScreen {
+                version: env!("CARGO_PKG_VERSION"),
+                config,
+                driver: self.crew.driver.name(),
+                driver_note: note,
+                workers: self.crew.len(),
+                pinned: self.config.server.pin,
+                listeners: listeners.collect(),
+                rules: self.config.rules.len(),
+                groups: groups.collect(),
+                admin: self.config.admin.as_ref().map(|a| a.bind.to_string()),
+                access_log: match &self.config.log.access {
+                    AccessLog::Off => "off".to_owned(),
+                    AccessLog::Stdout => "stdout".to_owned(),
+                    AccessLog::File(path) => path.display().to_string(),
+                },
+            })
+        );
         if let Some(hints) = hints {
             println!("{hints}");
         }
@@ -496,4 +499,3 @@ fn algorithm_name(algorithm: &config::Algorithm) -> &'static str {
         config::Algorithm::Hash(_) => "hash",
     }
 }
-

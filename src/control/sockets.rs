@@ -56,14 +56,20 @@ pub struct BindError {
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hint = match self.error.kind() {
-            io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another port",
+            io::ErrorKind::AddrInUse => {
+                "another process listens there; stop it or choose another port"
+            }
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE"
             }
             io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
             _ => "the kernel refused",
         };
-        write!(f, "listener {:?}: cannot bind {}: {} ({hint})", self.listener, self.address, self.error)
+        write!(
+            f,
+            "listener {:?}: cannot bind {}: {} ({hint})",
+            self.listener, self.address, self.error
+        )
     }
 }
 
@@ -97,7 +103,13 @@ impl Sockets {
                         self.next_token += 1;
                         let token = self.next_token;
                         let listener = listener.id;
-                        change.added.push(Bound { listener, asked: *asked, address, sockets, token });
+                        change.added.push(Bound {
+                            listener,
+                            asked: *asked,
+                            address,
+                            sockets,
+                            token,
+                        });
                     }
                     Err(error) => errors.push(BindError {
                         listener: listener.name.to_string(),

@@ -74,7 +74,10 @@ impl Shared {
                     weight: target.weight,
                     state: state.name(),
                     reason: known.as_ref().and_then(|t| t.reason()).map(|r| r.code().to_owned()),
-                    description: known.as_ref().and_then(|t| t.reason()).map(|r| r.sentence().to_owned()),
+                    description: known
+                        .as_ref()
+                        .and_then(|t| t.reason())
+                        .map(|r| r.sentence().to_owned()),
                     last_error: known.as_ref().and_then(|t| t.last_error()).map(str::to_owned),
                     since_seconds: known.as_ref().map_or(0, |t| now.since(t.since()).as_secs()),
                     totals: target.live.meters.sum(),
@@ -98,9 +101,17 @@ impl Source for Shared {
             generation: snapshot.generation,
             started_unix: self.started_unix,
             workers: self.workers(),
-            listeners: snapshot.listeners.iter().map(|l| (l.name.to_string(), l.meters.sum())).collect(),
+            listeners: snapshot
+                .listeners
+                .iter()
+                .map(|l| (l.name.to_string(), l.meters.sum()))
+                .collect(),
             rules: snapshot.rules.iter().map(|r| (r.name.to_string(), r.meters.sum())).collect(),
-            groups: snapshot.groups.iter().map(|g| (g.name.to_string(), g.live.meters.sum())).collect(),
+            groups: snapshot
+                .groups
+                .iter()
+                .map(|g| (g.name.to_string(), g.live.meters.sum()))
+                .collect(),
             targets: self.targets(&snapshot),
             reloads_ok: self.reloads_ok.load(Ordering::Relaxed),
             reloads_failed: self.reloads_failed.load(Ordering::Relaxed),

@@ -56,7 +56,8 @@ impl Probes {
             for target in &group.targets {
                 let key = (Arc::clone(&group.name), Arc::clone(&target.live.name));
                 let running = self.tasks.remove(&key);
-                let same = |p: &Probing| p.health == written.health && Arc::ptr_eq(&p.live, &target.live);
+                let same =
+                    |p: &Probing| p.health == written.health && Arc::ptr_eq(&p.live, &target.live);
                 let probing = match running {
                     Some(probing) if same(&probing) => probing,
                     before => {
@@ -129,7 +130,8 @@ async fn keep_probing(
         let started = Tick::now();
         let outcome = probe(&target, &check).await;
         let now = Tick::now();
-        let transition = healths.with(|all| all.get_mut(&key).and_then(|t| t.observe(&outcome, now)));
+        let transition =
+            healths.with(|all| all.get_mut(&key).and_then(|t| t.observe(&outcome, now)));
         if let Some(change) = transition {
             live.set_health(change.to);
             group.version.fetch_add(1, Ordering::Release);

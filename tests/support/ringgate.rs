@@ -1,6 +1,6 @@
 //! ringgate as a process: started with a file, reloaded, asked for its metrics, ended by its id.
 
-use super::{PATIENCE, eventually, free_address, get};
+use super::{Client, Message, PATIENCE, eventually, free_address};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
 use std::net::SocketAddr;
@@ -63,7 +63,7 @@ impl Ringgate {
                 panic!("ringgate ended with {status}:\n{}", self.output());
             }
             let connected = std::net::TcpStream::connect(self.admin).is_ok();
-            if connected && get(self.admin, "/readyz").status() == 200 {
+            if connected && ask(self.admin, "/readyz").status() == 200 {
                 return;
             }
             assert!(Instant::now() < deadline, "ringgate is not ready:\n{}", self.output());
@@ -116,7 +116,7 @@ impl Ringgate {
     }
 
     pub fn metrics(&self) -> String {
-        get(self.admin, "/metrics").text()
+        ask(self.admin, "/metrics").text()
     }
 
     /// The value of a series, named with its labels.
@@ -139,7 +139,7 @@ impl Ringgate {
     /// What the admin listener says of every target: state and reason, as `unhealthy Target.Timeout`.
     pub fn target_states(&self) -> Vec<String> {
         let page: serde_json::Value =
-            serde_json::from_slice(&get(self.admin, "/targets").body).unwrap();
+            serde_json::from_slice(&ask(self.admin, "/targets").body).unwrap();
         let groups = page["groups"].as_array().cloned().unwrap_or_default();
         let targets = groups
             .iter()
@@ -187,6 +187,14 @@ impl Drop for Ringgate {
             eprintln!("---- ringgate printed:\n{}----", self.output());
         }
     }
+}
+
+/// Asks the admin listener, which serves no name but those of this machine.
+#[track_caller]
+pub fn ask(admin: SocketAddr, path: &str) -> Message {
+    Client::connect(admin)
+        .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .response()
 }
 
 fn collect(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) {
