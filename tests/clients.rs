@@ -190,7 +190,8 @@ const ask = (method, path, body) => new Promise((ok, bad) => {
       reused += a.reused;
     });
   }
-  if (reused < 300) throw new Error('only ' + reused + ' requests on a used connection');
+  // Node counts only connections that were idle in between: 8 in each round but the first.
+  if (reused < 150) throw new Error('only ' + reused + ' requests on a used connection');
   const t = await ask('GET', '/trailers');
   if (t.trailers['x-sum'] !== '42') throw new Error('trailers ' + JSON.stringify(t));
   const e = await ask('GET', '/early');

@@ -7,15 +7,14 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use support::ringgate::forwarding;
-use support::{Client, Load, Origin, Ringgate, free_address, get};
+use support::{Client, Load, Origin, Ringgate, eventually, free_address, get};
 
-#[test]
-fn origins_that_die_and_come_back_cost_no_get() {
-    let mut origins: Vec<Origin> =
-        ["aaa", "bbb", "ccc"].iter().map(|name| Origin::saying(name)).collect();
+/// Kills and restarts three origins in turn for a while, under load; `settled` waits until the next one may die.
+fn deaths(group: &str, settled: impl Fn(&Ringgate, bool)) {
+    let names = ["aaa", "bbb", "ccc"];
+    let mut origins: Vec<Origin> = names.iter().map(|name| Origin::saying(name)).collect();
     let addresses: Vec<SocketAddr> = origins.iter().map(|o| o.address).collect();
     let listen = free_address();
-    let group = "retries = 2\nhealth = { type = \"tcp\", interval = \"200ms\", timeout = \"200ms\", healthy = 1, unhealthy = 1 }\n";
     let mut ringgate = Ringgate::start(&forwarding(listen, &addresses, group));
     let load = Load::start(listen, 6, |answer| answer.status() == 200 && answer.body.len() == 3);
     let until = Instant::now() + Duration::from_secs(8);
@@ -24,19 +23,32 @@ fn origins_that_die_and_come_back_cost_no_get() {
         // One at a time dies with every connection it has; the other two carry on.
         let (slot, before) = (turn % 3, load.answered());
         origins[slot].stop();
-        support::eventually("requests are answered while one is down", || {
-            load.answered() > before + 200
-        });
-        origins[slot] = Origin::saying_at(addresses[slot], ["aaa", "bbb", "ccc"][slot]);
+        eventually("requests are answered while one is down", || load.answered() > before + 200);
+        settled(&ringgate, false);
+        origins[slot] = Origin::saying_at(addresses[slot], names[slot]);
         let before = load.answered();
-        support::eventually("requests are answered after it is back", || {
-            load.answered() > before + 200
-        });
+        eventually("requests are answered after it is back", || load.answered() > before + 200);
+        settled(&ringgate, true);
         turn += 1;
     }
     let answered = load.stop_without_failures();
     ringgate.assert_alive();
     println!("{answered} requests over {turn} deaths");
+}
+
+#[test]
+fn origins_that_die_and_come_back_cost_no_get() {
+    let group = "retries = 2\nhealth = { type = \"tcp\", interval = \"100ms\", healthy = 1, unhealthy = 1 }\n";
+    deaths(group, |ringgate, all| {
+        eventually("the probes have noticed", || {
+            ringgate.target_states().iter().all(|state| state.starts_with("healthy")) == all
+        });
+    });
+}
+
+#[test]
+fn deaths_that_no_probe_notices_cost_no_get() {
+    deaths("retries = 2\n", |_, _| {});
 }
 
 #[test]
@@ -99,7 +111,7 @@ fn many_connections_beyond_the_limit_are_turned_away() {
     let held: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(listen).ok()).collect();
     ringgate.assert_alive();
     drop(held);
-    support::eventually("there is room again", || {
+    eventually("there is room again", || {
         let mut client = Client::connect(listen);
         let sent = client.wire.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
         sent.is_ok()
