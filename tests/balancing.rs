@@ -139,6 +139,8 @@ fn a_hash_moves_only_what_it_must() {
         &left,
         "algorithm = \"hash\"\nhash = { header = \"X-User\" }\n",
     ));
+    let moved = before.iter().position(|owner| owner == "c").expect("c had something");
+    support::eventually("c gets nothing more", || with_fields(listen, &key(moved)) != "c");
     for (n, owner) in before.iter().enumerate() {
         let now = with_fields(listen, &key(n));
         assert!(owner == "c" || now == *owner, "user-{n} moved from {owner} to {now} without need");
