@@ -17,9 +17,9 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A non-blocking stream socket of this worker.
@@ -119,7 +119,9 @@ impl Sock {
     /// `TimedOut` when the read deadline passes.
     #[inline]
     pub async fn readable(&self) -> io::Result<()> {
-        self.wait(Side::Read, self.io.readable(false)).await
+        // Pinned where it is made: handed to a function it would lie in every connection's future twice.
+        let mut ready = pin!(self.io.readable(false));
+        poll_fn(|cx| self.poll_ready(Side::Read, ready.as_mut(), cx)).await
     }
 
     /// Waits until a write would not block.
@@ -127,27 +129,25 @@ impl Sock {
     /// # Errors
     /// `TimedOut` when the write deadline passes.
     pub async fn writable(&self) -> io::Result<()> {
-        self.wait(Side::Write, self.io.writable(false)).await
+        let mut ready = pin!(self.io.writable(false));
+        poll_fn(|cx| self.poll_ready(Side::Write, ready.as_mut(), cx)).await
     }
 
     #[inline]
-    async fn wait(
+    fn poll_ready<F: Future<Output = io::Result<()>>>(
         &self,
         side: Side,
-        ready: impl Future<Output = io::Result<()>>,
-    ) -> io::Result<()> {
-        let mut ready = pin!(ready);
-        poll_fn(|cx| {
-            if self.slot.borrow().is_expired(self.role, side) {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            let polled = ready.as_mut().poll(cx);
-            if polled.is_pending() {
-                self.slot.borrow().watch(cx.waker());
-            }
-            polled
-        })
-        .await
+        ready: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.slot.borrow().is_expired(self.role, side) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let polled = ready.poll(cx);
+        if polled.is_pending() {
+            self.slot.borrow().watch(cx.waker());
+        }
+        polled
     }
 
     /// Reads what is there.
@@ -200,36 +200,44 @@ impl Sock {
         Ok(())
     }
 
+    /// Writes what there is room for of `parts`, in order.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; those of `sendmsg(2)`.
+    #[inline]
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut no_control = rustix::net::SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(fd(&self.io), parts, &mut no_control, FLAGS)?)
+    }
+
     /// Writes all of `parts` in order, as [`Sock::write_all`].
     ///
     /// # Errors
     /// As [`Sock::write_all`].
     #[inline]
-    pub async fn write_parts(
-        &self,
-        mut parts: &mut [IoSlice<'_>],
-        stall: Duration,
-    ) -> io::Result<()> {
-        IoSlice::advance_slices(&mut parts, 0);
-        while !parts.is_empty() {
-            let sent = rustix::net::sendmsg(
-                fd(&self.io),
-                parts,
-                &mut rustix::net::SendAncillaryBuffer::default(),
-                FLAGS,
-            );
-            match sent {
-                Ok(n) => IoSlice::advance_slices(&mut parts, n),
-                Err(Errno::AGAIN) => self.wait_for_room(stall).await?,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+    pub async fn write_two(&self, first: &[u8], second: &[u8], stall: Duration) -> io::Result<()> {
+        let mut written = 0;
+        while written < first.len() + second.len() {
+            let head = first.get(written.min(first.len())..).unwrap_or_default();
+            let tail = second.get(written.saturating_sub(first.len())..).unwrap_or_default();
+            match self.try_write(&[IoSlice::new(head), IoSlice::new(tail)]) {
+                Ok(n) => written += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for_room(stall).await?
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(())
     }
 
+    /// Waits until the peer makes room, up to `stall`.
+    ///
+    /// # Errors
+    /// `TimedOut`.
     #[cold]
-    async fn wait_for_room(&self, stall: Duration) -> io::Result<()> {
+    pub async fn wait_for_room(&self, stall: Duration) -> io::Result<()> {
         self.arm(Side::Write, Tick::now().after(stall));
         self.writable().await?;
         self.arm(Side::Write, Tick::NEVER);

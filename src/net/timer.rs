@@ -123,7 +123,7 @@ impl Drop for Timer {
 impl Timers {
     /// A place with no deadline armed.
     pub fn register(self: &Rc<Timers>) -> Timer {
-                let slot = Rc::new(Slot {
+        let slot = Rc::new(Slot {
             deadlines: std::array::from_fn(|_| Cell::new(Tick::NEVER)),
             expired: Default::default(),
             idle: Cell::new(false),
@@ -179,7 +179,10 @@ mod tests {
         timers.sweep(Tick::from_nanos(9));
         assert!(!timer.slot().is_expired(Role::Client, Side::Read));
         timers.sweep(Tick::from_nanos(10));
-        assert!(timer.slot().is_expired(Role::Client, Side::Read) && !timer.slot().is_expired(Role::Client, Side::Write));
+        assert!(
+            timer.slot().is_expired(Role::Client, Side::Read)
+                && !timer.slot().is_expired(Role::Client, Side::Write)
+        );
         timer.slot().arm(Role::Client, Side::Read, Tick::NEVER);
         timers.sweep(Tick::from_nanos(11));
         assert!(!timer.slot().is_expired(Role::Client, Side::Read), "arming again forgets");
@@ -193,7 +196,10 @@ mod tests {
         let (idle, busy) = (timers.register(), timers.register());
         idle.slot().set_idle(true);
         timers.expire_idle();
-        assert!(idle.slot().is_expired(Role::Client, Side::Read) && !busy.slot().is_expired(Role::Client, Side::Read));
+        assert!(
+            idle.slot().is_expired(Role::Client, Side::Read)
+                && !busy.slot().is_expired(Role::Client, Side::Read)
+        );
         timers.expire_all();
         assert!(busy.slot().is_expired(Role::Client, Side::Write));
     }

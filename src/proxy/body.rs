@@ -77,7 +77,7 @@ pub struct Relay<'a> {
 }
 
 // Pieces of data written at once; one block rarely holds more.
-const PIECES: usize = 24;
+const PIECES: usize = 8;
 const TRAILERS: SectionLimits = SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64 };
 
 impl Reader {
@@ -232,6 +232,7 @@ impl Relay<'_> {
         }
     }
 
+    // The parts are gathered anew for each attempt: kept across a wait they would lie in every connection's future.
     async fn write(
         &self,
         prefix: &[u8],
@@ -239,6 +240,29 @@ impl Relay<'_> {
         spans: &[Span],
         end: bool,
     ) -> Result<(), Broken> {
+        let mut written = 0;
+        loop {
+            match self.gather_and_write(prefix, buf, spans, end, written) {
+                Ok(None) => return Ok(()),
+                Ok(Some(n)) => written += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.to.wait_for_room(self.stall).await.map_err(sink_error)?;
+                }
+                Err(e) => return Err(sink_error(e)),
+            }
+        }
+    }
+
+    // Writes on from the octet after the first `skip`; `None` when there is none left.
+    fn gather_and_write(
+        &self,
+        prefix: &[u8],
+        buf: &[u8],
+        spans: &[Span],
+        end: bool,
+        skip: usize,
+    ) -> io::Result<Option<usize>> {
         let length: usize = spans.iter().map(|s| s.len()).sum();
         let mut line = [0; 18];
         let mut parts = [IoSlice::new(&[]); PIECES + 3];
@@ -263,11 +287,12 @@ impl Relay<'_> {
             (true, false, true) => push(IoSlice::new(b"0\r\n\r\n")),
             _ => {}
         }
-        if count == 0 {
-            return Ok(());
+        let mut parts = parts.get_mut(..count).unwrap_or_default();
+        if parts.iter().map(|p| p.len()).sum::<usize>() <= skip {
+            return Ok(None);
         }
-        let parts = parts.get_mut(..count).unwrap_or_default();
-        self.to.write_parts(parts, self.stall).await.map_err(sink_error)
+        IoSlice::advance_slices(&mut parts, skip);
+        self.to.try_write(parts).map(Some)
     }
 
     async fn trailers(&self, buf: &mut Buf, scan: &mut Scan) -> Result<(), Broken> {

@@ -8,7 +8,6 @@ use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::{Action, Listener, Rule, Snapshot};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 /// The client's side of a connection.
 #[derive(Debug)]
@@ -41,55 +40,16 @@ pub struct Exchange<'a> {
     pub scratch: &'a mut Scratch,
     /// Whether the client's connection may be used again afterwards.
     pub keep: bool,
-    /// What is counted and logged in the end.
-    pub trace: Trace,
-}
-
-/// What is known of an exchange when it ends.
-#[derive(Debug, Default)]
-pub struct Trace {
-    /// When its first octet was there.
-    pub began: Tick,
-    /// When it was sent to a target.
-    pub sent: Option<Tick>,
-    /// When the response head was there.
-    pub answered: Option<Tick>,
-    /// How long the connection took to open; `None` when none was opened.
-    pub connect: Option<Duration>,
-    /// Index into the snapshot's rules.
-    pub rule: Option<usize>,
-    /// Index into the snapshot's groups.
-    pub group: Option<usize>,
-    /// Index into the group's targets.
-    pub target: Option<usize>,
-    /// What was done.
-    pub action: &'static str,
-    /// The status that the client was sent; 0 as long as it was sent none.
-    pub status: u16,
-    /// The status that the target sent.
-    pub target_status: Option<u16>,
-    /// Octets from the client.
-    pub bytes_in: u64,
-    /// Octets to the client.
-    pub bytes_out: u64,
-    /// Octets of the response's body.
-    pub body_out: u64,
-    /// Times it was sent again.
-    pub retries: u32,
-    /// Whether it went over a connection that had carried another.
-    pub reused: bool,
-    /// Why ringgate answered, or gave up.
-    pub fault: Option<Fault>,
 }
 
 /// Takes one request from its parsed head to its access record. Afterwards [`Exchange::keep`] says whether the
 /// connection may carry another. Returns when it ended.
 pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
-    x.trace.bytes_in = x.scratch.request.len as u64;
+    x.scratch.trace.bytes_in = x.scratch.request.len as u64;
     finish::begin(x);
     if let Err(fault) = walk(x).await {
-        x.trace.fault = Some(fault);
-        if x.trace.status == 0 && fault.status() != 460 {
+        x.scratch.trace.fault = Some(fault);
+        if x.scratch.trace.status == 0 && fault.status() != 460 {
             reply::own(x, fault).await;
         } else {
             x.keep = false;
@@ -102,7 +62,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
     let epoch = Rc::clone(x.epoch);
     let snapshot: &Snapshot = &epoch.snapshot;
     let (rule, action) = route(x, snapshot);
-    x.trace.action = action.name();
+    x.scratch.trace.action = action.name();
     let limit = rule.map_or(snapshot.limits.body, |r| r.body_limit);
     if let (Framing::Length(length), Some(limit)) = (x.scratch.request.framing, limit)
         && length > limit
@@ -141,7 +101,7 @@ fn route<'s>(x: &mut Exchange<'_>, snapshot: &'s Snapshot) -> (Option<&'s Rule>,
     let index = found.map(|id| id.0 as usize);
     match index.and_then(|at| snapshot.rules.get(at)) {
         Some(rule) => {
-            x.trace.rule = index;
+            x.scratch.trace.rule = index;
             (Some(rule), &rule.action)
         }
         None => {

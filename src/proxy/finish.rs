@@ -20,9 +20,9 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     let now = Tick::now();
     let snapshot = &x.epoch.snapshot;
     let worker = x.shard.worker;
-    let rule = x.trace.rule.and_then(|at| snapshot.rules.get(at));
-    let group = x.trace.group.and_then(|at| snapshot.groups.get(at)).map(|g| &**g);
-    let target = group.and_then(|g| g.targets.get(x.trace.target?));
+    let rule = x.scratch.trace.rule.and_then(|at| snapshot.rules.get(at));
+    let group = x.scratch.trace.group.and_then(|at| snapshot.groups.get(at)).map(|g| &**g);
+    let target = group.and_then(|g| g.targets.get(x.scratch.trace.target?));
     x.listener.meters.cell(worker).active.sub(1);
     count(x, now, x.listener.meters.cell(worker));
     let further: [Option<&Meters>; 3] =
@@ -32,7 +32,7 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     }
     let pulse = &x.shard.pulse;
     pulse.requests.store(pulse.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    if let Some(fault) = x.trace.fault {
+    if let Some(fault) = x.scratch.trace.fault {
         pulse.faults.add(fault);
     }
     if x.shard.logs() {
@@ -42,7 +42,7 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
 }
 
 fn count(x: &Exchange<'_>, now: Tick, cell: &Cell) {
-    let trace = &x.trace;
+    let trace = &x.scratch.trace;
     if let Some(class) = cell.status.get(usize::from(trace.status / 100).min(5)) {
         class.add(1);
     }
@@ -65,7 +65,7 @@ fn log(
     target: Option<&Target>,
 ) {
     let view = x.view();
-    let trace = &x.trace;
+    let trace = &x.scratch.trace;
     let reached = trace.sent.or(trace.answered);
     x.shard.record(&Record {
         wall_micros: tick::wall_micros(),

@@ -15,7 +15,7 @@ use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
 use crate::{balance, config, upstream};
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -45,7 +45,7 @@ pub enum Failure {
 }
 
 // Targets tried for one request, at most.
-const MOST_TRIES: usize = 8;
+const MOST_TRIES: usize = 6;
 // How long a client that waits for 100 waits for the target to say it; then ringgate does (RFC 9110 section 10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
@@ -56,9 +56,9 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     let epoch = Rc::clone(x.epoch);
     let group = epoch.groups.get(terms.group).ok_or(Fault::Internal)?;
-    x.trace.group = Some(terms.group);
+    x.scratch.trace.group = Some(terms.group);
     let key = hash_key(x, &group.group.key);
-    let mut tried = [0; MOST_TRIES];
+    let mut tried = [0_usize; MOST_TRIES];
     let mut tries = 0;
     let mut resent = false;
     let mut last = Fault::NoTarget;
@@ -76,7 +76,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             *slot = place;
             tries += 1;
         }
-        x.trace.target = Some(place);
+        x.scratch.trace.target = Some(place);
         let conn = match open(x, group, target, resent).await {
             Ok(conn) => conn,
             Err(fault) => {
@@ -96,7 +96,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                     return Err(fault);
                 }
                 (resent, last) = (true, fault);
-                x.trace.retries += 1;
+                x.scratch.trace.retries += 1;
             }
             Err(Failure::Final(fault)) => return Err(fault),
         }
@@ -109,14 +109,16 @@ async fn open(
     target: &Rc<TargetCore>,
     fresh: bool,
 ) -> Result<TargetConn, Fault> {
-    if !fresh && let Some(conn) = target.take(&x.client.sock, x.trace.began) {
-        x.trace.reused = true;
+    if !fresh && let Some(conn) = target.take(&x.client.sock, x.scratch.trace.began) {
+        x.scratch.trace.reused = true;
         return Ok(conn);
     }
-    x.trace.reused = false;
+    x.scratch.trace.reused = false;
     let began = Tick::now();
-    let conn = upstream::connect(x.shard, &x.client.sock, target, group.group.connect).await?;
-    x.trace.connect = Some(Tick::now().since(began));
+    // Opening a connection allocates anyway; its future would make every idle connection larger.
+    let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect);
+    let conn = Box::pin(opening).await?;
+    x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
 }
 
@@ -190,7 +192,7 @@ async fn attempt(
         Box::pin(stream(x, sock, &mut up, wait, terms)).await?
     };
     if reusable && up.is_empty() {
-        let now = x.trace.answered.unwrap_or_else(Tick::now);
+        let now = x.scratch.trace.answered.unwrap_or_else(Tick::now);
         TargetCore::keep(conn, now, group.idle_share);
     }
     Ok(())
@@ -203,16 +205,16 @@ async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Resul
     let sent = if body.is_empty() {
         sock.write_all(head, stall).await
     } else {
-        sock.write_parts(&mut [IoSlice::new(head), IoSlice::new(body)], stall).await
+        sock.write_two(head, body, stall).await
     };
     let body_octets = body.len() as u64;
     sent.map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => Failure::Final(Fault::BodyStalled),
         _ => Failure::Dead(Fault::TargetReset),
     })?;
-    x.trace.bytes_in += body_octets;
+    x.scratch.trace.bytes_in += body_octets;
     let now = Tick::now();
-    x.trace.sent = Some(now);
+    x.scratch.trace.sent = Some(now);
     Ok(now)
 }
 
@@ -261,7 +263,7 @@ async fn stream(
         both(&relay, &prefix, &mut body, &mut reader, keep, Answer { x, sock, up, wait, terms })
             .await;
     x.scratch.upstream = prefix;
-    x.trace.bytes_in += reader.total;
+    x.scratch.trace.bytes_in += reader.total;
     let reusable = ended?;
     if reader.is_done() {
         // What the client has sent behind the body is its next request.

@@ -9,7 +9,7 @@ use crate::net::{Buf, Sock};
 use crate::proxy::Exchange;
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
-use std::io::{self, IoSlice};
+use std::io;
 use std::time::Duration;
 
 /// A final response head has been parsed into the scratch; this many octets of the buffer are it.
@@ -33,8 +33,8 @@ pub async fn head(x: &mut Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<Hea
     loop {
         let len = read_head(x, sock, up, interim_seen == 0).await?;
         if !x.scratch.response.is_interim() {
-            x.trace.answered = Some(Tick::now());
-            x.trace.target_status = Some(x.scratch.response.status);
+            x.scratch.trace.answered = Some(Tick::now());
+            x.scratch.trace.target_status = Some(x.scratch.response.status);
             return Ok(Head { len });
         }
         interim_seen += 1;
@@ -55,8 +55,8 @@ pub async fn head_or_continue(
     loop {
         let len = read_head(x, sock, up, interim_seen == 0).await?;
         if !x.scratch.response.is_interim() {
-            x.trace.answered = Some(Tick::now());
-            x.trace.target_status = Some(x.scratch.response.status);
+            x.scratch.trace.answered = Some(Tick::now());
+            x.scratch.trace.target_status = Some(x.scratch.response.status);
             return Ok(Some(Head { len }));
         }
         interim_seen += 1;
@@ -152,7 +152,7 @@ async fn pass_interim(
 /// [`Fault::ClientGone`], [`Fault::WriteTimeout`].
 pub async fn interim(x: &mut Exchange<'_>, head: &[u8]) -> Result<(), Fault> {
     x.client.sock.write_all(head, x.listener.body).await.map_err(|e| client_fault(&e))?;
-    x.trace.bytes_out += head.len() as u64;
+    x.scratch.trace.bytes_out += head.len() as u64;
     Ok(())
 }
 
@@ -180,8 +180,8 @@ pub async fn deliver(
     let writer = render(x, up.filled());
     let mut out = std::mem::take(&mut x.scratch.reply);
     up.consume(head.len);
-    x.trace.status = x.scratch.response.status;
-    x.trace.bytes_out += out.len() as u64;
+    x.scratch.trace.status = x.scratch.response.status;
+    x.scratch.trace.bytes_out += out.len() as u64;
     let delivered = match whole_body(framing, up) {
         // The usual case: all of it is here, and goes out in one piece.
         Some(length) => {
@@ -191,17 +191,17 @@ pub async fn deliver(
                 out.extend_from_slice(body);
                 client.write_all(&out, stall).await
             } else {
-                client.write_parts(&mut [IoSlice::new(&out), IoSlice::new(body)], stall).await
+                client.write_two(&out, body, stall).await
             };
             up.consume(length);
-            x.trace.body_out += length as u64;
+            x.scratch.trace.body_out += length as u64;
             sent.map_err(|e| client_fault(&e))
         }
         None => relay(x, sock, up, &out, framing, writer, stall).await,
     };
     out.clear();
     x.scratch.reply = out;
-    x.trace.bytes_out += x.trace.body_out;
+    x.scratch.trace.bytes_out += x.scratch.trace.body_out;
     if let Err(fault) = delivered {
         if writer == Writer::Plain && framing == Framing::Close {
             // Nothing but a reset tells this client that there should have been more.
@@ -242,7 +242,7 @@ async fn relay(
         stop_at_end: false,
     };
     let ended = relay.run(out, up, &mut reader).await;
-    x.trace.body_out += reader.total;
+    x.scratch.trace.body_out += reader.total;
     ended.map_err(|broken| broken.of_response())
 }
 

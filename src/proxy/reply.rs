@@ -9,7 +9,6 @@ use crate::proxy::receive::{client_fault, connection_field};
 use crate::proxy::{Exchange, upstream_head};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
-use std::io::IoSlice;
 
 /// Sends a fixed answer.
 ///
@@ -102,11 +101,10 @@ async fn send(
     out.extend_from_slice(b"\r\n");
     let silent = x.scratch.request.method == Method::Head || matches!(status, 204 | 304);
     let body = if silent { &[] } else { body };
-    let mut parts = [IoSlice::new(&out), IoSlice::new(body)];
-    let sent = x.client.sock.write_parts(&mut parts, x.listener.body).await;
-    x.trace.status = status;
-    x.trace.body_out = body.len() as u64;
-    x.trace.bytes_out += (out.len() + body.len()) as u64;
+    let sent = x.client.sock.write_two(&out, body, x.listener.body).await;
+    x.scratch.trace.status = status;
+    x.scratch.trace.body_out = body.len() as u64;
+    x.scratch.trace.bytes_out += (out.len() + body.len()) as u64;
     out.clear();
     x.scratch.reply = out;
     sent.map_err(|e| client_fault(&e))

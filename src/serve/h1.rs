@@ -9,11 +9,11 @@ use crate::http::request::Form;
 use crate::http::scan::Scan;
 use crate::http::{Fault, Fields, Framing, write};
 use crate::net::{Buf, Side};
-use crate::proxy::exchange::{Trace, exchange};
+use crate::proxy::exchange::exchange;
 use crate::proxy::finish::{self, Unread};
 use crate::proxy::{Client, Exchange};
 use crate::serve::accept::Open;
-use crate::shard::{Epoch, Scratch, Shard};
+use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
 use std::io;
 use std::rc::Rc;
@@ -66,12 +66,7 @@ struct Rest {
 }
 
 // One request. Whether there may be another.
-async fn step(
-    shard: &Rc<Shard>,
-    epoch: &mut Rc<Epoch>,
-    client: &Client,
-    rest: &mut Rest,
-) -> bool {
+async fn step(shard: &Rc<Shard>, epoch: &mut Rc<Epoch>, client: &Client, rest: &mut Rest) -> bool {
     let served = rest.served;
     let buf = match rest.buf.take() {
         Some(buf) => buf,
@@ -107,15 +102,10 @@ async fn step(
 }
 
 // Waits for the first octets of a request, holding nothing.
-async fn idle(
-    shard: &Rc<Shard>,
-    epoch: &Rc<Epoch>,
-    client: &Client,
-    rest: &Rest,
-) -> Option<Buf> {
+async fn idle(shard: &Rc<Shard>, epoch: &Rc<Epoch>, client: &Client, rest: &Rest) -> Option<Buf> {
     let served = rest.served;
     let listener = epoch.snapshot.listener(client.listener)?;
-        // A client that has just connected owes a head; one that has been served may rest.
+    // A client that has just connected owes a head; one that has been served may rest.
     let patience = if served == 0 { listener.header } else { listener.keep_alive };
     client.sock.arm(Side::Read, rest.since.after(patience));
     if shard.is_draining() && served > 0 {
@@ -223,22 +213,14 @@ async fn request(
     rest: &mut Rest,
 ) -> bool {
     scratch.request_id.clear();
+    scratch.trace = Trace { began, ..Trace::default() };
     let keep = scratch.request.keep_alive && !last;
-    let mut x = Exchange {
-        shard,
-        epoch,
-        listener,
-        client,
-        buf: &mut buf,
-        next: None,
-        scratch,
-        keep,
-        trace: Trace { began, ..Trace::default() },
-    };
+    let mut x =
+        Exchange { shard, epoch, listener, client, buf: &mut buf, next: None, scratch, keep };
     rest.since = exchange(&mut x).await;
     let keep = x.keep;
     let next = x.next.take();
-    let status = x.trace.status;
+    let status = x.scratch.trace.status;
     let taken = x.scratch.request.len + x.body_here().len();
     if !keep {
         // Nothing was sent where the answer broke off: there is nothing to wait for then.

@@ -7,11 +7,13 @@ pub mod epoch;
 pub mod mailbox;
 pub mod scratch;
 pub mod target;
+pub mod trace;
 
 pub use epoch::Epoch;
 pub use mailbox::Message;
 pub use scratch::Scratch;
 pub use target::{TargetConn, TargetCore};
+pub use trace::Trace;
 
 use crate::base::lease::Lease;
 use crate::base::{Rng, Tick, tick};

@@ -2,6 +2,7 @@
 //! flight, so that an idle connection holds nothing and a request allocates nothing.
 
 use crate::http::{RequestHead, ResponseHead};
+use crate::shard::Trace;
 
 /// What one exchange works in.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Scratch {
     pub upstream: Vec<u8>,
     /// What is sent to the client.
     pub reply: Vec<u8>,
+    /// What is counted and logged in the end. Here, since in the exchange it would make every connection larger.
+    pub trace: Trace,
     /// The request id.
     pub request_id: Vec<u8>,
 }

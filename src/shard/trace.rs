@@ -1,0 +1,42 @@
+//! What is known of an exchange when it ends: filled in on the way, counted and logged at the exit.
+
+use crate::base::Tick;
+use crate::http::Fault;
+use std::time::Duration;
+
+/// What is known of an exchange when it ends.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// When its first octet was there.
+    pub began: Tick,
+    /// When it was sent to a target.
+    pub sent: Option<Tick>,
+    /// When the response head was there.
+    pub answered: Option<Tick>,
+    /// How long the connection took to open; `None` when none was opened.
+    pub connect: Option<Duration>,
+    /// Index into the snapshot's rules.
+    pub rule: Option<usize>,
+    /// Index into the snapshot's groups.
+    pub group: Option<usize>,
+    /// Index into the group's targets.
+    pub target: Option<usize>,
+    /// What was done.
+    pub action: &'static str,
+    /// The status that the client was sent; 0 as long as it was sent none.
+    pub status: u16,
+    /// The status that the target sent.
+    pub target_status: Option<u16>,
+    /// Octets from the client.
+    pub bytes_in: u64,
+    /// Octets to the client.
+    pub bytes_out: u64,
+    /// Octets of the response's body.
+    pub body_out: u64,
+    /// Times it was sent again.
+    pub retries: u32,
+    /// Whether it went over a connection that had carried another.
+    pub reused: bool,
+    /// Why ringgate answered, or gave up.
+    pub fault: Option<Fault>,
+}
