@@ -18,8 +18,8 @@
 //! | 9 | [`proxy`] | one request: the walk of `exchange.rs`, forward, reply, finish |
 //! | 8 | [`upstream`] | connections out: connect, pool, HTTP/1 |
 //! | 7 | [`shard`] | what one core owns: epoch, pools, mailbox, drain |
-//! |   | [`observe`] | access records and their formats, the log thread |
 //! | 6 | [`net`] | monoio, and only here: sockets, buffers, deadlines, listeners |
+//! |   | [`observe`] | access records and their formats, the log thread |
 //! | 5 | [`snapshot`] | the file as run: compiled, carried over, published |
 //! | 4 | [`config`] | the file as written, and everything that can be wrong with it |
 //! | 3 | [`route`] [`balance`] [`health`] | pure decisions |

@@ -19,7 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("proxy", 9),
     ("upstream", 8),
     ("shard", 7),
-    ("observe", 7),
+    ("observe", 6),
     ("net", 6),
     ("snapshot", 5),
     ("config", 4),

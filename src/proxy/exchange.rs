@@ -53,6 +53,7 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
             reply::own(x, fault).await;
         } else {
             x.keep = false;
+            x.scratch.trace.broken_off = true;
         }
     }
     finish::finish(x)

@@ -203,7 +203,7 @@ pub async fn deliver(
     x.scratch.reply = out;
     x.scratch.trace.bytes_out += x.scratch.trace.body_out;
     if let Err(fault) = delivered {
-        if writer == Writer::Plain && framing == Framing::Close {
+        if writer == Writer::Plain && matches!(framing, Framing::Close | Framing::Chunked) {
             // Nothing but a reset tells this client that there should have been more.
             x.client.sock.reset_on_close();
         }

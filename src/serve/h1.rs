@@ -220,11 +220,11 @@ async fn request(
     rest.since = exchange(&mut x).await;
     let keep = x.keep;
     let next = x.next.take();
-    let status = x.scratch.trace.status;
+    // Where nothing was sent, or an answer broke off, there is nothing that must still arrive.
+    let answered = x.scratch.trace.status != 0 && !x.scratch.trace.broken_off;
     let taken = x.scratch.request.len + x.body_here().len();
     if !keep {
-        // Nothing was sent where the answer broke off: there is nothing to wait for then.
-        if status != 0 {
+        if answered {
             linger(client, &mut buf).await;
         }
         return false;

@@ -37,6 +37,8 @@ pub struct Trace {
     pub retries: u32,
     /// Whether it went over a connection that had carried another.
     pub reused: bool,
+    /// Whether an answer was begun and not finished: the connection is dropped without ceremony then.
+    pub broken_off: bool,
     /// Why ringgate answered, or gave up.
     pub fault: Option<Fault>,
 }

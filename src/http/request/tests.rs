@@ -1,3 +1,5 @@
+//! What a request head may and may not be.
+
 use super::*;
 
 fn parse(head: &str) -> Result<RequestHead, Fault> {

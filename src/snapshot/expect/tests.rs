@@ -1,3 +1,5 @@
+//! Expectations that are met, and those that are not.
+
 use super::*;
 use crate::snapshot::compile::{Context, compile};
 
