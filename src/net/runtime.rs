@@ -6,11 +6,11 @@
 use crate::net::timer::SWEEP;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 const SUBMISSIONS: u32 = 4096;
 const COMPLETIONS: u32 = 16384;
@@ -79,17 +79,33 @@ pub fn probe_ring() -> io::Result<()> {
 /// Spawns a task on this worker. A panic ends the task, and only it; `on_panic` is told.
 #[expect(clippy::disallowed_methods, reason = "the one guarded spawn")]
 pub fn spawn(task: impl Future<Output = ()> + 'static, on_panic: impl FnOnce() + 'static) {
-    monoio::spawn(async move {
-        let mut task = pin!(task);
-        let done = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready(true),
-            Err(_) => Poll::Ready(false),
-        });
-        if !done.await {
-            on_panic();
+    monoio::spawn(Guarded { task, on_panic: Some(on_panic) });
+}
+
+pin_project_lite::pin_project! {
+    // An `async` block around the task would hold it twice: once as what it captured, once pinned.
+    struct Guarded<T, P> {
+        #[pin]
+        task: T,
+        on_panic: Option<P>,
+    }
+}
+
+impl<T: Future<Output = ()>, P: FnOnce()> Future for Guarded<T, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        match catch_unwind(AssertUnwindSafe(|| this.task.poll(cx))) {
+            Ok(polled) => polled,
+            Err(_) => {
+                if let Some(on_panic) = this.on_panic.take() {
+                    on_panic();
+                }
+                Poll::Ready(())
+            }
         }
-    });
+    }
 }
 
 /// A clock that ticks every [`SWEEP`]: a timerfd, so that the loop itself needs no timer.

@@ -88,8 +88,14 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 continue;
             }
         };
-        match attempt(x, group, conn, terms).await {
-            Ok(()) => return Ok(()),
+        match attempt(x, group, &conn, terms).await {
+            Ok(reusable) => {
+                if reusable {
+                    let now = x.scratch.trace.answered.unwrap_or_else(Tick::now);
+                    TargetCore::keep(conn, now, group.idle_share);
+                }
+                return Ok(());
+            }
             Err(Failure::Dead(fault)) => {
                 let repeatable = x.scratch.request.method.is_idempotent() && x.body_is_here();
                 if resent || !repeatable {
@@ -170,14 +176,15 @@ impl Drop for Load<'_> {
     }
 }
 
+// Whether the connection may carry another request.
 async fn attempt(
     x: &mut Exchange<'_>,
     group: &GroupCore,
-    conn: TargetConn,
+    conn: &TargetConn,
     terms: &Terms,
-) -> Result<(), Failure> {
-    let target = Rc::clone(conn.target());
-    let _load = Load::count(group, &target);
+) -> Result<bool, Failure> {
+    let target = conn.target();
+    let _load = Load::count(group, target);
     let sock = conn.sock().ok_or(Failure::Final(Fault::Internal))?;
     let wait = terms.response.unwrap_or(group.group.response);
     upstream_head::render(x, target.live.name.as_bytes());
@@ -191,11 +198,7 @@ async fn attempt(
         // Rare and large: kept out of the future of every other request.
         Box::pin(stream(x, sock, &mut up, wait, terms)).await?
     };
-    if reusable && up.is_empty() {
-        let now = x.scratch.trace.answered.unwrap_or_else(Tick::now);
-        TargetCore::keep(conn, now, group.idle_share);
-    }
-    Ok(())
+    Ok(reusable && up.is_empty())
 }
 
 // The head, and the body when there is one: all of it is here.

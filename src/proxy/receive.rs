@@ -197,7 +197,8 @@ pub async fn deliver(
             x.scratch.trace.body_out += length as u64;
             sent.map_err(|e| client_fault(&e))
         }
-        None => relay(x, sock, up, &out, framing, writer, stall).await,
+        // Its future would make every idle connection larger by half.
+        None => Box::pin(relay(x, sock, up, &out, framing, writer, stall)).await,
     };
     out.clear();
     x.scratch.reply = out;
