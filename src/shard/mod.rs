@@ -21,6 +21,7 @@ use crate::http::Fault;
 use crate::net::{Buffers, Timers};
 use crate::observe::{Format, Record, Sink};
 use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -271,10 +272,8 @@ impl Shard {
         let mut date = self.date.borrow_mut();
         if date.second != second {
             let at = std::time::UNIX_EPOCH + Duration::from_secs(second);
-            let text = httpdate::fmt_http_date(at);
-            if let Ok(text) = text.as_bytes().try_into() {
-                date.text = text;
-            }
+            // Always 29 octets (RFC 9110 section 5.6.7), written in place.
+            let _ = write!(date.text.as_mut_slice(), "{}", httpdate::HttpDate::from(at));
             date.second = second;
         }
     }
