@@ -209,7 +209,7 @@ impl RequestHead {
                     refuse_obs_text(value)?;
                 }
                 Known::Te => {
-                    let mut codings = value.split(|b| *b == b',').map(|t| trim(t));
+                    let mut codings = value.split(|b| *b == b',').map(trim);
                     self.takes_trailers |= codings.any(|t| t.eq_ignore_ascii_case(b"trailers"));
                 }
                 Known::MaxForwards if self.method == Method::Options => {
@@ -340,7 +340,7 @@ impl RequestHead {
         }
         let mut close = false;
         for field in self.fields.iter().filter(|f| f.known == Known::Connection) {
-            for option in field.value.of(head).split(|b| *b == b',').map(|o| trim(o)) {
+            for option in field.value.of(head).split(|b| *b == b',').map(trim) {
                 if option.is_empty() {
                     continue;
                 }

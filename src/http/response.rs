@@ -100,9 +100,7 @@ impl ResponseHead {
                 Known::TransferEncoding => once(&mut coding, value)?,
                 Known::Date => self.has_date = true,
                 Known::Connection => {
-                    for option in
-                        value.split(|b| *b == b',').map(|o| trim(o)).filter(|o| !o.is_empty())
-                    {
+                    for option in value.split(|b| *b == b',').map(trim).filter(|o| !o.is_empty()) {
                         if option.eq_ignore_ascii_case(b"close") {
                             close = true;
                         } else if option.eq_ignore_ascii_case(b"keep-alive") {

@@ -4,14 +4,14 @@
 //! listening socket and inherited by what it accepts, so that accepting costs one system call a connection.
 
 use crate::net::sock::Sock;
-use crate::net::sys::fd;
+use crate::net::sys::{Handle, fd};
 use crate::net::timer::Timers;
-use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 /// Binds one socket of a group. `cpu` sets SO_INCOMING_CPU.
@@ -55,7 +55,7 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 /// A worker's duplicate of a listening socket.
 #[derive(Debug)]
 pub struct Acceptor {
-    io: TcpStream,
+    io: Handle,
 }
 
 impl Acceptor {
@@ -64,7 +64,7 @@ impl Acceptor {
     /// # Errors
     /// When the driver cannot register it.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<Acceptor> {
-        let io = TcpStream::from_std(std::net::TcpStream::from(descriptor))?;
+        let io = Handle::from_std(UnixStream::from(descriptor))?;
         Ok(Acceptor { io })
     }
 

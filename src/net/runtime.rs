@@ -3,11 +3,13 @@
 //! SINGLE_ISSUER and DEFER_TASKRUN take a third off the CPU per request, and want the ring built on its own thread.
 //! Under DEFER_TASKRUN a task that wakes itself for ever would starve all I/O: nothing here may yield in a loop.
 
+use crate::net::sys::Handle;
 use crate::net::timer::SWEEP;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use std::future::Future;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -111,7 +113,7 @@ impl<T: Future<Output = ()>, P: FnOnce()> Future for Guarded<T, P> {
 /// A clock that ticks every [`SWEEP`]: a timerfd, so that the loop itself needs no timer.
 #[derive(Debug)]
 pub struct Ticker {
-    io: monoio::net::TcpStream,
+    io: Handle,
 }
 
 impl Ticker {
@@ -125,7 +127,7 @@ impl Ticker {
         let period = Timespec { tv_sec: 0, tv_nsec: SWEEP.subsec_nanos().into() };
         let spec = Itimerspec { it_interval: period, it_value: period };
         rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
-        let io = monoio::net::TcpStream::from_std(std::net::TcpStream::from(timer))?;
+        let io = Handle::from_std(UnixStream::from(timer))?;
         Ok(Ticker { io })
     }
 
@@ -148,7 +150,7 @@ impl Ticker {
 /// The worker's end of a doorbell: control rings it after it has put something into the worker's mailbox.
 #[derive(Debug)]
 pub struct Doorbell {
-    io: monoio::net::TcpStream,
+    io: Handle,
 }
 
 impl Doorbell {
@@ -157,7 +159,7 @@ impl Doorbell {
     /// # Errors
     /// When the driver cannot register it.
     pub fn adopt(end: std::os::fd::OwnedFd) -> io::Result<Doorbell> {
-        let io = monoio::net::TcpStream::from_std(std::net::TcpStream::from(end))?;
+        let io = Handle::from_std(UnixStream::from(end))?;
         Ok(Doorbell { io })
     }
 

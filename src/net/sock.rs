@@ -4,9 +4,8 @@
 //! time. Waits end with `TimedOut` when their deadline passes (`timer`).
 
 use crate::base::Tick;
-use crate::net::sys::fd;
+use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Role, Side, Slot, Timer, Timers};
-use monoio::net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
@@ -16,6 +15,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// A non-blocking stream socket of this worker.
 #[derive(Debug)]
 pub struct Sock {
-    io: TcpStream,
+    io: Handle,
     role: Role,
     // The client's own, or that of the client that a target's connection serves now.
     slot: RefCell<Rc<Slot>>,
@@ -39,7 +39,7 @@ impl Sock {
     /// # Errors
     /// When the driver cannot register it.
     pub fn adopt(descriptor: OwnedFd, timers: &Rc<Timers>) -> io::Result<Sock> {
-        let io = TcpStream::from_std(std::net::TcpStream::from(descriptor))?;
+        let io = Handle::from_std(UnixStream::from(descriptor))?;
         let timer = timers.register();
         let slot = RefCell::new(Rc::clone(timer.slot()));
         Ok(Sock { io, role: Role::Client, slot, _timer: Some(timer) })
@@ -79,7 +79,7 @@ impl Sock {
             Err(Errno::INPROGRESS) => true,
             Err(error) => return Err(error.into()),
         };
-        let io = TcpStream::from_std(std::net::TcpStream::from(socket))?;
+        let io = Handle::from_std(UnixStream::from(socket))?;
         let sock = Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None };
         if pending {
             sock.arm(Side::Write, deadline);

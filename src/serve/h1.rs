@@ -86,10 +86,16 @@ async fn step(shard: &Rc<Shard>, epoch: &mut Rc<Epoch>, client: &Client, rest: &
     let head = read_head(shard, epoch, client, buf, &mut scratch).await;
     client.sock.arm(Side::Read, Tick::NEVER);
     let stays = match head {
-        Ok(buf) => {
+        Ok(mut buf) => {
             let limit = epoch.snapshot.limits.requests;
             let last = limit.is_some_and(|limit| served + 1 >= limit);
-            request(shard, epoch, listener, client, buf, &mut scratch, began, last, rest).await
+            let stays =
+                request(shard, epoch, listener, client, &mut buf, &mut scratch, began, last, rest)
+                    .await;
+            if !buf.is_empty() {
+                rest.buf = Some(buf);
+            }
+            stays
         }
         Err(Ended::Quietly) => false,
         Err(Ended::With(fault)) => {
@@ -206,7 +212,7 @@ async fn request(
     epoch: &Rc<Epoch>,
     listener: &Listener,
     client: &Client,
-    mut buf: Buf,
+    buf: &mut Buf,
     scratch: &mut Scratch,
     began: Tick,
     last: bool,
@@ -216,7 +222,7 @@ async fn request(
     scratch.trace = Trace { began, ..Trace::default() };
     let keep = scratch.request.keep_alive && !last;
     let mut x =
-        Exchange { shard, epoch, listener, client, buf: &mut buf, next: None, scratch, keep };
+        Exchange { shard, epoch, listener, client, buf: &mut *buf, next: None, scratch, keep };
     rest.since = exchange(&mut x).await;
     let keep = x.keep;
     let next = x.next.take();
@@ -225,19 +231,13 @@ async fn request(
     let taken = x.scratch.request.len + x.body_here().len();
     if !keep {
         if answered {
-            linger(client, &mut buf).await;
+            linger(client, buf).await;
         }
         return false;
     }
     match next {
-        Some(next) if !next.is_empty() => rest.buf = Some(next),
-        Some(_) => {}
-        None => {
-            buf.consume(taken);
-            if !buf.is_empty() {
-                rest.buf = Some(buf);
-            }
-        }
+        Some(next) => *buf = next,
+        None => buf.consume(taken),
     }
     true
 }

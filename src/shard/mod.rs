@@ -39,6 +39,10 @@ pub struct Shard {
     /// What others see of this worker.
     pub pulse: Arc<Pulse>,
     epoch: RefCell<Rc<Epoch>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "exchanges hold the box: a scratch by value would lie in their futures"
+    )]
     scratches: RefCell<Vec<Box<Scratch>>>,
     rng: RefCell<Rng>,
     log: RefCell<AccessLog>,
