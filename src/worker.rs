@@ -170,8 +170,11 @@ impl Worker {
     fn close(&self, door: &Rc<Door>) {
         door.closing.set(true);
         if let Err(error) = accept::take_queued(door, &self.shard, usize::MAX) {
-            tracing::warn!(worker = self.shard.worker, %error, "closing a listener with connections queued");
+            let worker = self.shard.worker;
+            tracing::warn!(worker, %error, "closing a listener with connections queued");
         }
+        // The accept task waits on this socket: it must not be what keeps it open.
+        door.acceptor.stop();
     }
 
     fn see_doors(&self) {

@@ -76,6 +76,12 @@ impl Acceptor {
         self.io.readable(false).await
     }
 
+    /// Stops listening, for every holder of this socket; [`Acceptor::ready`] ends. Empty the queue first: what is in it
+    /// is reset.
+    pub fn stop(&self) {
+        let _ = rustix::net::shutdown(fd(&self.io), rustix::net::Shutdown::Read);
+    }
+
     /// Takes one connection from the queue, with its peer's address; `None` when the queue is empty.
     ///
     /// # Errors
