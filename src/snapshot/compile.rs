@@ -5,7 +5,7 @@
 use super::*;
 use crate::config::{self, Config, TargetAddress};
 use crate::health::State;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What compiling needs besides the file.
 #[derive(Clone, Copy)]
@@ -27,12 +27,24 @@ pub struct Context<'a> {
 pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route::CompileError> {
     let group_ids: HashMap<&str, usize> =
         config.groups.iter().enumerate().map(|(i, g)| (g.name.as_str(), i)).collect();
-    let specs: Vec<route::RuleSpec> = config.rules.iter().map(|r| spec(r, config)).collect();
+    let listener_ids: HashMap<&str, route::ListenerId> = (0..)
+        .zip(&config.listeners)
+        .map(|(id, l)| (l.name.as_str(), route::ListenerId(id)))
+        .collect();
+    let specs: Vec<route::RuleSpec> = config.rules.iter().map(|r| spec(r, &listener_ids)).collect();
     let routes = route::Table::compile(&specs)?;
     let rule_meters: HashMap<&str, &Arc<Meters>> = context
         .old
         .map(|old| old.rules.iter().map(|r| (&*r.name, &r.meters)).collect())
         .unwrap_or_default();
+    let old_groups: HashMap<&str, &Group> = context
+        .old
+        .map(|old| old.groups.iter().map(|g| (&*g.name, &**g)).collect())
+        .unwrap_or_default();
+    let groups = config.groups.iter().map(|group| {
+        let old = old_groups.get(group.name.as_str()).copied();
+        Arc::new(compile_group(group, old, config, context))
+    });
     let fresh = || Arc::new(Meters::new(context.workers));
     let rules = config.rules.iter().map(|rule| Rule {
         name: Arc::from(rule.name.as_str()),
@@ -53,18 +65,15 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         listeners: listeners(config, &group_ids, context),
         routes,
         rules: rules.collect(),
-        groups: config.groups.iter().map(|g| Arc::new(group(g, config, context))).collect(),
+        groups: groups.collect(),
     })
 }
 
-fn spec(rule: &config::Rule, config: &Config) -> route::RuleSpec {
-    let listeners = rule.listeners.iter().filter_map(|name| {
-        let at = config.listeners.iter().position(|l| l.name == *name)?;
-        Some(route::ListenerId(u32::try_from(at).ok()?))
-    });
+fn spec(rule: &config::Rule, listener_ids: &HashMap<&str, route::ListenerId>) -> route::RuleSpec {
+    let listeners = rule.listeners.iter().filter_map(|name| listener_ids.get(name.as_str()));
     route::RuleSpec {
         priority: rule.priority,
-        listeners: listeners.collect(),
+        listeners: listeners.copied().collect(),
         host: rule.when.host.clone(),
         path: rule.when.path.clone(),
         path_regex: rule.when.path_regex.clone(),
@@ -138,8 +147,12 @@ fn fixed(respond: &config::Respond) -> FixedResponse {
     FixedResponse { status: respond.status, fields, body: respond.body.clone().into_bytes() }
 }
 
-fn group(group: &config::Group, config: &Config, context: Context<'_>) -> Group {
-    let old = context.old.and_then(|o| o.groups.iter().find(|g| *g.name == *group.name));
+fn compile_group(
+    group: &config::Group,
+    old: Option<&Group>,
+    config: &Config,
+    context: Context<'_>,
+) -> Group {
     let known: HashMap<&Address, &Arc<TargetLive>> = old
         .map(|o| o.targets.iter().map(|t| (&t.live.address, &t.live)).collect())
         .unwrap_or_default();
@@ -147,11 +160,11 @@ fn group(group: &config::Group, config: &Config, context: Context<'_>) -> Group 
         config::HealthKind::Off => State::Unavailable,
         _ => State::Initial,
     };
-    let mut targets: Vec<Target> = Vec::new();
+    let (mut targets, mut seen) = (Vec::new(), HashSet::new());
     for target in &group.targets {
         for address in addresses(&target.address, context) {
             // Two names for one address are one target.
-            if targets.iter().any(|t| t.live.address == address) {
+            if !seen.insert(address.clone()) {
                 continue;
             }
             let live = known.get(&address).map(|live| Arc::clone(live));
