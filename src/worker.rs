@@ -143,6 +143,8 @@ impl Worker {
                 self.see_doors();
             }
             Message::Cut => self.shard.timers.expire_all(),
+            #[cfg(test)]
+            Message::Panic => panic!("asked to"),
         }
     }
 

@@ -24,6 +24,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(n), Ordering::Relaxed);
     }
 
+    /// Replaces the value, for gauges that are read off now and then.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value as a reader sees it.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -81,6 +87,8 @@ pub struct Cell {
     pub connect_errors: Counter,
     /// Connections open now (a gauge).
     pub connections: Counter,
+    /// Of these, idle ones that are kept for reuse (a gauge; targets only).
+    pub idle: Counter,
     /// From the request's first byte to the answer's last.
     pub latency: Histogram,
 }
@@ -123,6 +131,7 @@ impl Meters {
             total.connects += cell.connects.value();
             total.connect_errors += cell.connect_errors.value();
             total.connections += cell.connections.value();
+            total.idle += cell.idle.value();
         }
         total
     }
@@ -141,6 +150,7 @@ pub struct Totals {
     pub connects: u64,
     pub connect_errors: u64,
     pub connections: u64,
+    pub idle: u64,
     /// Requests per latency bucket, not cumulative; the bounds are [`BOUNDS`].
     pub buckets: [u64; 17],
     /// The sum of all latencies, in microseconds.

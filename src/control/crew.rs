@@ -144,3 +144,75 @@ impl Crew {
         self.hands.iter().map(|h| Arc::clone(&h.pulse)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, AccessLog as Where};
+    use crate::net::listen;
+    use crate::observe::{self, Format};
+    use crate::snapshot::{self, compile::Context};
+    use std::net::TcpStream;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, SystemTime};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+        let deadline = SystemTime::now() + Duration::from_secs(10);
+        while !done() {
+            assert!(SystemTime::now() < deadline, "not within 10 s: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn crew(driver: Driver) -> (Crew, UnboundedReceiver<Ended>, Arc<Snapshot>, AccessLog) {
+        let text = "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:0\"]\n";
+        let config = config::parse(text, "test.toml", &|_| None).unwrap();
+        let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
+        let snapshot = Arc::new(snapshot::compile(&config, context).unwrap());
+        let (graveyard, _) = unbounded();
+        let (tell, ended) = unbounded_channel();
+        let log = observe::start(Where::Off).unwrap();
+        let log =
+            AccessLog { sink: Some(log.sink()), format: Arc::new(Format::parse("json").unwrap()) };
+        (Crew::new(driver, vec![None], 100, graveyard, tell), ended, snapshot, log)
+    }
+
+    // Hazards RT-01 to RT-03: the queue is control's, so what waits in it is served by the successor.
+    #[test]
+    fn a_worker_that_died_is_replaced_and_its_queue_is_served() {
+        for driver in [Driver::Epoll, Driver::IoUring] {
+            if driver == Driver::IoUring && runtime::probe_ring().is_err() {
+                continue;
+            }
+            let (mut crew, mut ended, snapshot, log) = crew(driver);
+            let socket = listen::bind("127.0.0.1:0".parse().unwrap(), 16, None).unwrap();
+            let address = listen::address_of(&socket).unwrap();
+            let listener = snapshot.listeners[0].id;
+            crew.start(0, Arc::clone(&snapshot), log).unwrap();
+            crew.tell(0, Message::Panic);
+            wait_until("the death is noticed", || match ended.try_recv() {
+                Ok(Ended { worker: 0, error }) => error.as_deref() == Some("panicked"),
+                _ => false,
+            });
+            // Nobody serves the socket now; the kernel queues.
+            #[expect(clippy::disallowed_methods, reason = "a client, not a worker")]
+            let client = TcpStream::connect(address).unwrap();
+            let log = AccessLog { sink: None, format: Arc::new(Format::parse("json").unwrap()) };
+            crew.start(0, snapshot, log).unwrap();
+            let port = address.port();
+            let socket = socket.try_clone().unwrap();
+            crew.tell(0, Message::Listen { listener, port, socket, token: 1 });
+            let pulse = Arc::clone(&crew.pulses()[0]);
+            wait_until("the queued connection is served", || {
+                pulse.connections.load(Ordering::Relaxed) == 1
+            });
+            drop(client);
+            crew.tell(0, Message::Drain);
+            wait_until("it drains", || {
+                crew.ring_all();
+                ended.try_recv().is_ok()
+            });
+        }
+    }
+}

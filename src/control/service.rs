@@ -90,7 +90,7 @@ pub async fn serve(from: From, checked: Checked, stop_after: Option<Duration>) -
             _ = signals.quit.recv() => return service.drain(&mut signals).await,
             _ = signals.int.recv() => return service.stop("SIGINT: stopping at once"),
             () = &mut stop => return service.stop("the demo's time is over"),
-            Some(ended) = service.ended.recv() => service.replace(ended),
+            Some(ended) = service.ended.recv() => service.replace(ended).await,
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
             _ = look.tick() => service.bury(),
         }
@@ -334,12 +334,14 @@ impl Service {
         }
     }
 
-    fn replace(&mut self, ended: Ended) {
+    async fn replace(&mut self, ended: Ended) {
         let why = ended.error.unwrap_or_else(|| "ended without being told".to_owned());
         tracing::error!(worker = ended.worker, "a worker died ({why}); it is replaced");
         self.shared.worker_restarts.fetch_add(1, Ordering::Relaxed);
         let id = ended.worker;
         self.crew.note_end(id);
+        // One that dies as soon as it starts must not keep control busy.
+        tokio::time::sleep(LOOK).await;
         let snapshot = self.shared.current.load_full();
         let sink = shard_log(&self.config, &self.log, &self.format);
         if let Err(error) = self.crew.start(id, snapshot, sink) {

@@ -67,6 +67,7 @@ impl Shared {
             for target in &group.targets {
                 let known = self.healths.of(&group.name, &target.live.name);
                 let state = known.as_ref().map_or(target.live.health(), |t| t.state());
+                let totals = target.live.meters.sum();
                 stats.push(TargetStat {
                     group: group.name.to_string(),
                     target: target.live.name.to_string(),
@@ -80,8 +81,8 @@ impl Shared {
                         .map(|r| r.sentence().to_owned()),
                     last_error: known.as_ref().and_then(|t| t.last_error()).map(str::to_owned),
                     since_seconds: known.as_ref().map_or(0, |t| now.since(t.since()).as_secs()),
-                    totals: target.live.meters.sum(),
-                    idle_connections: 0,
+                    idle_connections: totals.idle,
+                    totals,
                 });
             }
         }

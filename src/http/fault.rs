@@ -80,7 +80,6 @@ faults! {
     WriteTimeout Client 460 "write_timeout" "The client did not read the answer for `timeouts.body`.",
     NoRoute Gateway 404 "no_route" "No rule takes this request.",
     NoTarget Gateway 503 "no_target" "The group has no target that can take requests.",
-    Draining Gateway 503 "draining" "ringgate is stopping.",
     Overloaded Gateway 503 "overloaded" "ringgate has no room for this connection.",
     Loop Gateway 508 "loop" "The request has passed through here too often.",
     Internal Gateway 500 "internal" "An error inside ringgate; it is in the log.",

@@ -216,3 +216,33 @@ impl Ringer {
         Ok(Ringer { end: self.end.try_clone()? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    // Hazard RT-01.
+    #[test]
+    fn a_panicking_task_costs_only_itself() {
+        for driver in [Driver::Epoll, Driver::IoUring] {
+            if driver == Driver::IoUring && probe_ring().is_err() {
+                continue;
+            }
+            let told = Rc::new(Cell::new(0));
+            let seen = Rc::clone(&told);
+            run(driver, || async move {
+                let ticker = Ticker::start().unwrap();
+                for _ in 0..3 {
+                    let told = Rc::clone(&told);
+                    spawn(async { panic!("a bug") }, move || told.set(told.get() + 1));
+                }
+                ticker.tick().await.unwrap();
+                ticker.tick().await.unwrap();
+            })
+            .unwrap();
+            assert_eq!(seen.get(), 3, "{driver:?}: the others and the worker go on");
+        }
+    }
+}

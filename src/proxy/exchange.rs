@@ -1,7 +1,7 @@
 //! The walk: route, act, finish. What a request meets on its way stands here, in order.
 
 use crate::base::Tick;
-use crate::http::{Fault, Framing, RequestView, request::Form};
+use crate::http::{Fault, Framing, Known, RequestView, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::{finish, forward, reply};
 use crate::shard::{Epoch, Scratch, Shard};
@@ -70,6 +70,9 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
     {
         return Err(Fault::BodyTooLarge);
     }
+    if passed_here(x, snapshot) >= MOST_PASSES {
+        return Err(Fault::Loop);
+    }
     if x.scratch.request.max_forwards == Some(0) {
         return reply::options(x).await;
     }
@@ -95,6 +98,18 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         Action::Respond(fixed) => reply::fixed(x, fixed).await,
         Action::NotFound => Err(Fault::NoRoute),
     }
+}
+
+// How often a request may come through proxies of this name before that is taken for a loop (RFC 9110 section 7.6.3).
+const MOST_PASSES: usize = 8;
+
+fn passed_here(x: &Exchange<'_>, snapshot: &Snapshot) -> usize {
+    let name = snapshot.via.get(4..).unwrap_or_default();
+    let lines = x.scratch.request.fields.iter().filter(|f| f.known == Known::Via);
+    lines
+        .flat_map(|f| f.value.of(x.buf.filled()).split(|b| *b == b','))
+        .filter(|hop| hop.trim_ascii().split(|b| *b == b' ').nth(1) == Some(name))
+        .count()
 }
 
 fn route<'s>(x: &mut Exchange<'_>, snapshot: &'s Snapshot) -> (Option<&'s Rule>, &'s Action) {

@@ -4,7 +4,7 @@
 //! peers, names that servers read in different ways are dropped, and what ringgate adds cannot be shadowed.
 
 use crate::http::write::{address, content_length, field, number, parsed_field, request_line};
-use crate::http::{Framing, Known, Version};
+use crate::http::{Framing, Known, Method, RequestHead, Version};
 use crate::proxy::Exchange;
 use crate::snapshot::Snapshot;
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     let buf = x.buf.filled();
     for one in &head.fields {
         let name = one.name.of(buf);
-        if !is_kept(one.known, trusted, head.framing) || name.contains(&b'_') {
+        if !is_kept(one.known, trusted, head) || name.contains(&b'_') {
             continue;
         }
         if !head.nominated.is_empty()
@@ -73,7 +73,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn is_kept(known: Known, trusted: bool, framing: Framing) -> bool {
+fn is_kept(known: Known, trusted: bool, head: &RequestHead) -> bool {
     match known {
         Known::Other
         | Known::Date
@@ -86,7 +86,9 @@ fn is_kept(known: Known, trusted: bool, framing: Framing) -> bool {
         | Known::UserAgent
         | Known::Referer
         | Known::Via => true,
-        Known::Trailer => framing == Framing::Chunked,
+        Known::Trailer => head.framing == Framing::Chunked,
+        // RFC 9110 section 7.6.2: it is counted down for OPTIONS, and of no meaning elsewhere.
+        Known::MaxForwards => head.method != Method::Options,
         // What other servers read instead of the target or the peer: only from those who may say so.
         Known::XForwardedServer
         | Known::XForwardedPrefix

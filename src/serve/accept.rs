@@ -1,8 +1,9 @@
 //! Takes connections from one listening socket and starts a task for each.
 //!
 //! Under pressure (no descriptors, no memory) it leaves the queue alone until the next sweep rather than spin; at
-//! `max_connections` it takes connections only to close them, so that their clients learn at once.
+//! `max_connections` it takes connections only to say 503 and close them, so that their clients learn at once.
 
+use crate::http::Fault;
 use crate::net::listen::Acceptor;
 use crate::net::runtime::{self, Ticker};
 use crate::proxy::Client;
@@ -25,6 +26,9 @@ pub struct Door {
     pub closing: Cell<bool>,
 }
 
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nx-ringgate-reason: overloaded\r\n\
+    content-length: 0\r\nconnection: close\r\n\r\n";
 // Connections taken before other tasks get their turn.
 const BURST: usize = 64;
 
@@ -51,6 +55,9 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
             return Ok(());
         };
         if !shard.admit() {
+            // As much as fits at once: a client that has no place must not cost a wait.
+            let _ = sock.try_write(&[std::io::IoSlice::new(NO_ROOM)]);
+            shard.pulse.faults.add(Fault::Overloaded);
             continue;
         }
         let client = Client { sock, peer, port: door.port, listener: door.listener };

@@ -32,4 +32,7 @@ pub enum Message {
     Drain,
     /// End what is still in flight, too.
     Cut,
+    /// Die, to see who notices.
+    #[cfg(test)]
+    Panic,
 }

@@ -257,7 +257,7 @@ impl Shard {
         let epoch = self.epoch();
         for group in &epoch.groups {
             let oldest = group.group.idle_timeout;
-            group.targets.iter().for_each(|t| t.expire_idle(now, oldest));
+            group.targets.iter().for_each(|t| t.sweep(now, oldest, self.worker));
         }
         self.retired.borrow_mut().retain(|(cut, target)| {
             let over = target.is_unused() || *cut <= now;

@@ -101,8 +101,15 @@ impl TargetCore {
         }
     }
 
-    /// Closes connections that have been idle for `oldest`.
-    pub fn expire_idle(&self, now: Tick, oldest: Duration) {
+    /// Closes connections that have been idle for `oldest`, and reads off the gauges; done every sweep.
+    pub fn sweep(&self, now: Tick, oldest: Duration, worker: usize) {
+        self.expire_idle(now, oldest);
+        let cell = self.live.meters.cell(worker);
+        cell.connections.set(self.open.borrow().len() as u64);
+        cell.idle.set(self.idle.borrow().len() as u64);
+    }
+
+    fn expire_idle(&self, now: Tick, oldest: Duration) {
         if self.idle.borrow().first().is_none_or(|first| now.since(first.since) < oldest) {
             return;
         }
