@@ -94,6 +94,32 @@ fn nothing_a_client_sends_makes_a_line_of_its_own() {
 }
 
 #[test]
+fn the_client_is_whom_the_nearest_hop_names() {
+    // Read from the right, over all field lines: what stands further left is anybody's claim.
+    let origin = Origin::saying("hello");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let log = format!("\n[log]\naccess = \"{}\"\nformat = \"json\"\n", path.display());
+    let server = "[server]\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n\n";
+    let _ringgate = Ringgate::start_in(dir, &format!("{server}{config}{log}"));
+    let mut client = Client::connect(listen);
+    let mut sent = 0;
+    for lines in [1, 2, 16, 17, 40] {
+        let claims = "X-Forwarded-For: 6.6.6.6\r\n".repeat(lines - 1);
+        let last = "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.1.2.3\r\n";
+        client.send(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{claims}{last}\r\n"));
+        assert_eq!(client.response().status(), 200);
+        sent += 1;
+        let line = self::lines(&path, sent).pop().unwrap();
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let named = record["client"].as_str();
+        assert_eq!(named, Some("203.0.113.9"), "with {lines} lines: {line}");
+    }
+}
+
+#[test]
 fn usr1_reopens_the_log() {
     let origin = Origin::saying("hello");
     let (ringgate, listen, path) = logging(&origin, "combined");

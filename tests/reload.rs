@@ -128,6 +128,13 @@ fn listeners_come_and_go() {
     assert_eq!(kept.get("/").text(), "ok");
     ringgate.reload(&with(&format!("\"{two}\"")));
     eventually("the old address is closed", || TcpStream::connect(one).is_err());
+    // Whoever was connected there is not left waiting: it is served once more, or closed.
+    let _ = kept.wire.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    match kept.wire.response("GET") {
+        Ok(Some(answer)) => assert_eq!(answer.text(), "ok"),
+        Ok(None) => {}
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+    }
     for _ in 0..20 {
         assert_eq!(get(two, "/").text(), "ok");
     }
