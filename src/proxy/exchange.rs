@@ -164,17 +164,12 @@ impl Exchange<'_> {
         if !snapshot.trusts(peer) {
             return peer;
         }
-        let view = self.view();
+        let buf = self.buf.filled();
         let mut found = peer;
         // Fields come in order; the last entry of the last field is the nearest hop.
-        let lines: [Option<&[u8]>; 16] = {
-            let mut lines = [None; 16];
-            for (slot, line) in lines.iter_mut().zip(view.fields.all("x-forwarded-for")) {
-                *slot = Some(line);
-            }
-            lines
-        };
-        for entry in lines.iter().rev().flatten().flat_map(|l| l.rsplit(|b| *b == b',')) {
+        let lines = self.scratch.request.fields.iter().rev();
+        let lines = lines.filter(|f| f.known == Known::XForwardedFor).map(|f| f.value.of(buf));
+        for entry in lines.flat_map(|l| l.rsplit(|b| *b == b',')) {
             let Some(ip) = parse_node(entry.trim_ascii()) else {
                 return found;
             };
