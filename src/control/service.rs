@@ -262,7 +262,9 @@ impl Service {
             tracing::warn!("{warning}");
         }
         let result = if checked.problems.0.is_empty() {
-            self.adopt(checked.config).await
+            let adopted = self.adopt(checked.config).await;
+            self.taken_up().await;
+            adopted
         } else {
             Err(checked.problems.to_string())
         };
@@ -322,6 +324,22 @@ impl Service {
             self.serve_admin(socket);
         }
         Ok(snapshot.generation)
+    }
+
+    // Until every worker serves by the newest snapshot: only then is a reload said to be done. A stuck worker is not
+    // waited for.
+    async fn taken_up(&self) {
+        let newest = self.shared.current.load().generation;
+        let behind = || {
+            let mut pulses = self.shared.pulses.iter();
+            pulses.any(|p| p.generation.load(Ordering::Relaxed) < newest)
+        };
+        for _ in 0..200 {
+            if !behind() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     // A name resolves differently: the same file, other targets.

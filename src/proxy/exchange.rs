@@ -46,7 +46,7 @@ pub struct Exchange<'a> {
 /// connection may carry another. Returns when it ended.
 pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.scratch.trace.bytes_in = x.scratch.request.len as u64;
-    finish::begin(x);
+    let _active = finish::begin(x);
     if let Err(fault) = walk(x).await {
         x.scratch.trace.fault = Some(fault);
         if x.scratch.trace.status == 0 && fault.status() != 460 {

@@ -10,9 +10,20 @@ use crate::snapshot::{Group, Rule, Target};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+/// An exchange that is counted as active until this is dropped, however it ends.
+pub struct Active<'a>(&'a Cell);
+
 /// Counts an exchange in.
-pub fn begin(x: &Exchange<'_>) {
-    x.listener.meters.cell(x.shard.worker).active.add(1);
+pub fn begin<'a>(x: &Exchange<'a>) -> Active<'a> {
+    let cell = x.listener.meters.cell(x.shard.worker);
+    cell.active.add(1);
+    Active(cell)
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.sub(1);
+    }
 }
 
 /// Counts an exchange out and writes its record. Returns when that was.
@@ -23,7 +34,6 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     let rule = x.scratch.trace.rule.and_then(|at| snapshot.rules.get(at));
     let group = x.scratch.trace.group.and_then(|at| snapshot.groups.get(at)).map(|g| &**g);
     let target = group.and_then(|g| g.targets.get(x.scratch.trace.target?));
-    x.listener.meters.cell(worker).active.sub(1);
     count(x, now, x.listener.meters.cell(worker));
     let further: [Option<&Meters>; 3] =
         [rule.map(|r| &*r.meters), group.map(|g| &g.live.meters), target.map(|t| &t.live.meters)];

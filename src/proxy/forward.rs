@@ -65,9 +65,10 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     loop {
         let before = tried.get(..tries).unwrap_or_default();
         let picked = x.shard.with_rng(|rng| group.pick(key, before, rng));
-        // The only target may be tried again on a fresh connection.
         let picked = match picked {
+            // The only target may be tried again on a fresh connection.
             None if resent && tries == 1 => x.shard.with_rng(|rng| group.pick(key, &[], rng)),
+            None if tries > 0 => group.last_resort(before),
             picked => picked,
         };
         let Some(place) = picked else { return Err(last) };

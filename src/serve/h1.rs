@@ -4,6 +4,7 @@
 //! come. Pipelined requests are served one after the other. What cannot be parsed is answered once, and ends it.
 
 use crate::base::Tick;
+use crate::base::meters::Meters;
 use crate::http::problem::{self, Media};
 use crate::http::request::Form;
 use crate::http::scan::Scan;
@@ -17,6 +18,7 @@ use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 // Empty lines before a request line that are passed over (RFC 9112 section 2.2 asks for at least one).
@@ -43,15 +45,31 @@ pub async fn serve(client: Client, open: Open) {
     let Some(listener) = epoch.snapshot.listener(client.listener) else {
         return;
     };
-    let cell = listener.meters.cell(shard.worker);
-    cell.connects.add(1);
-    cell.connections.add(1);
+    let _counted = Counted::new(listener, shard.worker);
     let mut rest = Rest { buf: None, served: 0, since: Tick::now() };
     while step(shard, &mut epoch, &client, &mut rest).await {
         rest.served += 1;
     }
-    if let Some(listener) = epoch.snapshot.listener(client.listener) {
-        listener.meters.cell(shard.worker).connections.sub(1);
+}
+
+// A connection in its listener's gauge, until it is dropped.
+struct Counted {
+    meters: Arc<Meters>,
+    worker: usize,
+}
+
+impl Counted {
+    fn new(listener: &Listener, worker: usize) -> Counted {
+        let meters = Arc::clone(&listener.meters);
+        meters.cell(worker).connects.add(1);
+        meters.cell(worker).connections.add(1);
+        Counted { meters, worker }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.meters.cell(self.worker).connections.sub(1);
     }
 }
 
@@ -229,17 +247,20 @@ async fn request(
     // Where nothing was sent, or an answer broke off, there is nothing that must still arrive.
     let answered = x.scratch.trace.status != 0 && !x.scratch.trace.broken_off;
     let taken = x.scratch.request.len + x.body_here().len();
-    if !keep {
-        if answered {
-            linger(client, buf).await;
-        }
-        return false;
-    }
+    // Whether the client may still be sending something that was not taken off the connection.
+    let unread = next.is_none() && !x.body_is_here();
     match next {
         Some(next) => *buf = next,
         None => buf.consume(taken),
     }
-    true
+    if keep {
+        return true;
+    }
+    if answered && (unread || !buf.is_empty()) {
+        linger(client, buf).await;
+    }
+    buf.consume(buf.len());
+    false
 }
 
 // Answers what could not be read, and makes sure that the answer arrives.

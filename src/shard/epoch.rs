@@ -131,6 +131,16 @@ impl GroupCore {
         planned.eligible.get(place).copied()
     }
 
+    /// When every eligible target has refused: one that probes call unhealthy may have come back since.
+    pub fn last_resort(&self, tried: &[usize]) -> Option<usize> {
+        let mut all = self.group.targets.iter().enumerate();
+        let found = all.find(|(at, target)| {
+            let unhealthy = target.live.health() == health::State::Unhealthy;
+            unhealthy && target.weight > 0 && !tried.contains(at)
+        });
+        found.map(|(at, _)| at).filter(|_| self.group.fail_open)
+    }
+
     fn plan(&self, version: u64) -> Planned {
         let states: Vec<health::State> =
             self.group.targets.iter().map(|t| t.live.health()).collect();
