@@ -7,7 +7,7 @@ use crate::config::{self, AccessLog, Config};
 use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, Ended};
 use crate::control::report::{self, GroupLine, StartScreen};
-use crate::control::sockets::{Change, Sockets};
+use crate::control::sockets::{Bound, Change, Sockets};
 use crate::control::source::{Shared, unix_now};
 use crate::control::watch::{NameChanged, Names, Probes};
 use crate::control::{EXIT_FAILED, EXIT_WRONG};
@@ -170,15 +170,15 @@ impl Service {
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
         service.names.follow(&service.config);
-        service.rewire(change);
+        service.listen(change.added);
         service.serve_admin(admin_socket);
         service.greet(note);
         Ok(service)
     }
 
-    // Tells workers which sockets to serve and which to leave.
-    fn rewire(&mut self, change: Change) {
-        for bound in change.added {
+    // Tells workers which sockets to serve.
+    fn listen(&mut self, added: Vec<Bound>) {
+        for bound in added {
             for (id, socket) in bound.sockets.iter().enumerate() {
                 match socket.try_clone() {
                     Ok(socket) => self.crew.tell(id, listen(&bound, socket)),
@@ -187,9 +187,12 @@ impl Service {
             }
             self.sockets.bound.push(bound);
         }
-        for token in change.removed {
-            // Control's own descriptors go first: then a worker's is the last, and closes the queue right after it has
-            // emptied it.
+    }
+
+    // Tells workers which sockets to leave. Control's own descriptors go first: then a worker's is the last, and closes
+    // the queue right after it has emptied it.
+    fn unlisten(&mut self, removed: Vec<u64>) {
+        for token in removed {
             self.sockets.bound.retain(|b| b.token != token);
             self.crew.tell_all(|_| Message::Unlisten { token });
         }
@@ -311,13 +314,16 @@ impl Service {
         }
         self.config = config;
         self.shared.current.store(Arc::clone(&snapshot));
+        // What is queued at a listener that goes is accepted before its worker forgets it.
+        let Change { added, removed } = change;
+        self.unlisten(removed);
         self.crew.tell_all(|_| Message::Publish(Arc::clone(&snapshot)));
         if let Some(output) = output {
             self.log.set_output(output);
         }
         self.format = Arc::new(format);
         self.crew.tell_all(|_| Message::Log(shard_log(&self.config, &self.log, &self.format)));
-        self.rewire(change);
+        self.listen(added);
         self.probes.follow(&self.config, &snapshot);
         self.names.follow(&self.config);
         if let Some(socket) = new_admin {
@@ -489,7 +495,7 @@ fn plan(
     })
 }
 
-fn listen(bound: &crate::control::sockets::Bound, socket: std::os::fd::OwnedFd) -> Message {
+fn listen(bound: &Bound, socket: std::os::fd::OwnedFd) -> Message {
     Message::Listen {
         listener: bound.listener,
         port: bound.address.port(),

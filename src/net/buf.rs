@@ -34,6 +34,11 @@ impl Buffers {
         Buf::new(block.unwrap_or_else(|| vec![0; LARGE].into_boxed_slice()), self)
     }
 
+    /// No block: for who waits and has nothing to keep.
+    pub fn none(self: &Rc<Buffers>) -> Buf {
+        Buf::new(Box::default(), self)
+    }
+
     fn take_back(&self, block: Box<[u8]>) {
         let (free, keep) = match block.len() {
             SMALL => (&self.small, KEEP_SMALL),

@@ -215,6 +215,9 @@ impl Relay<'_> {
 
     async fn read(&self, buf: &mut Buf, most: usize) -> io::Result<usize> {
         loop {
+            if buf.capacity() == 0 {
+                *buf = self.shard.buffers.large();
+            }
             let room = buf.spare();
             let most = most.min(room.len());
             match self.from.try_read(room.get_mut(..most).unwrap_or_default()) {
@@ -223,6 +226,10 @@ impl Relay<'_> {
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if buf.is_empty() {
+                        // A stream that pauses holds no block.
+                        *buf = self.shard.buffers.none();
+                    }
                     self.from.arm(Side::Read, Tick::now().after(self.stall));
                     self.from.readable().await?;
                 }

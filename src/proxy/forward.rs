@@ -189,7 +189,7 @@ async fn attempt(
     let sock = conn.sock().ok_or(Failure::Final(Fault::Internal))?;
     let wait = terms.response.unwrap_or(group.group.response);
     upstream_head::render(x, target.live.name.as_bytes());
-    let mut up = x.shard.buffers.small();
+    let mut up = x.shard.buffers.none();
     let reusable = if x.body_is_here() {
         let sent = send_whole(x, sock, terms.body).await?;
         sock.arm(Side::Read, sent.after(wait));

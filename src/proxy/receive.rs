@@ -83,11 +83,11 @@ async fn read_head(
             Err(Fault::BareLf) => return Err(Failure::Final(Fault::ResponseHead)),
             Err(_) => return Err(Failure::Final(Fault::ResponseTooLarge)),
         }
-        if up.spare().is_empty() && !up.grow(limits.size) {
+        if up.capacity() > 0 && up.spare().is_empty() && !up.grow(limits.size) {
             return Err(Failure::Final(Fault::ResponseTooLarge));
         }
         let nothing_yet = first && up.is_empty();
-        read_some(sock, up).await.map_err(|fault| match fault {
+        read_some(x, sock, up).await.map_err(|fault| match fault {
             Fault::ResponseTimeout => Failure::Final(fault),
             _ if nothing_yet => Failure::Dead(fault),
             _ => Failure::Final(Fault::TargetClosed),
@@ -98,10 +98,14 @@ async fn read_head(
     Ok(len)
 }
 
-async fn read_some(sock: &Sock, up: &mut Buf) -> Result<(), Fault> {
+async fn read_some(x: &Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<(), Fault> {
     // The answer takes a while: waiting first saves a read that would find nothing.
     if let Err(e) = sock.readable().await {
         return Err(read_fault(&e));
+    }
+    if up.capacity() == 0 {
+        // Leased only now: a target that takes its time costs no block.
+        *up = x.shard.buffers.small();
     }
     match sock.read(up.spare()).await {
         Ok(0) => Err(Fault::TargetClosed),

@@ -63,7 +63,7 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
         let client = Client { sock, peer, port: door.port, listener: door.listener };
         let open = Open(Rc::clone(shard));
         let pulse = std::sync::Arc::clone(&shard.pulse);
-        runtime::spawn(h1::serve(client, open), move || {
+        runtime::spawn(h1::serve(client, open, shard.epoch()), move || {
             pulse.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a connection's task panicked; only that connection is lost");
         });

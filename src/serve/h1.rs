@@ -38,17 +38,18 @@ enum Ended {
     With(Fault),
 }
 
-/// Serves a client until one side has had enough.
-pub async fn serve(client: Client, open: Open) {
+/// Serves a client until one side has had enough. `accepted` is the configuration that it was accepted under.
+pub async fn serve(client: Client, open: Open, accepted: Rc<Epoch>) {
     let shard = &open.0;
-    let mut epoch = shard.epoch();
-    let Some(listener) = epoch.snapshot.listener(client.listener) else {
+    let Some(listener) = accepted.snapshot.listener(client.listener) else {
         return;
     };
     let _counted = Counted::new(listener, shard.worker);
-    let mut rest = Rest { buf: None, served: 0, since: Tick::now() };
-    while step(shard, &mut epoch, &client, &mut rest).await {
+    let mut rest = Rest { buf: None, served: 0, since: Tick::now(), accepted: Some(accepted) };
+    while step(shard, &client, &mut rest).await {
         rest.served += 1;
+        // No idle connection keeps an old configuration alive.
+        rest.accepted = None;
     }
 }
 
@@ -81,20 +82,36 @@ struct Rest {
     served: u64,
     // When the last one ended, or the connection began.
     since: Tick,
+    // Until the first request: a connection that waited in the queue of a listener that has been removed is still owed
+    // an answer.
+    accepted: Option<Rc<Epoch>>,
+}
+
+impl Rest {
+    // The newest configuration that knows the connection's listener, and whether this request is its last.
+    fn epoch(&self, shard: &Shard, client: &Client) -> Option<(Rc<Epoch>, bool)> {
+        let newest = shard.epoch();
+        if newest.snapshot.listener(client.listener).is_some() {
+            return Some((newest, false));
+        }
+        self.accepted.as_ref().map(|accepted| (Rc::clone(accepted), true))
+    }
 }
 
 // One request. Whether there may be another.
-async fn step(shard: &Rc<Shard>, epoch: &mut Rc<Epoch>, client: &Client, rest: &mut Rest) -> bool {
-    let served = rest.served;
+async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
     let buf = match rest.buf.take() {
         Some(buf) => buf,
-        None => match idle(shard, epoch, client, rest).await {
+        None => match idle(shard, client, rest).await {
             Some(buf) => buf,
             None => return false,
         },
     };
     // The newest configuration counts from the first octet of each request.
-    *epoch = shard.epoch();
+    let Some((epoch, last)) = rest.epoch(shard, client) else {
+        return false;
+    };
+    let epoch = &epoch;
     let Some(listener) = epoch.snapshot.listener(client.listener) else {
         return false;
     };
@@ -106,7 +123,7 @@ async fn step(shard: &Rc<Shard>, epoch: &mut Rc<Epoch>, client: &Client, rest: &
     let stays = match head {
         Ok(mut buf) => {
             let limit = epoch.snapshot.limits.requests;
-            let last = limit.is_some_and(|limit| served + 1 >= limit);
+            let last = last || limit.is_some_and(|limit| rest.served + 1 >= limit);
             let stays =
                 request(shard, epoch, listener, client, &mut buf, &mut scratch, began, last, rest)
                     .await;
@@ -126,12 +143,15 @@ async fn step(shard: &Rc<Shard>, epoch: &mut Rc<Epoch>, client: &Client, rest: &
 }
 
 // Waits for the first octets of a request, holding nothing.
-async fn idle(shard: &Rc<Shard>, epoch: &Rc<Epoch>, client: &Client, rest: &Rest) -> Option<Buf> {
+async fn idle(shard: &Rc<Shard>, client: &Client, rest: &Rest) -> Option<Buf> {
     let served = rest.served;
-    let listener = epoch.snapshot.listener(client.listener)?;
-    // A client that has just connected owes a head; one that has been served may rest.
-    let patience = if served == 0 { listener.header } else { listener.keep_alive };
-    client.sock.arm(Side::Read, rest.since.after(patience));
+    {
+        let (epoch, _) = rest.epoch(shard, client)?;
+        let listener = epoch.snapshot.listener(client.listener)?;
+        // A client that has just connected owes a head; one that has been served may rest.
+        let patience = if served == 0 { listener.header } else { listener.keep_alive };
+        client.sock.arm(Side::Read, rest.since.after(patience));
+    }
     if shard.is_draining() && served > 0 {
         return None;
     }
