@@ -3,7 +3,7 @@
 use crate::base::Tick;
 use crate::http::{Fault, Framing, Known, RequestView, request::Form};
 use crate::net::{Buf, Sock};
-use crate::proxy::{finish, forward, reply};
+use crate::proxy::{finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::{Action, Listener, Rule, Snapshot};
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +47,7 @@ pub struct Exchange<'a> {
 pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.scratch.trace.bytes_in = x.scratch.request.len as u64;
     let _active = finish::begin(x);
+    upstream_head::assign_id(x);
     if let Err(fault) = walk(x).await {
         x.scratch.trace.fault = Some(fault);
         if x.scratch.trace.status == 0 && fault.status() != 460 {

@@ -5,8 +5,8 @@
 
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
+use crate::proxy::Exchange;
 use crate::proxy::receive::{client_fault, connection_field};
-use crate::proxy::{Exchange, upstream_head};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
 
@@ -53,11 +53,6 @@ const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// Explains a fault to the client. A client that is gone by now is not told.
 pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
-    if x.scratch.request_id.is_empty() {
-        let mut id = std::mem::take(&mut x.scratch.request_id);
-        upstream_head::new_id(x, &mut id);
-        x.scratch.request_id = id;
-    }
     let media = Media::preferred(x.view().fields);
     let mut body = Vec::new();
     problem::body(&mut body, fault, &x.scratch.request_id, media);

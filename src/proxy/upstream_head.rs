@@ -14,7 +14,6 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
     let mut out = std::mem::take(&mut x.scratch.upstream);
     out.clear();
     let trusted = x.epoch.snapshot.trusts(x.client.peer.ip());
-    request_id(x, trusted);
     {
         let head = &x.scratch.request;
         let buf = x.buf.filled();
@@ -100,8 +99,9 @@ fn is_kept(known: Known, trusted: bool, head: &RequestHead) -> bool {
     }
 }
 
-// A trusted peer's id goes on; everyone else's is replaced.
-fn request_id(x: &mut Exchange<'_>, trusted: bool) {
+/// Gives the exchange its id, once: a trusted peer's goes on, everyone else's is replaced.
+pub fn assign_id(x: &mut Exchange<'_>) {
+    let trusted = x.epoch.snapshot.trusts(x.client.peer.ip());
     let mut id = std::mem::take(&mut x.scratch.request_id);
     id.clear();
     if trusted && let Some(given) = x.view().fields.first("x-request-id") {
@@ -116,8 +116,8 @@ fn request_id(x: &mut Exchange<'_>, trusted: bool) {
     x.scratch.request_id = id;
 }
 
-/// Appends a fresh request id: 32 hexadecimal digits.
-pub fn new_id(x: &Exchange<'_>, id: &mut Vec<u8>) {
+// Appends a fresh request id: 32 hexadecimal digits.
+fn new_id(x: &Exchange<'_>, id: &mut Vec<u8>) {
     let random = x.shard.with_rng(|rng| rng.u128(..)).to_be_bytes();
     for octet in random {
         id.extend_from_slice(&PAIRS[usize::from(octet)]);
