@@ -3,7 +3,7 @@
 //! Two sizes: [`SMALL`] for heads and small messages, [`LARGE`] once a body streams (measured: 64 KiB blocks cost a third
 //! less per MiB than 16 KiB, larger ones bring nothing). A head larger than its block moves into a larger one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// Octets of a small block.
@@ -19,6 +19,7 @@ const KEEP_LARGE: usize = 64;
 pub struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
+    leased: Cell<usize>,
 }
 
 impl Buffers {
@@ -39,7 +40,13 @@ impl Buffers {
         Buf::new(Box::default(), self)
     }
 
+    /// Blocks that are leased now, of whatever size.
+    pub fn leased(&self) -> usize {
+        self.leased.get()
+    }
+
     fn take_back(&self, block: Box<[u8]>) {
+        self.leased.set(self.leased.get() - usize::from(!block.is_empty()));
         let (free, keep) = match block.len() {
             SMALL => (&self.small, KEEP_SMALL),
             LARGE => (&self.large, KEEP_LARGE),
@@ -63,6 +70,7 @@ pub struct Buf {
 
 impl Buf {
     fn new(block: Box<[u8]>, pool: &Rc<Buffers>) -> Buf {
+        pool.leased.set(pool.leased.get() + usize::from(!block.is_empty()));
         Buf { block, start: 0, end: 0, pool: Rc::clone(pool) }
     }
 
@@ -171,7 +179,10 @@ mod tests {
         assert!(buf.filled().iter().all(|b| *b == 7));
         assert!(!buf.grow(LARGE));
         assert!(buf.grow(2 * LARGE));
-        drop(buf);
+        let none = pool.none();
+        assert_eq!(pool.leased(), 1);
+        drop((buf, none));
+        assert_eq!(pool.leased(), 0);
         assert_eq!((pool.small.borrow().len(), pool.large.borrow().len()), (1, 1));
     }
 }

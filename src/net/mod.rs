@@ -7,6 +7,7 @@
 
 pub mod buf;
 pub mod listen;
+pub mod memory;
 pub mod runtime;
 pub mod sock;
 mod sys;
@@ -15,3 +16,39 @@ pub mod timer;
 pub use buf::{Buf, Buffers};
 pub use sock::Sock;
 pub use timer::{Side, Timers};
+
+use crate::base::Tick;
+use crate::snapshot::Address;
+use std::io;
+use std::rc::Rc;
+
+/// What a worker's targets are dialled through.
+#[derive(Debug, Default)]
+pub enum Network {
+    /// The kernel's sockets.
+    #[default]
+    Kernel,
+    /// Connections in memory, which a simulation answers.
+    Memory(Rc<memory::Dialled>),
+}
+
+impl Network {
+    /// Opens a connection to a target, for the client whose slot this is.
+    ///
+    /// # Errors
+    /// Those of `connect(2)`; `TimedOut` at `deadline`.
+    pub async fn connect(
+        &self,
+        to: &Address,
+        slot: Rc<timer::Slot>,
+        deadline: Tick,
+    ) -> io::Result<Sock> {
+        match (self, to) {
+            (Network::Kernel, Address::Tcp(to)) => Sock::connect_tcp(*to, slot, deadline).await,
+            (Network::Kernel, Address::Unix(to)) => Sock::connect_unix(to, slot, deadline).await,
+            (Network::Memory(dialled), to) => {
+                Sock::connect_memory(dialled, to.to_string(), slot, deadline).await
+            }
+        }
+    }
+}

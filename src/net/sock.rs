@@ -1,9 +1,11 @@
-//! One stream socket, TCP or Unix: waits through the ring (or epoll), reads and writes by direct system calls.
+//! One stream socket, TCP or Unix: waits through the ring (or epoll), reads and writes by direct system calls. In a
+//! simulation it is the end of a connection in memory instead (`memory`), which costs the kernel's path one branch.
 //!
 //! All methods take `&self`, so that both directions of a body can be relayed at once. A wait may be dropped at any
 //! time. Waits end with `TimedOut` when their deadline passes (`timer`).
 
 use crate::base::Tick;
+use crate::net::memory::{Dialled, End};
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Role, Side, Slot, Timer, Timers};
 use rustix::io::Errno;
@@ -17,7 +19,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,12 +27,19 @@ use std::time::Duration;
 /// A non-blocking stream socket of this worker.
 #[derive(Debug)]
 pub struct Sock {
-    io: Handle,
+    io: Io,
     role: Role,
     // The client's own, or that of the client that a target's connection serves now.
     slot: RefCell<Rc<Slot>>,
     // Keeps a client's slot among those that are swept.
     _timer: Option<Timer>,
+}
+
+// What carries the octets.
+#[derive(Debug)]
+enum Io {
+    Kernel(Handle),
+    Memory(End),
 }
 
 impl Sock {
@@ -40,9 +49,18 @@ impl Sock {
     /// When the driver cannot register it.
     pub fn adopt(descriptor: OwnedFd, timers: &Rc<Timers>) -> io::Result<Sock> {
         let io = Handle::from_std(UnixStream::from(descriptor))?;
+        Ok(Sock::of_client(Io::Kernel(io), timers))
+    }
+
+    /// Adopts the end of a client's connection in memory.
+    pub fn in_memory(end: End, timers: &Rc<Timers>) -> Sock {
+        Sock::of_client(Io::Memory(end), timers)
+    }
+
+    fn of_client(io: Io, timers: &Rc<Timers>) -> Sock {
         let timer = timers.register();
         let slot = RefCell::new(Rc::clone(timer.slot()));
-        Ok(Sock { io, role: Role::Client, slot, _timer: Some(timer) })
+        Sock { io, role: Role::Client, slot, _timer: Some(timer) }
     }
 
     /// Opens a TCP connection to a target, with TCP_NODELAY, for the client whose slot this is.
@@ -68,6 +86,27 @@ impl Sock {
         Sock::finish_connect(socket, started, slot, deadline).await
     }
 
+    /// Opens a connection to a target in memory.
+    ///
+    /// # Errors
+    /// As [`Sock::connect_tcp`].
+    pub async fn connect_memory(
+        network: &Dialled,
+        to: String,
+        slot: Rc<Slot>,
+        deadline: Tick,
+    ) -> io::Result<Sock> {
+        let attempt = network.dial(to);
+        slot.arm(Role::Target, Side::Write, deadline);
+        let end = poll_fn(|cx| {
+            poll_until_expired(&slot, Role::Target, Side::Write, cx, |cx| {
+                attempt.poll(cx).map_err(io::Error::from)
+            })
+        });
+        let io = Io::Memory(end.await?);
+        Ok(Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None })
+    }
+
     async fn finish_connect(
         socket: OwnedFd,
         started: Result<(), Errno>,
@@ -79,12 +118,14 @@ impl Sock {
             Err(Errno::INPROGRESS) => true,
             Err(error) => return Err(error.into()),
         };
-        let io = Handle::from_std(UnixStream::from(socket))?;
+        let io = Io::Kernel(Handle::from_std(UnixStream::from(socket))?);
         let sock = Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None };
         if pending {
             sock.arm(Side::Write, deadline);
             sock.writable().await?;
-            sockopt::socket_error(fd(&sock.io))??;
+            if let Io::Kernel(io) = &sock.io {
+                sockopt::socket_error(fd(io))??;
+            }
         }
         Ok(sock)
     }
@@ -119,9 +160,17 @@ impl Sock {
     /// `TimedOut` when the read deadline passes.
     #[inline]
     pub async fn readable(&self) -> io::Result<()> {
-        // Pinned where it is made: handed to a function it would lie in every connection's future twice.
-        let mut ready = pin!(self.io.readable(false));
-        poll_fn(|cx| self.poll_ready(Side::Read, ready.as_mut(), cx)).await
+        match &self.io {
+            Io::Kernel(io) => {
+                // Pinned where it is made: handed to a function it would lie in every connection's future twice.
+                let mut ready = pin!(io.readable(false));
+                poll_fn(|cx| self.until_expired(Side::Read, cx, |cx| ready.as_mut().poll(cx))).await
+            }
+            Io::Memory(end) => {
+                poll_fn(|cx| self.until_expired(Side::Read, cx, |cx| end.poll_readable(cx).map(Ok)))
+                    .await
+            }
+        }
     }
 
     /// Waits until a write would not block.
@@ -129,25 +178,29 @@ impl Sock {
     /// # Errors
     /// `TimedOut` when the write deadline passes.
     pub async fn writable(&self) -> io::Result<()> {
-        let mut ready = pin!(self.io.writable(false));
-        poll_fn(|cx| self.poll_ready(Side::Write, ready.as_mut(), cx)).await
+        match &self.io {
+            Io::Kernel(io) => {
+                let mut ready = pin!(io.writable(false));
+                poll_fn(|cx| self.until_expired(Side::Write, cx, |cx| ready.as_mut().poll(cx)))
+                    .await
+            }
+            Io::Memory(end) => {
+                poll_fn(|cx| {
+                    self.until_expired(Side::Write, cx, |cx| end.poll_writable(cx).map(Ok))
+                })
+                .await
+            }
+        }
     }
 
     #[inline]
-    fn poll_ready<F: Future<Output = io::Result<()>>>(
+    fn until_expired(
         &self,
         side: Side,
-        ready: Pin<&mut F>,
         cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        if self.slot.borrow().is_expired(self.role, side) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        let polled = ready.poll(cx);
-        if polled.is_pending() {
-            self.slot.borrow().watch(cx.waker());
-        }
-        polled
+        poll_until_expired(&self.slot.borrow(), self.role, side, cx, poll)
     }
 
     /// Reads what is there.
@@ -156,8 +209,13 @@ impl Sock {
     /// `WouldBlock` when nothing is; those of `recv(2)`.
     #[inline]
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
-        let (n, _) = rustix::net::recv(fd(&self.io), into, RecvFlags::DONTWAIT)?;
-        Ok(n)
+        match &self.io {
+            Io::Kernel(io) => {
+                let (n, _) = rustix::net::recv(fd(io), into, RecvFlags::DONTWAIT)?;
+                Ok(n)
+            }
+            Io::Memory(end) => Ok(end.read(into)?),
+        }
     }
 
     /// Reads at least one octet, waiting for it; 0 at the end of the stream.
@@ -177,9 +235,13 @@ impl Sock {
 
     /// Whether the peer has sent something or closed: an idle connection to a target must have neither.
     pub fn has_news(&self) -> bool {
+        let io = match &self.io {
+            Io::Kernel(io) => io,
+            Io::Memory(end) => return end.has_news(),
+        };
         let mut octet = [0];
         let peeked =
-            rustix::net::recv(fd(&self.io), &mut octet[..], RecvFlags::DONTWAIT | RecvFlags::PEEK);
+            rustix::net::recv(fd(io), &mut octet[..], RecvFlags::DONTWAIT | RecvFlags::PEEK);
         !matches!(peeked, Err(Errno::AGAIN))
     }
 
@@ -190,7 +252,7 @@ impl Sock {
     #[inline]
     pub async fn write_all(&self, mut octets: &[u8], stall: Duration) -> io::Result<()> {
         while !octets.is_empty() {
-            match rustix::net::send(fd(&self.io), octets, FLAGS) {
+            match self.send(octets) {
                 Ok(n) => octets = octets.get(n..).unwrap_or_default(),
                 Err(Errno::AGAIN) => self.wait_for_room(stall).await?,
                 Err(Errno::INTR) => {}
@@ -200,14 +262,27 @@ impl Sock {
         Ok(())
     }
 
+    #[inline]
+    fn send(&self, octets: &[u8]) -> Result<usize, Errno> {
+        match &self.io {
+            Io::Kernel(io) => rustix::net::send(fd(io), octets, FLAGS),
+            Io::Memory(end) => end.write(&[IoSlice::new(octets)]),
+        }
+    }
+
     /// Writes what there is room for of `parts`, in order.
     ///
     /// # Errors
     /// `WouldBlock` when there is none; those of `sendmsg(2)`.
     #[inline]
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut no_control = rustix::net::SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(fd(&self.io), parts, &mut no_control, FLAGS)?)
+        match &self.io {
+            Io::Kernel(io) => {
+                let mut no_control = rustix::net::SendAncillaryBuffer::default();
+                Ok(rustix::net::sendmsg(fd(io), parts, &mut no_control, FLAGS)?)
+            }
+            Io::Memory(end) => Ok(end.write(parts)?),
+        }
     }
 
     /// Writes all of `parts` in order, as [`Sock::write_all`].
@@ -246,18 +321,27 @@ impl Sock {
 
     /// Sends FIN: the peer sees the end of the stream; reading goes on.
     pub fn finish_writing(&self) {
-        // A peer that is gone already needs no FIN.
-        let _ = rustix::net::shutdown(fd(&self.io), Shutdown::Write);
+        match &self.io {
+            // A peer that is gone already needs no FIN.
+            Io::Kernel(io) => drop(rustix::net::shutdown(fd(io), Shutdown::Write)),
+            Io::Memory(end) => end.finish_writing(),
+        }
     }
 
     /// Makes the close a reset, so that the peer cannot take what it has for the whole.
     pub fn reset_on_close(&self) {
-        let _ = sockopt::set_socket_linger(fd(&self.io), Some(Duration::ZERO));
+        match &self.io {
+            Io::Kernel(io) => drop(sockopt::set_socket_linger(fd(io), Some(Duration::ZERO))),
+            Io::Memory(end) => end.reset_on_close(),
+        }
     }
 
     /// The address on this side; `None` for a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        SocketAddr::try_from(rustix::net::getsockname(fd(&self.io)).ok()?).ok()
+        match &self.io {
+            Io::Kernel(io) => SocketAddr::try_from(rustix::net::getsockname(fd(io)).ok()?).ok(),
+            Io::Memory(end) => end.local_addr(),
+        }
     }
 }
 
@@ -266,4 +350,23 @@ const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+}
+
+// Polls once, unless the deadline has passed. The slot remembers whom to wake when it does.
+#[inline]
+fn poll_until_expired<T>(
+    slot: &Slot,
+    role: Role,
+    side: Side,
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>,
+) -> Poll<io::Result<T>> {
+    if slot.is_expired(role, side) {
+        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    }
+    let polled = poll(cx);
+    if polled.is_pending() {
+        slot.watch(cx.waker());
+    }
+    polled
 }

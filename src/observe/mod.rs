@@ -19,4 +19,4 @@ pub use format::{Format, FormatError};
 pub use output::Output;
 pub use record::Record;
 pub use time::Clock;
-pub use writer::{LogHandle, LogStats, Sink, start};
+pub use writer::{LogHandle, LogStats, Sink, in_process, start};

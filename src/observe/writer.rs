@@ -58,6 +58,16 @@ pub fn start(target: AccessLog) -> io::Result<LogHandle> {
     Ok(LogHandle { batches, recycled, commands, shared })
 }
 
+/// A sink whose batches of lines come out of the other end instead of going to a log thread: for a simulation, which
+/// reads its records in process. A queue that nobody empties drops records, as ever.
+pub fn in_process() -> (Sink, Receiver<Vec<u8>>) {
+    let (batches, read) = bounded(QUEUE);
+    let (_, recycled) = bounded(0);
+    let (commands, _) = bounded(0);
+    let shared = Arc::new(Shared { on: AtomicBool::new(true), ..Shared::default() });
+    (LogHandle { batches, recycled, commands, shared }.sink(), read)
+}
+
 /// The way to the log thread. It ends when the last handle and the last sink are gone, or when stopped.
 #[derive(Clone, Debug)]
 pub struct LogHandle {

@@ -18,7 +18,7 @@ pub use trace::Trace;
 use crate::base::lease::Lease;
 use crate::base::{Rng, Tick, tick};
 use crate::http::Fault;
-use crate::net::{Buffers, Timers};
+use crate::net::{Buffers, Network, Timers};
 use crate::observe::{Format, Record, Sink};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -36,6 +36,8 @@ pub struct Shard {
     pub buffers: Rc<Buffers>,
     /// All deadlines.
     pub timers: Rc<Timers>,
+    /// What targets are dialled through.
+    pub network: Network,
     /// What others see of this worker.
     pub pulse: Arc<Pulse>,
     epoch: RefCell<Rc<Epoch>>,
@@ -125,10 +127,24 @@ impl Shard {
         connections: Lease,
         pulse: Arc<Pulse>,
     ) -> Rc<Shard> {
+        Shard::within(Network::Kernel, worker, epoch, timers, log, connections, pulse)
+    }
+
+    /// As [`Shard::new`], with targets that are dialled through `network`.
+    pub fn within(
+        network: Network,
+        worker: usize,
+        epoch: Rc<Epoch>,
+        timers: Rc<Timers>,
+        log: AccessLog,
+        connections: Lease,
+        pulse: Arc<Pulse>,
+    ) -> Rc<Shard> {
         let shard = Shard {
             worker,
             buffers: Rc::default(),
             timers,
+            network,
             pulse,
             epoch: RefCell::new(epoch),
             scratches: RefCell::default(),

@@ -6,7 +6,6 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::net::Sock;
 use crate::shard::{Shard, TargetConn, TargetCore};
-use crate::snapshot::Address;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,10 +22,7 @@ pub async fn connect(
 ) -> Result<TargetConn, Fault> {
     let deadline = Tick::now().after(timeout);
     let meters = target.live.meters.cell(shard.worker);
-    let opened = match &target.live.address {
-        Address::Tcp(to) => Sock::connect_tcp(*to, client.slot(), deadline).await,
-        Address::Unix(path) => Sock::connect_unix(path, client.slot(), deadline).await,
-    };
+    let opened = shard.network.connect(&target.live.address, client.slot(), deadline).await;
     match opened {
         Ok(sock) => {
             meters.connects.add(1);
