@@ -10,7 +10,8 @@ use ringgate::http::scan::{Scan, SectionLimits};
 use ringgate::http::{Method, RequestHead, ResponseHead};
 use std::hint::black_box;
 
-const LIMITS: SectionLimits = SectionLimits { size: 64 << 10, line: 16 << 10, fields: 128 };
+const LIMITS: SectionLimits =
+    SectionLimits { size: 64 << 10, line: 16 << 10, fields: 128, bare_lf: false };
 
 const WRK: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const BROWSER: &str = "GET /shop/items/4711?from=search&page=2 HTTP/1.1\r\nHost: www.example.com\r\n\

@@ -4,12 +4,11 @@
 //! with waits in flight is sound: the kernel never owns one of its buffers (`net`).
 
 use crate::base::Tick;
-use crate::base::lease::{Budget, Lease};
 use crate::net::Timers;
 use crate::net::listen::Acceptor;
 use crate::net::runtime::{self, Doorbell, Driver, Ticker};
 use crate::serve::accept::{self, Door};
-use crate::shard::{AccessLog, Epoch, Message, Pulse, Shard};
+use crate::shard::{AccessLog, Epoch, Machine, Message, Pulse, Shard};
 use crate::snapshot::Snapshot;
 use crossbeam::channel::{Receiver, Sender};
 use std::cell::RefCell;
@@ -34,8 +33,8 @@ pub struct Start {
     pub snapshot: Arc<Snapshot>,
     /// Where access records go.
     pub log: AccessLog,
-    /// Client connections of the machine.
-    pub connections: Arc<Budget>,
+    /// What all workers share.
+    pub machine: Arc<Machine>,
     /// Messages from control.
     pub mailbox: Receiver<Message>,
     /// Rings when there is one.
@@ -45,9 +44,6 @@ pub struct Start {
     /// What control sees.
     pub pulse: Arc<Pulse>,
 }
-
-// Connections that a worker leases at a time from the machine's budget.
-const LEASE: u64 = 32;
 
 /// Runs a worker on the calling thread until it is drained.
 ///
@@ -72,8 +68,8 @@ async fn main(start: Start) {
     };
     let epoch = Epoch::bind(start.snapshot, None, start.workers, start.graveyard.clone());
     let timers = Rc::new(Timers::default());
-    let lease = Lease::new(start.connections, LEASE);
-    let shard = Shard::new(start.id, epoch, timers, start.log, lease, start.pulse);
+    let shares = start.machine.shares(start.workers);
+    let shard = Shard::new(start.id, epoch, timers, start.log, shares, start.pulse);
     let worker = Rc::new(Worker {
         shard: Rc::clone(&shard),
         workers: start.workers,

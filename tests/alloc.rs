@@ -8,11 +8,10 @@
 )]
 
 use crossbeam::channel::unbounded;
-use ringgate::base::lease::Budget;
 use ringgate::config::{self, AccessLog};
 use ringgate::net::runtime::{self, Driver};
 use ringgate::observe::{self, Format};
-use ringgate::shard::{self, Message, Pulse};
+use ringgate::shard::{self, Machine, Message, Pulse};
 use ringgate::snapshot::{self, compile::Context};
 use ringgate::worker::{self, Start};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -108,7 +107,7 @@ fn start(driver: Driver, log: AccessLog) -> SocketAddr {
         driver,
         snapshot,
         log: shard::AccessLog { sink, format: Arc::new(Format::parse("json").unwrap()) },
-        connections: Budget::new(100),
+        machine: Arc::new(Machine::new(&config.server, &config.limits)),
         mailbox: letters,
         doorbell,
         graveyard,

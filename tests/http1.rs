@@ -630,8 +630,7 @@ fn a_trusted_proxy_is_believed() {
 
 #[test]
 fn underscores_cannot_shadow_a_field_of_ours() {
-    let request =
-        forwarded("", "X_Forwarded_For: 6.6.6.6\r\nContent_Length: 5\r\nX_Request_Id: evil\r\n");
+    let request = forwarded("", "X_Forwarded_For: 6.6.6.6\r\nX_Request_Id: evil\r\nHost_: b\r\n");
     let shadows: Vec<_> = request.headers.iter().filter(|(name, _)| name.contains('_')).collect();
     assert!(shadows.is_empty(), "{shadows:?}");
 }

@@ -116,6 +116,15 @@ fn process(s: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
         "faults",
         "Answers that ringgate made because something failed, by reason code.",
         s.faults.iter().map(|(reason, value)| (vec![("reason", *reason)], *value)),
+    )?;
+    family(
+        encoder,
+        Counter,
+        "desync_requests",
+        "Requests that deviate from the protocol, by class and reason as AWS ALB names them.",
+        s.deviations
+            .iter()
+            .map(|(class, reason, value)| (vec![("class", *class), ("reason", *reason)], *value)),
     )
 }
 

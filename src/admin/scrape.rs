@@ -55,6 +55,8 @@ pub struct Scrape {
     pub worker_restarts: u64,
     /// Answers that ringgate made because something failed, by reason code.
     pub faults: Vec<(&'static str, u64)>,
+    /// Requests that were not compliant, by class and reason.
+    pub deviations: Vec<(&'static str, &'static str, u64)>,
 }
 
 /// One worker.

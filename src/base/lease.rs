@@ -1,92 +1,137 @@
 //! A machine-wide budget that cores use without touching a shared line for every unit.
 //!
 //! A worker takes units from one atomic in blocks and spends them locally; it gives surplus blocks back.
-//! The total handed out never exceeds the budget. Up to `block` units per worker can be held unused, so a
-//! worker may be refused while another still holds as many: the bound is `workers x 2 x block`. Near the end of the
-//! budget a block shrinks to what is left.
+//! The total handed out never exceeds the budget. Up to `2 x block` units per worker can be held unused, so a
+//! worker may be refused while the others still hold as many; a block is at most an eighth of a worker's even share, so that
+//! this is never more than a quarter of the budget. Small budgets are shared unit by unit, exactly.
 
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-/// The shared part: units that no worker holds.
+/// The shared part: units that no worker holds. Below zero after it was made smaller, until enough came back.
 #[derive(Debug)]
 pub struct Budget {
-    free: CachePadded<AtomicU64>,
+    free: CachePadded<AtomicI64>,
+    total: CachePadded<AtomicI64>,
 }
 
 impl Budget {
     /// A budget of `units` for all workers together.
     pub fn new(units: u64) -> Arc<Budget> {
-        Arc::new(Budget { free: CachePadded::new(AtomicU64::new(units)) })
+        let units = signed(units);
+        Arc::new(Budget {
+            free: CachePadded::new(AtomicI64::new(units)),
+            total: CachePadded::new(AtomicI64::new(units)),
+        })
     }
 
-    fn take(&self, wanted: u64) -> u64 {
+    /// Changes the budget; what is in use beyond it stays in use. Only control calls this.
+    pub fn resize(&self, units: u64) {
+        let units = signed(units);
+        let before = self.total.swap(units, Ordering::Relaxed);
+        self.free.fetch_add(units - before, Ordering::Relaxed);
+    }
+
+    /// The units that a worker may take at a time when there are `workers`, and at most `most`.
+    pub fn block(&self, workers: usize, most: u64) -> u64 {
+        let total = self.total.load(Ordering::Relaxed).unsigned_abs();
+        (total / (8 * workers.max(1) as u64)).clamp(1, most.max(1))
+    }
+
+    // Up to `wanted`.
+    fn take(&self, wanted: i64) -> i64 {
         let mut free = self.free.load(Ordering::Relaxed);
         loop {
             let got = free.min(wanted);
-            if got == 0 {
+            if got <= 0 {
                 return 0;
             }
-            match self.free.compare_exchange_weak(
-                free,
-                free - got,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            let left = free - got;
+            match self.free.compare_exchange_weak(free, left, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(_) => return got,
                 Err(now) => free = now,
             }
         }
     }
 
-    fn give(&self, units: u64) {
+    fn give(&self, units: i64) {
         self.free.fetch_add(units, Ordering::Relaxed);
     }
+}
+
+fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX >> 1).min(i64::MAX >> 1)
 }
 
 /// One worker's part of a [`Budget`].
 #[derive(Debug)]
 pub struct Lease {
     budget: Arc<Budget>,
-    block: u64,
-    held: u64,
-    used: u64,
+    block: i64,
+    held: i64,
+    used: i64,
 }
 
 impl Lease {
     /// A lease that takes and returns `block` units at a time (at least 1).
     pub fn new(budget: Arc<Budget>, block: u64) -> Lease {
-        Lease { budget, block: block.max(1), held: 0, used: 0 }
+        Lease { budget, block: signed(block.max(1)), held: 0, used: 0 }
     }
 
     /// Takes one unit; false if the machine-wide budget is used up.
+    #[inline]
     #[must_use]
     pub fn acquire(&mut self) -> bool {
-        if self.used == self.held {
-            self.held += self.budget.take(self.block);
+        if self.used >= self.held {
+            self.held += self.budget.take(self.used - self.held + self.block);
         }
-        if self.used == self.held {
+        if self.used >= self.held {
             return false;
         }
         self.used += 1;
         true
     }
 
-    /// Returns one unit taken by [`Lease::acquire`].
-    pub fn release(&mut self) {
-        debug_assert!(self.used > 0, "released more than was acquired");
-        self.used = self.used.saturating_sub(1);
+    /// Takes `units` even beyond the budget: for who cannot do without. [`Lease::is_over`] tells.
+    #[inline]
+    pub fn overdraw(&mut self, units: u64) {
+        self.used += signed(units);
+        if self.used > self.held {
+            self.held += self.budget.take(self.used - self.held + self.block);
+        }
+    }
+
+    /// Whether more is in use than the budget has for this worker.
+    #[inline]
+    pub fn is_over(&mut self) -> bool {
+        if self.used > self.held {
+            self.held += self.budget.take(self.used - self.held);
+        }
+        self.used > self.held
+    }
+
+    /// Returns units taken before.
+    #[inline]
+    pub fn release(&mut self, units: u64) {
+        let units = signed(units);
+        debug_assert!(self.used >= units, "released more than was acquired");
+        self.used = (self.used - units).max(0);
         let unused = self.held - self.used;
         if unused >= 2 * self.block {
-            self.held -= self.block;
-            self.budget.give(self.block);
+            // All but one block, which the next ones take; all of it where the budget was made smaller.
+            let owed = self.budget.free.load(Ordering::Relaxed) < 0;
+            let back = if owed { unused } else { unused - self.block };
+            self.held -= back;
+            self.budget.give(back);
         }
     }
 
     /// Units in use by this worker.
+    #[inline]
     pub fn used(&self) -> u64 {
-        self.used
+        self.used.unsigned_abs()
     }
 }
 
@@ -112,7 +157,7 @@ mod tests {
         }
         assert_eq!(got, 100, "three workers asking in turn get exactly the budget");
         for _ in 0..leases[0].used() {
-            leases[0].release();
+            leases[0].release(1);
         }
         assert!(leases[1].acquire(), "what one worker gives back another may take");
     }
@@ -126,5 +171,38 @@ mod tests {
         }
         let mut lease = Lease::new(budget, 16);
         assert_eq!((0..5).filter(|_| lease.acquire()).count(), 4);
+    }
+
+    #[test]
+    fn what_cannot_wait_is_overdrawn_and_seen() {
+        let budget = Budget::new(8);
+        let (mut one, mut two) = (Lease::new(Arc::clone(&budget), 1), Lease::new(budget, 1));
+        one.overdraw(6);
+        assert!(!one.is_over());
+        two.overdraw(5);
+        assert!(two.is_over() && !two.acquire());
+        one.release(6);
+        assert!(!two.is_over(), "what the other gave back covers it");
+    }
+
+    #[test]
+    fn a_budget_can_be_changed_while_it_is_used() {
+        let budget = Budget::new(4);
+        let mut lease = Lease::new(Arc::clone(&budget), 1);
+        assert_eq!((0..9).filter(|_| lease.acquire()).count(), 4);
+        budget.resize(6);
+        assert_eq!((0..9).filter(|_| lease.acquire()).count(), 2);
+        budget.resize(1);
+        lease.release(5);
+        assert!(!lease.acquire(), "one is still in use");
+        lease.release(1);
+        assert!(lease.acquire() && !lease.acquire());
+    }
+
+    #[test]
+    fn blocks_leave_room_for_every_worker() {
+        for (units, workers, expected) in [(100_000, 2, 32), (10, 2, 1), (512, 4, 16), (0, 1, 1)] {
+            assert_eq!(Budget::new(units).block(workers, 32), expected);
+        }
     }
 }

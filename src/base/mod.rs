@@ -1,5 +1,6 @@
 //! What everything else stands on: the only clock, per-worker meters, leases of machine-wide budgets.
 
+pub mod clients;
 pub mod lease;
 pub mod meters;
 pub mod tick;

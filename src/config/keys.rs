@@ -19,13 +19,27 @@ pub(super) const SERVER: Keys = &[
     "trusted_proxies",
     "via",
     "forwarded",
+    "merge_slashes",
+    "encoded_separators",
 ];
 pub(super) const TIMEOUTS: Keys = &["header", "body", "keep_alive", "connect", "response", "idle"];
-pub(super) const LIMITS: Keys = &["head", "headers", "line", "body", "response_head", "requests"];
+pub(super) const LIMITS: Keys = &[
+    "head",
+    "headers",
+    "line",
+    "body",
+    "response_head",
+    "requests",
+    "pipeline",
+    "client_connections",
+    "in_flight",
+    "memory",
+    "min_rate",
+];
 pub(super) const ADMIN: Keys = &["bind"];
 pub(super) const LOG: Keys = &["access", "format"];
 pub(super) const LISTENER: Keys =
-    &["name", "bind", "protocol", "steer", "backlog", "timeouts", "default"];
+    &["name", "bind", "protocol", "desync", "steer", "backlog", "timeouts", "default"];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive"];
 pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
 pub(super) const FORWARD: Keys = &["group", "weight"];

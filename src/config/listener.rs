@@ -9,6 +9,7 @@ use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
 use crate::config::problem::did_you_mean;
 use crate::config::sections;
 use crate::config::{Action, Listener, Respond, Steer, syntax};
+use crate::http::desync::Mode;
 use std::net::SocketAddr;
 
 /// The length of an accept queue where the file gives none.
@@ -28,6 +29,9 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
     let steer = table
         .item("steer")
         .and_then(|item| item.choice(&[("off", Steer::Off), ("cpu", Steer::Cpu)]));
+    let modes =
+        [("strict", Mode::Strict), ("defensive", Mode::Defensive), ("monitor", Mode::Monitor)];
+    let desync = table.item("desync").and_then(|item| item.choice(&modes));
     let backlog = table.item("backlog").and_then(|item| item.integer(1..=65_535));
     Some(Listener {
         name: name.unwrap_or_default(),
@@ -38,6 +42,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         }),
         steer: steer.unwrap_or(Steer::Off),
         backlog: u32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(u32::MAX),
+        desync: desync.unwrap_or_default(),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
         place: item.place(),
     })

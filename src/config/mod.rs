@@ -22,6 +22,8 @@ pub use keys::known_keys;
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 
+use crate::http::desync;
+use crate::http::path::PathPolicy;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -88,6 +90,8 @@ pub struct Server {
     pub via: String,
     /// Also write `Forwarded` (RFC 7239) beside `X-Forwarded-*`.
     pub forwarded: bool,
+    /// How paths are made canonical.
+    pub paths: PathPolicy,
 }
 
 impl Default for Server {
@@ -101,6 +105,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             via: "ringgate".to_owned(),
             forwarded: true,
+            paths: PathPolicy::default(),
         }
     }
 }
@@ -173,6 +178,16 @@ pub struct Limits {
     pub response_head: u64,
     /// Requests on one client connection before it is closed; `None` for no limit.
     pub requests: Option<u64>,
+    /// Requests answered on one connection in a row without waiting for the client: then it is closed.
+    pub pipeline: u64,
+    /// Connections of one client address, all workers together; `None` for no limit.
+    pub client_connections: Option<u32>,
+    /// Requests forwarded at the same time, all workers together; beyond it they are shed.
+    pub in_flight: u64,
+    /// Octets of buffers in use, all workers together; beyond it requests are shed. `None` for no limit.
+    pub memory: Option<u64>,
+    /// Octets a second that a client must send or read on average while it is waited for; `None` for no limit.
+    pub min_rate: Option<u64>,
 }
 
 impl Default for Limits {
@@ -183,7 +198,12 @@ impl Default for Limits {
             line: 16 << 10,
             body: None,
             response_head: 64 << 10,
-            requests: None,
+            requests: Some(100_000),
+            pipeline: 10_000,
+            client_connections: Some(2048),
+            in_flight: 50_000,
+            memory: Some(1 << 30),
+            min_rate: Some(240),
         }
     }
 }
@@ -238,6 +258,8 @@ pub struct Listener {
     pub steer: Steer,
     /// The length of each worker's accept queue.
     pub backlog: u32,
+    /// What is done with requests that deviate from the protocol.
+    pub desync: desync::Mode,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.

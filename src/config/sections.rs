@@ -44,6 +44,10 @@ pub(super) fn server(table: &Table<'_>, server: &mut Server) {
     });
     set(&mut server.via, via);
     set(&mut server.forwarded, table.item("forwarded").and_then(|item| item.boolean()));
+    set(&mut server.paths.merge_slashes, table.item("merge_slashes").and_then(|i| i.boolean()));
+    let separators = table.item("encoded_separators");
+    let separators = separators.and_then(|item| item.choice(&[("refuse", false), ("keep", true)]));
+    set(&mut server.paths.keep_separators, separators);
 }
 
 fn workers(item: &Item<'_>) -> Option<Option<usize>> {
@@ -101,14 +105,28 @@ pub(super) fn limits(table: &Table<'_>, limits: &mut Limits) {
     set(&mut limits.headers, headers.and_then(|count| usize::try_from(count).ok()));
     set(&mut limits.line, table.item("line").and_then(|item| item.size(64..=1 << 20)));
     set(&mut limits.body, table.item("body").and_then(|item| item.size_or_none(BODY)));
-    let requests = table.item("requests").and_then(|item| {
-        const KIND: &str = "\"none\" or a whole number from 1 to 1000000000";
-        match item.peek_text() {
-            Some("none") => Some(None),
-            _ => item.integer_or(KIND, 1..=1_000_000_000).map(Some),
-        }
-    });
-    set(&mut limits.requests, requests);
+    set(&mut limits.requests, table.item("requests").and_then(|item| count_or_none(&item)));
+    let pipeline = table.item("pipeline").and_then(|item| item.integer(1..=1_000_000));
+    set(&mut limits.pipeline, pipeline);
+    let clients = table.item("client_connections").and_then(|item| count_or_none(&item));
+    set(
+        &mut limits.client_connections,
+        clients.map(|n| n.map(|n| u32::try_from(n).unwrap_or(u32::MAX))),
+    );
+    let in_flight = table.item("in_flight").and_then(|item| item.integer(1..=10_000_000));
+    set(&mut limits.in_flight, in_flight);
+    const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
+    set(&mut limits.memory, table.item("memory").and_then(|item| item.size_or_none(MEMORY)));
+    const RATE: RangeInclusive<u64> = 1..=1 << 30;
+    set(&mut limits.min_rate, table.item("min_rate").and_then(|item| item.size_or_none(RATE)));
+}
+
+fn count_or_none(item: &Item<'_>) -> Option<Option<u64>> {
+    const KIND: &str = "\"none\" or a whole number from 1 to 1000000000";
+    match item.peek_text() {
+        Some("none") => Some(None),
+        _ => item.integer_or(KIND, 1..=1_000_000_000).map(Some),
+    }
 }
 
 /// `[admin]`: there is an admin listener as soon as there is the table.

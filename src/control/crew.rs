@@ -1,8 +1,7 @@
 //! The workers: starting them, telling them things, replacing one that died.
 
-use crate::base::lease::Budget;
 use crate::net::runtime::{self, Driver, Ringer};
-use crate::shard::{AccessLog, Message, Pulse};
+use crate::shard::{AccessLog, Machine, Message, Pulse};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Start};
 use crossbeam::channel::{Sender, unbounded};
@@ -19,7 +18,7 @@ pub struct Crew {
     /// The CPU of each; `None` where none is pinned.
     pub cpus: Vec<Option<core_affinity::CoreId>>,
     hands: Vec<Hand>,
-    connections: Arc<Budget>,
+    machine: Arc<Machine>,
     graveyard: Sender<Arc<Snapshot>>,
     ended: UnboundedSender<Ended>,
 }
@@ -46,12 +45,11 @@ impl Crew {
     pub fn new(
         driver: Driver,
         cpus: Vec<Option<core_affinity::CoreId>>,
-        max_connections: u64,
+        machine: Arc<Machine>,
         graveyard: Sender<Arc<Snapshot>>,
         ended: UnboundedSender<Ended>,
     ) -> Crew {
-        let connections = Budget::new(max_connections);
-        Crew { driver, cpus, hands: Vec::new(), connections, graveyard, ended }
+        Crew { driver, cpus, hands: Vec::new(), machine, graveyard, ended }
     }
 
     /// How many there are.
@@ -82,7 +80,7 @@ impl Crew {
             driver: self.driver,
             snapshot,
             log,
-            connections: Arc::clone(&self.connections),
+            machine: Arc::clone(&self.machine),
             mailbox: letters,
             doorbell,
             graveyard: self.graveyard.clone(),
@@ -175,7 +173,8 @@ mod tests {
         let log = observe::start(Where::Off).unwrap();
         let log =
             AccessLog { sink: Some(log.sink()), format: Arc::new(Format::parse("json").unwrap()) };
-        (Crew::new(driver, vec![None], 100, graveyard, tell), ended, snapshot, log)
+        let machine = Arc::new(Machine::new(&config.server, &config.limits));
+        (Crew::new(driver, vec![None], machine, graveyard, tell), ended, snapshot, log)
     }
 
     // Hazards RT-01 to RT-03: the queue is control's, so what waits in it is served by the successor.

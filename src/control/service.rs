@@ -13,7 +13,7 @@ use crate::control::watch::{NameChanged, Names, Probes};
 use crate::control::{EXIT_FAILED, EXIT_WRONG};
 use crate::net::runtime::{self, Driver};
 use crate::observe::{self, Format, LogHandle, Output};
-use crate::shard::{self, Message};
+use crate::shard::{self, Machine, Message};
 use crate::snapshot::{self, Snapshot};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, unbounded};
@@ -47,6 +47,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 struct Service {
     from: From,
     config: Config,
+    machine: Arc<Machine>,
     crew: Crew,
     sockets: Sockets,
     shared: Arc<Shared>,
@@ -122,8 +123,9 @@ impl Service {
             .map_err(|e| Failed { text: e.to_string(), code: EXIT_WRONG })?;
         let log = observe::start(config.log.access.clone())
             .map_err(|e| Failed::run(format!("the access log {:?}: {e}", config.log.access)))?;
-        let max = config.server.max_connections;
-        let mut crew = Crew::new(driver, cpus, max, to_graveyard, ended_tx);
+        let machine = Arc::new(Machine::new(&config.server, &config.limits));
+        let crew_machine = Arc::clone(&machine);
+        let mut crew = Crew::new(driver, cpus, crew_machine, to_graveyard, ended_tx);
         let snapshot = compile(&config, &names, None, crew.len()).map_err(Failed::run)?;
         let mut sockets = Sockets::default();
         let change = plan(&mut sockets, &config, &snapshot, &crew).map_err(Failed::run)?;
@@ -154,6 +156,7 @@ impl Service {
         let mut service = Service {
             from,
             config,
+            machine,
             crew,
             sockets,
             shared,
@@ -309,9 +312,7 @@ impl Service {
         if new.workers != now.workers || new.pin != now.pin || new.driver != now.driver {
             restart("server.workers, pin or driver");
         }
-        if new.max_connections != now.max_connections {
-            restart("server.max_connections");
-        }
+        self.machine.follow(new, &config.limits);
         self.config = config;
         self.shared.current.store(Arc::clone(&snapshot));
         // What is queued at a listener that goes is accepted before its worker forgets it.

@@ -4,6 +4,7 @@ use crate::admin::{Scrape, Source, TargetStat, WorkerStat};
 use crate::base::{Tick, tick};
 use crate::control::watch::Healths;
 use crate::http::Fault;
+use crate::http::desync::Reason;
 use crate::observe::LogHandle;
 use crate::shard::Pulse;
 use crate::snapshot::Snapshot;
@@ -95,6 +96,9 @@ impl Source for Shared {
         let snapshot = self.current.load_full();
         let log = self.log.stats();
         let sum = |count: &dyn Fn(&Pulse) -> u64| self.pulses.iter().map(|p| count(p)).sum::<u64>();
+        let deviations = Reason::ALL
+            .iter()
+            .map(|r| (r.class().name(), r.name(), sum(&|p| p.deviations.value(*r))));
         let faults = Fault::ALL.iter().map(|f| (f.code(), sum(&|p| p.faults.value(*f))));
         Scrape {
             version: env!("CARGO_PKG_VERSION"),
@@ -122,6 +126,7 @@ impl Source for Shared {
             log_written_bytes: log.written_bytes,
             task_panics: sum(&|p| p.panics.load(Ordering::Relaxed)),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
+            deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             faults: faults.filter(|(_, count)| *count > 0).collect(),
         }
     }

@@ -4,6 +4,7 @@
 //! and the writer are ours. Both directions are judged: clients and targets lie alike.
 
 pub mod chunk;
+pub mod desync;
 pub mod fault;
 pub mod fields;
 pub mod host;

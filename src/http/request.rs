@@ -4,6 +4,7 @@
 //! framing, connection options. What it lets through has one meaning only. Spans point into the buffer that was
 //! parsed; the head itself holds no borrow and its vectors are used again for the next request.
 
+use crate::http::desync::{self, Closes, Reason};
 use crate::http::path::{self, PathPolicy};
 use crate::http::{Fault, Field, Fields, Framing, Known, Span, Version, host};
 use std::mem::MaybeUninit;
@@ -83,6 +84,10 @@ pub struct RequestHead {
     pub max_forwards: Option<u64>,
     /// Names in `Connection` that stand for fields of this hop.
     pub nominated: Vec<Span>,
+    /// Why it deviates, if it does: found here, or by `desync` before it was written anew.
+    pub deviation: Option<Reason>,
+    /// Which connections close after this exchange, since it deviates.
+    pub closes: Closes,
     /// Octets of the head with its empty line.
     pub len: usize,
 }
@@ -123,7 +128,9 @@ impl RequestHead {
         let fields = self.judge_fields(head)?;
         self.judge_target(head, fields.host, paths)?;
         self.judge_framing(&fields)?;
-        self.judge_connection(head, &fields)
+        self.judge_connection(head, &fields)?;
+        self.deviation = self.oddity(&fields);
+        Ok(())
     }
 
     /// The view that decisions read; `buf` is what was parsed.
@@ -172,6 +179,8 @@ impl RequestHead {
         self.expects_continue = false;
         self.takes_trailers = false;
         self.max_forwards = None;
+        self.deviation = None;
+        self.closes = Closes::Neither;
         self.len = 0;
     }
 
@@ -197,6 +206,7 @@ impl RequestHead {
         for field in &self.fields {
             let value = field.value.of(head);
             match field.known {
+                Known::Other if resembles(field.name.of(head)) => return Err(Fault::Suspicious),
                 Known::Other | Known::UserAgent | Known::Accept => {}
                 Known::Host => once(&mut special.host, value, Fault::HostMissing)?,
                 Known::ContentLength => once(&mut special.length, value, Fault::ContentLength)?,
@@ -262,6 +272,19 @@ impl RequestHead {
         Ok(())
     }
 
+    // GET and HEAD have no content that is defined (RFC 9110 section 9.3.1): passed on, and looked at.
+    fn oddity(&self, fields: &Special<'_>) -> Option<Reason> {
+        if !matches!(self.method, Method::Get | Method::Head) {
+            return None;
+        }
+        match (self.framing, fields.length) {
+            (Framing::Chunked, _) => Some(Reason::UndefinedTransferEncodingSemantics),
+            (Framing::Length(_), _) => Some(Reason::UndefinedContentLengthSemantics),
+            (_, Some(_)) => Some(Reason::GetHeadZeroContentLength),
+            (_, None) => None,
+        }
+    }
+
     // Two different hosts in one request are read differently by whoever comes next: refused.
     fn compare_hosts(&mut self, host: &[u8]) -> Result<(), Fault> {
         let len = self.host.len();
@@ -304,10 +327,7 @@ impl RequestHead {
             (Some(_), Some(_)) => return Err(Fault::BothLengths),
             (Some(coding), None) => {
                 if !coding.eq_ignore_ascii_case(b"chunked") {
-                    let known =
-                        [b"gzip".as_slice(), b"deflate", b"compress", b"x-gzip", b"x-compress"];
-                    let clean = known.iter().any(|k| coding.eq_ignore_ascii_case(k));
-                    return Err(if clean { Fault::UnknownCoding } else { Fault::TransferEncoding });
+                    return Err(not_chunked(coding));
                 }
                 if self.version == Version::Http10 {
                     return Err(Fault::TransferEncoding);
@@ -362,6 +382,13 @@ impl RequestHead {
     }
 }
 
+// Whether servers may take a name for Transfer-Encoding or Content-Length. Almost none is worth a closer look.
+#[inline]
+fn resembles(name: &[u8]) -> bool {
+    let worth = name.len() >= 13 && matches!(name.first(), Some(b't' | b'T' | b'c' | b'C'));
+    worth && desync::is_suspicious(name)
+}
+
 #[derive(Default)]
 struct Special<'h> {
     host: Option<&'h [u8]>,
@@ -410,7 +437,9 @@ fn fault_of(error: httparse::Error, head: &[u8]) -> Fault {
     match error {
         httparse::Error::Version => {
             let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
-            let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+            let mut words = line.split(|b| *b == b' ').skip(2);
+            // More than three words: not the version is the matter, but white space in the target.
+            let version = words.next().filter(|_| words.next().is_none()).unwrap_or_default();
             match version {
                 [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
                     if major.is_ascii_digit() && minor.is_ascii_digit() =>
@@ -443,6 +472,20 @@ pub(super) fn decimal(value: &[u8]) -> Option<u64> {
         return None;
     }
     Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+}
+
+// RFC 9112 section 6.1: a coding that is not understood is a 501; a list that says nothing clean is a 400.
+fn not_chunked(value: &[u8]) -> Fault {
+    const KNOWN: [&[u8]; 5] = [b"gzip", b"deflate", b"compress", b"x-gzip", b"x-compress"];
+    let is = |coding: &[u8], name: &&[u8]| coding.eq_ignore_ascii_case(name);
+    let mut codings = value.split(|b| *b == b',').map(trim);
+    let mut last = codings.next_back().unwrap_or_default();
+    if last.eq_ignore_ascii_case(b"chunked") {
+        last = codings.next_back().unwrap_or_default();
+    }
+    let clean = KNOWN.iter().any(|known| is(last, known))
+        && codings.all(|coding| KNOWN.iter().any(|known| is(coding, known)));
+    if clean { Fault::UnknownCoding } else { Fault::TransferEncoding }
 }
 
 // Fields that no sender may declare to be of one hop only: taking them out would change what the request means

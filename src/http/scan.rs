@@ -14,6 +14,8 @@ pub struct SectionLimits {
     pub line: usize,
     /// Lines besides the start line and the empty one.
     pub fields: usize,
+    /// Whether LF alone ends a line, too: for a head that `desync` may mend.
+    pub bare_lf: bool,
 }
 
 /// How far the search has come. One per section; start with `default()`.
@@ -38,14 +40,15 @@ impl Scan {
             let lf = self.seen + at;
             // What the octets before this one broke was broken first, even if all arrived at once.
             self.check_sizes(lf, limits)?;
-            if lf == 0 || buf.get(lf - 1) != Some(&b'\r') {
+            let bare = lf == 0 || buf.get(lf - 1) != Some(&b'\r');
+            if bare && !limits.bare_lf {
                 return Err(Fault::BareLf);
             }
             let line = lf + 1 - self.line_start;
             if line > limits.line {
                 return Err(self.too_long());
             }
-            if line == 2 {
+            if line == 2 - usize::from(bare) {
                 return Ok(Some(lf + 1));
             }
             self.line_start = lf + 1;
@@ -76,7 +79,7 @@ impl Scan {
 mod tests {
     use super::*;
 
-    const LIMITS: SectionLimits = SectionLimits { size: 64, line: 32, fields: 3 };
+    const LIMITS: SectionLimits = SectionLimits { size: 64, line: 32, fields: 3, bare_lf: false };
 
     fn check(input: &[u8], expected: Result<Option<usize>, Fault>) {
         assert_eq!(Scan::default().find_end(input, &LIMITS), expected, "whole {input:?}");
@@ -97,6 +100,17 @@ mod tests {
         check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok(Some(27)));
         check(b"GET / HTTP/1.1\r\nHost: a\r\n", Ok(None));
         check(b"\r\n", Ok(Some(2)));
+    }
+
+    #[test]
+    fn takes_bare_lf_where_it_may_be_mended() {
+        let limits = SectionLimits { bare_lf: true, ..LIMITS };
+        for (input, len) in
+            [("a\nb\n\nrest", 5), ("a\nb\r\n\nrest", 6), ("a\r\nb\n\r\nrest", 7), ("a\nx\n\n", 5)]
+        {
+            let found = Scan::default().find_end(input.as_bytes(), &limits);
+            assert_eq!(found, Ok(Some(len)), "{input:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Two sizes: [`SMALL`] for heads and small messages, [`LARGE`] once a body streams (measured: 64 KiB blocks cost a third
 //! less per MiB than 16 KiB, larger ones bring nothing). A head larger than its block moves into a larger one.
 
+use crate::base::lease::Lease;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -15,14 +16,31 @@ const KEEP_SMALL: usize = 1024;
 const KEEP_LARGE: usize = 64;
 
 /// The free blocks of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
     leased: Cell<usize>,
+    memory: RefCell<Lease>,
 }
 
 impl Buffers {
+    /// No blocks yet; what is leased is counted on `memory`, in units of [`SMALL`].
+    pub fn new(memory: Lease) -> Buffers {
+        Buffers {
+            small: RefCell::default(),
+            large: RefCell::default(),
+            leased: Cell::new(0),
+            memory: RefCell::new(memory),
+        }
+    }
+
+    /// Whether the machine has more memory in use than it may: nothing new should begin then.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.memory.borrow_mut().is_over()
+    }
+
     /// A block of [`SMALL`] octets.
     pub fn small(self: &Rc<Buffers>) -> Buf {
         let block = self.small.borrow_mut().pop();
@@ -46,7 +64,11 @@ impl Buffers {
     }
 
     fn take_back(&self, block: Box<[u8]>) {
-        self.leased.set(self.leased.get() - usize::from(!block.is_empty()));
+        if block.is_empty() {
+            return;
+        }
+        self.leased.set(self.leased.get() - 1);
+        self.memory.borrow_mut().release(units(&block));
         let (free, keep) = match block.len() {
             SMALL => (&self.small, KEEP_SMALL),
             LARGE => (&self.large, KEEP_LARGE),
@@ -57,6 +79,10 @@ impl Buffers {
             free.push(block);
         }
     }
+}
+
+fn units(block: &[u8]) -> u64 {
+    block.len().div_ceil(SMALL) as u64
 }
 
 /// A leased block: octets that were read and not yet consumed, and room for more behind them.
@@ -70,7 +96,10 @@ pub struct Buf {
 
 impl Buf {
     fn new(block: Box<[u8]>, pool: &Rc<Buffers>) -> Buf {
-        pool.leased.set(pool.leased.get() + usize::from(!block.is_empty()));
+        if !block.is_empty() {
+            pool.leased.set(pool.leased.get() + 1);
+            pool.memory.borrow_mut().overdraw(units(&block));
+        }
         Buf { block, start: 0, end: 0, pool: Rc::clone(pool) }
     }
 
@@ -165,10 +194,12 @@ impl Drop for Buf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::lease::Budget;
 
     #[test]
     fn blocks_come_back_and_grow() {
-        let pool = Rc::new(Buffers::default());
+        let budget = Budget::new(4);
+        let pool = Rc::new(Buffers::new(Lease::new(budget, 1)));
         let mut buf = pool.small();
         assert_eq!(buf.append(&[7; SMALL + 1]), SMALL);
         buf.consume(10);
@@ -178,11 +209,14 @@ mod tests {
         assert_eq!((buf.len(), buf.capacity()), (SMALL - 10, LARGE));
         assert!(buf.filled().iter().all(|b| *b == 7));
         assert!(!buf.grow(LARGE));
+        assert!(!pool.is_short());
         assert!(buf.grow(2 * LARGE));
+        assert!(pool.is_short(), "eight units of four");
         let none = pool.none();
         assert_eq!(pool.leased(), 1);
         drop((buf, none));
         assert_eq!(pool.leased(), 0);
+        assert!(!pool.is_short());
         assert_eq!((pool.small.borrow().len(), pool.large.borrow().len()), (1, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! `format = "alb"`: the access log entry of an AWS Application Load Balancer, field by field, so that
 //! existing Athena tables and parsers read it.
 //!
-//! Fields that ringgate has no notion of are `-`: the certificate's ARN, the classification. Where ours differ:
+//! Fields that ringgate has no notion of are `-`: the certificate's ARN. Where ours differ:
 //! `elb` is the listener's name, `target_group_arn` the group's; a client that left is 460, as ALB says it; the
 //! response processing time is 0.000, because a response head is passed on when it arrives.
 
@@ -48,7 +48,9 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     target(r, out);
     out.extend_from_slice(b"\" \"");
     target_status(r, out);
-    out.extend_from_slice(b"\" \"-\" \"-\""); // classification, classification_reason
+    out.push(b'"');
+    quoted(r.deviation.map_or("-", |d| d.class().name()).as_bytes(), out);
+    quoted(r.deviation.map_or("-", |d| d.name()).as_bytes(), out);
 }
 
 /// The port belongs to the peer; behind a trusted proxy the client's is not known.

@@ -35,6 +35,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"path\":\"");
     escape::json(r.path, PATH_CAP, out);
     out.push(b'"');
+    received(out, r.received);
     text(out, b",\"version\":", r.version.as_bytes());
     number(out, b",\"status\":", Some(u64::from(r.status)));
     number(out, b",\"target_status\":", r.target_status.map(u64::from));
@@ -52,11 +53,20 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     maybe(out, b",\"redirect_url\":", r.redirect_url);
     maybe(out, b",\"reason\":", r.reason.map(str::as_bytes));
     maybe(out, b",\"detail\":", r.reason_text.map(str::as_bytes));
+    maybe(out, b",\"classification\":", r.deviation.map(|d| d.class().name().as_bytes()));
+    maybe(out, b",\"classification_reason\":", r.deviation.map(|d| d.name().as_bytes()));
     number(out, b",\"retries\":", Some(u64::from(r.retries)));
     out.extend_from_slice(if r.reused { b",\"reused\":true" } else { b",\"reused\":false" });
     number(out, b",\"generation\":", Some(r.generation));
     number(out, b",\"worker\":", Some(r.worker as u64));
     out.push(b'}');
+}
+
+fn received(out: &mut Vec<u8>, target: Option<&[u8]>) {
+    let Some(target) = target else { return null(out, b",\"received\":") };
+    out.extend_from_slice(b",\"received\":\"");
+    escape::json(target, PATH_CAP, out);
+    out.push(b'"');
 }
 
 fn text(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {

@@ -3,6 +3,7 @@
 //! It holds bytes as they were received; escaping and capping are the formats' work. Every request has exactly
 //! one record, answered or not. Built by `proxy` at its one exit.
 
+use crate::http::desync::Reason;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -33,8 +34,10 @@ pub struct Record<'a> {
     pub scheme: &'static str,
     /// The host that was asked for, with its port if one was sent; empty if none.
     pub host: &'a [u8],
-    /// The request target as received, with its query; empty if none could be read.
+    /// The canonical path with its query, as it was routed and sent on; empty if none could be read.
     pub path: &'a [u8],
+    /// The request target as received, where that is not `path`.
+    pub received: Option<&'a [u8]>,
     /// `HTTP/1.1` or `HTTP/1.0`; empty if none could be read.
     pub version: &'static str,
     /// The status sent to the client; 0 if it left before an answer began.
@@ -79,6 +82,8 @@ pub struct Record<'a> {
     pub worker: usize,
     /// `forward`, `redirect`, `respond` or `none`.
     pub action: &'static str,
+    /// How the request deviates from the protocol, if it does.
+    pub deviation: Option<Reason>,
 }
 
 impl Record<'_> {
@@ -106,6 +111,7 @@ impl Default for Record<'_> {
             scheme: "http",
             host: b"",
             path: b"",
+            received: None,
             version: "",
             status: 0,
             target_status: None,
@@ -128,6 +134,7 @@ impl Default for Record<'_> {
             generation: 0,
             worker: 0,
             action: "none",
+            deviation: None,
         }
     }
 }

@@ -70,6 +70,9 @@ fields! {
     Reused "reused",
     Generation "generation",
     Worker "worker",
+    Received "received",
+    Classification "classification",
+    ClassificationReason "classification_reason",
 }
 
 impl Template {
@@ -181,6 +184,11 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::Reused => return escape::number(u8::from(r.reused), out),
         Field::Generation => return escape::number(r.generation, out),
         Field::Worker => return escape::number(r.worker, out),
+        Field::Received => {
+            return escape::hex(r.received.unwrap_or_default(), PATH_CAP, place, out);
+        }
+        Field::Classification => r.deviation.map_or("", |d| d.class().name()).as_bytes(),
+        Field::ClassificationReason => r.deviation.map_or("", |d| d.name()).as_bytes(),
     };
     escape::hex(text, VALUE_CAP, place, out);
 }

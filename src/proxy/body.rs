@@ -9,9 +9,9 @@ use crate::http::scan::{Scan, SectionLimits};
 use crate::http::{Fault, Framing, Known, Span, write};
 use crate::net::buf::LARGE;
 use crate::net::{Buf, Side, Sock};
+use crate::proxy::pace::{Limit, Pace};
 use crate::shard::Shard;
 use std::io::{self, IoSlice};
-use std::time::Duration;
 
 /// How a body that is being read goes on.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub enum Broken {
     SourceGone,
     /// The sender sent nothing for too long.
     SourceStalled,
+    /// The sender sent too little for too long.
+    SourceSlow,
     /// What the sender sent is no body.
     SourceMalformed,
     /// The trailer section is malformed or too large.
@@ -56,6 +58,8 @@ pub enum Broken {
     SinkGone,
     /// The receiver made no room for too long.
     SinkStalled,
+    /// The receiver made too little room for too long.
+    SinkSlow,
 }
 
 /// One direction of a body.
@@ -66,8 +70,10 @@ pub struct Relay<'a> {
     pub from: &'a Sock,
     /// Who receives it.
     pub to: &'a Sock,
-    /// How long either may make no progress.
-    pub stall: Duration,
+    /// How long either may make no progress, and how slow the client may be.
+    pub pace: Pace,
+    /// Which of them is the client.
+    pub client: Side,
     /// Octets that it may have.
     pub limit: Option<u64>,
     /// How it is written.
@@ -78,7 +84,8 @@ pub struct Relay<'a> {
 
 // Pieces of data written at once; one block rarely holds more.
 const PIECES: usize = 8;
-const TRAILERS: SectionLimits = SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64 };
+const TRAILERS: SectionLimits =
+    SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64, bare_lf: false };
 
 impl Reader {
     /// The body of a message with this framing.
@@ -171,7 +178,8 @@ impl Relay<'_> {
                 return Err(Broken::TooLarge);
             }
             let spans = spans.get(..count).unwrap_or_default();
-            self.write(prefix, buf.filled(), spans, reader.is_done()).await?;
+            let (end, moved) = (reader.is_done(), reader.total);
+            self.write(prefix, buf.filled(), spans, end, moved).await?;
             prefix = &[];
             let everything_taken = taken == buf.len();
             buf.consume(taken);
@@ -179,7 +187,7 @@ impl Relay<'_> {
                 State::Done => return Ok(()),
                 State::Trailers(scan) => {
                     let mut scan = *scan;
-                    self.trailers(buf, &mut scan).await?;
+                    self.trailers(buf, &mut scan, moved).await?;
                     reader.state = State::Done;
                     return Ok(());
                 }
@@ -188,11 +196,44 @@ impl Relay<'_> {
                 _ => {
                     if self.fill(buf, reader).await? {
                         reader.state = State::Done;
-                        return self.write(&[], &[], &[], true).await;
+                        return self.write(&[], &[], &[], true, moved).await;
                     }
                 }
             }
         }
+    }
+
+    // Waits for the sender to send or the receiver to make room. A client's patience is what `pace` says.
+    async fn wait(&self, side: Side, moved: u64) -> Result<(), Broken> {
+        let now = Tick::now();
+        let (deadline, limit) = if side == self.client {
+            self.pace.deadline(now, moved)
+        } else {
+            (now.after(self.pace.stall), Limit::Stall)
+        };
+        let ended = match side {
+            Side::Read => {
+                self.from.arm(Side::Read, deadline);
+                self.from.readable().await
+            }
+            Side::Write => {
+                self.to.arm(Side::Write, deadline);
+                let ended = self.to.writable().await;
+                self.to.arm(Side::Write, Tick::NEVER);
+                ended
+            }
+        };
+        if side == self.client && self.pace.floor.is_some() {
+            self.pace.waited(now, Tick::now());
+        }
+        ended.map_err(|e| match (side, e.kind(), limit) {
+            (Side::Read, io::ErrorKind::TimedOut, Limit::Stall) => Broken::SourceStalled,
+            (Side::Read, io::ErrorKind::TimedOut, Limit::Floor) => Broken::SourceSlow,
+            (Side::Write, io::ErrorKind::TimedOut, Limit::Stall) => Broken::SinkStalled,
+            (Side::Write, io::ErrorKind::TimedOut, Limit::Floor) => Broken::SinkSlow,
+            (Side::Read, ..) => Broken::SourceGone,
+            (Side::Write, ..) => Broken::SinkGone,
+        })
     }
 
     // True at the end of a body that the end of the connection ends.
@@ -204,16 +245,15 @@ impl Relay<'_> {
             State::Length(left) if self.stop_at_end => usize::try_from(*left).unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        match self.read(buf, most).await {
-            Ok(0) if matches!(reader.state, State::Close) => Ok(true),
-            Ok(0) => Err(Broken::SourceGone),
-            Ok(_) => Ok(false),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(Broken::SourceStalled),
-            Err(_) => Err(Broken::SourceGone),
+        match self.read(buf, most, reader.total).await? {
+            0 if matches!(reader.state, State::Close) => Ok(true),
+            0 => Err(Broken::SourceGone),
+            _ => Ok(false),
         }
     }
 
-    async fn read(&self, buf: &mut Buf, most: usize) -> io::Result<usize> {
+    // 0 at the end of the connection; `moved` octets of the body have come before.
+    async fn read(&self, buf: &mut Buf, most: usize, moved: u64) -> Result<usize, Broken> {
         loop {
             if buf.capacity() == 0 {
                 *buf = self.shard.buffers.large();
@@ -230,11 +270,10 @@ impl Relay<'_> {
                         // A stream that pauses holds no block.
                         *buf = self.shard.buffers.none();
                     }
-                    self.from.arm(Side::Read, Tick::now().after(self.stall));
-                    self.from.readable().await?;
+                    self.wait(Side::Read, moved).await?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(_) => return Err(Broken::SourceGone),
             }
         }
     }
@@ -246,6 +285,7 @@ impl Relay<'_> {
         buf: &[u8],
         spans: &[Span],
         end: bool,
+        moved: u64,
     ) -> Result<(), Broken> {
         let mut written = 0;
         loop {
@@ -254,9 +294,9 @@ impl Relay<'_> {
                 Ok(Some(n)) => written += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.to.wait_for_room(self.stall).await.map_err(sink_error)?;
+                    self.wait(Side::Write, moved).await?;
                 }
-                Err(e) => return Err(sink_error(e)),
+                Err(_) => return Err(Broken::SinkGone),
             }
         }
     }
@@ -302,7 +342,7 @@ impl Relay<'_> {
         self.to.try_write(parts).map(Some)
     }
 
-    async fn trailers(&self, buf: &mut Buf, scan: &mut Scan) -> Result<(), Broken> {
+    async fn trailers(&self, buf: &mut Buf, scan: &mut Scan, moved: u64) -> Result<(), Broken> {
         let len = loop {
             match scan.find_end(buf.filled(), &TRAILERS) {
                 Ok(Some(len)) => break len,
@@ -312,11 +352,8 @@ impl Relay<'_> {
             if buf.spare().is_empty() && !buf.grow(TRAILERS.size * 2) {
                 return Err(Broken::BadTrailers);
             }
-            match self.read(buf, usize::MAX).await {
-                Ok(0) => return Err(Broken::SourceGone),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(Broken::SourceStalled),
-                Err(_) => return Err(Broken::SourceGone),
+            if self.read(buf, usize::MAX, moved).await? == 0 {
+                return Err(Broken::SourceGone);
             }
         };
         let section = buf.filled().get(..len).unwrap_or_default();
@@ -325,13 +362,13 @@ impl Relay<'_> {
                 filtered(section)?;
             }
             buf.consume(len);
-            return self.write(&[], &[], &[], true).await;
+            return self.write(&[], &[], &[], true, moved).await;
         }
         let mut out = b"0\r\n".to_vec();
         out.extend_from_slice(&filtered(section)?);
         out.extend_from_slice(b"\r\n");
         buf.consume(len);
-        self.to.write_all(&out, self.stall).await.map_err(sink_error)
+        self.to.write_all(&out, self.pace.stall).await.map_err(sink_error)
     }
 }
 
@@ -389,11 +426,12 @@ impl Broken {
         match self {
             Broken::SourceGone => Fault::ClientGone,
             Broken::SourceStalled => Fault::BodyTimeout,
+            Broken::SourceSlow => Fault::BodyTooSlow,
             Broken::SourceMalformed => Fault::Chunk,
             Broken::BadTrailers => Fault::Trailers,
             Broken::TooLarge => Fault::BodyTooLarge,
             Broken::SinkGone => Fault::TargetReset,
-            Broken::SinkStalled => Fault::BodyStalled,
+            Broken::SinkStalled | Broken::SinkSlow => Fault::BodyStalled,
         }
     }
 
@@ -401,12 +439,13 @@ impl Broken {
     pub fn of_response(self) -> Fault {
         match self {
             Broken::SourceGone => Fault::TruncatedBody,
-            Broken::SourceStalled => Fault::BodyStalled,
+            Broken::SourceStalled | Broken::SourceSlow => Fault::BodyStalled,
             Broken::SourceMalformed | Broken::BadTrailers | Broken::TooLarge => {
                 Fault::ResponseChunk
             }
             Broken::SinkGone => Fault::ClientGone,
             Broken::SinkStalled => Fault::WriteTimeout,
+            Broken::SinkSlow => Fault::ReadTooSlow,
         }
     }
 }

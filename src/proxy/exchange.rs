@@ -87,6 +87,9 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
                     .and_then(|at| several.get(at).copied()),
             };
             let group = chosen.ok_or(Fault::NoTarget)?;
+            let shard: &Shard = x.shard;
+            // Before it costs a target anything; what ringgate answers by itself goes on.
+            let _place = shard.place().ok_or(Fault::Shed)?;
             let terms = forward::Terms {
                 group,
                 response: rule.and_then(|r| r.response),
@@ -133,6 +136,20 @@ impl Exchange<'_> {
     /// What decisions read.
     pub fn view(&self) -> RequestView<'_> {
         self.scratch.request.view(self.buf.filled(), self.client.peer.ip())
+    }
+
+    /// The path and query as they are sent on, where they are not the target as received.
+    pub fn canonical_target(&self) -> Option<Vec<u8>> {
+        let (head, buf) = (&self.scratch.request, self.buf.filled());
+        if head.form == Form::Origin && head.rewritten.is_empty() {
+            return None;
+        }
+        let path = head.canonical_path(buf);
+        let target = match head.query {
+            Some(query) => [path, b"?", query.of(buf)].concat(),
+            None => path.to_vec(),
+        };
+        Some(target).filter(|t| t != head.target.of(buf))
     }
 
     /// Whether all of the request's body has arrived, or there is none: then it can be sent again.

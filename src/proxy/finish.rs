@@ -3,6 +3,7 @@
 use crate::base::meters::{Cell, Meters};
 use crate::base::{Tick, tick};
 use crate::http::Fault;
+use crate::http::desync::Reason;
 use crate::observe::Record;
 use crate::proxy::Exchange;
 use crate::shard::Shard;
@@ -45,6 +46,9 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     if let Some(fault) = x.scratch.trace.fault {
         pulse.faults.add(fault);
     }
+    if let Some(reason) = x.scratch.request.deviation {
+        pulse.deviations.add(reason);
+    }
     if x.shard.logs() {
         log(x, now, rule, group, target);
     }
@@ -77,6 +81,8 @@ fn log(
     let view = x.view();
     let trace = &x.scratch.trace;
     let reached = trace.sent.or(trace.answered);
+    let sent_as = x.canonical_target();
+    let received = x.scratch.request.target.of(x.buf.filled());
     x.shard.record(&Record {
         wall_micros: tick::wall_micros(),
         request_id: &x.scratch.request_id,
@@ -90,7 +96,8 @@ fn log(
         method: view.method,
         scheme: "http",
         host: view.host,
-        path: x.scratch.request.target.of(x.buf.filled()),
+        path: sent_as.as_deref().unwrap_or(received),
+        received: sent_as.is_some().then_some(received),
         version: x.scratch.request.version.text(),
         status: trace.status,
         target_status: trace.target_status,
@@ -113,6 +120,7 @@ fn log(
         generation: x.epoch.snapshot.generation,
         worker: x.shard.worker,
         action: trace.action,
+        deviation: x.scratch.request.deviation,
     });
 }
 
@@ -126,6 +134,8 @@ pub struct Unread<'a> {
     pub began: Tick,
     /// What is wrong with it.
     pub fault: Fault,
+    /// What of it is not compliant.
+    pub deviation: Option<Reason>,
     /// The status that was sent; 0 for none.
     pub status: u16,
     /// Octets read.
@@ -150,6 +160,9 @@ pub fn unread(shard: &Shard, unread: &Unread<'_>) {
     cell.bytes_out.add(unread.bytes_out);
     cell.latency.record(now.since(unread.began));
     shard.pulse.faults.add(unread.fault);
+    if let Some(reason) = unread.deviation {
+        shard.pulse.deviations.add(reason);
+    }
     if !shard.logs() {
         return;
     }
@@ -168,6 +181,7 @@ pub fn unread(shard: &Shard, unread: &Unread<'_>) {
         generation: unread.generation,
         worker: shard.worker,
         action: "none",
+        deviation: unread.deviation,
         scheme: "http",
         ..Record::default()
     });

@@ -5,9 +5,11 @@
 //! for every method.
 
 use crate::base::Tick;
+use crate::http::desync::Closes;
 use crate::http::{Fault, Framing};
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
+use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::{Exchange, upstream_head};
 use crate::shard::epoch::GroupCore;
@@ -199,7 +201,7 @@ async fn attempt(
         // Rare and large: kept out of the future of every other request.
         Box::pin(stream(x, sock, &mut up, wait, terms)).await?
     };
-    Ok(reusable && up.is_empty())
+    Ok(reusable && up.is_empty() && x.scratch.request.closes == Closes::Neither)
 }
 
 // The head, and the body when there is one: all of it is here.
@@ -256,7 +258,8 @@ async fn stream(
         shard: x.shard,
         from: &client.sock,
         to: sock,
-        stall: terms.body,
+        pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate),
+        client: Side::Read,
         limit: terms.body_limit,
         writer: if framing == Framing::Chunked { Writer::Chunked } else { Writer::Plain },
         stop_at_end: true,

@@ -7,6 +7,7 @@ pub mod body;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
+pub mod pace;
 pub mod receive;
 pub mod reply;
 pub mod upstream_head;

@@ -5,10 +5,11 @@
 use crate::base::Tick;
 use crate::http::scan::Scan;
 use crate::http::{Fault, Framing, Known, Version, write};
-use crate::net::{Buf, Sock};
+use crate::net::{Buf, Side, Sock};
 use crate::proxy::Exchange;
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
+use crate::proxy::pace::Pace;
 use std::io;
 use std::time::Duration;
 
@@ -29,16 +30,10 @@ const TOO_MANY_INTERIM: u32 = 100;
 /// # Errors
 /// [`Failure::Dead`] when the connection ends before its first octet, [`Failure::Final`] for the rest.
 pub async fn head(x: &mut Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<Head, Failure> {
-    let mut interim_seen = 0;
     loop {
-        let len = read_head(x, sock, up, interim_seen == 0).await?;
-        if !x.scratch.response.is_interim() {
-            x.scratch.trace.answered = Some(Tick::now());
-            x.scratch.trace.target_status = Some(x.scratch.response.status);
-            return Ok(Head { len });
+        if let Some(head) = next_head(x, sock, up).await? {
+            return Ok(head);
         }
-        interim_seen += 1;
-        pass_interim(x, up, len, interim_seen).await.map_err(Failure::Final)?;
     }
 }
 
@@ -51,21 +46,29 @@ pub async fn head_or_continue(
     sock: &Sock,
     up: &mut Buf,
 ) -> Result<Option<Head>, Failure> {
-    let mut interim_seen = 0;
     loop {
-        let len = read_head(x, sock, up, interim_seen == 0).await?;
-        if !x.scratch.response.is_interim() {
-            x.scratch.trace.answered = Some(Tick::now());
-            x.scratch.trace.target_status = Some(x.scratch.response.status);
-            return Ok(Some(Head { len }));
-        }
-        interim_seen += 1;
-        let is_continue = x.scratch.response.status == 100;
-        pass_interim(x, up, len, interim_seen).await.map_err(Failure::Final)?;
-        if is_continue {
-            return Ok(None);
+        match next_head(x, sock, up).await? {
+            None if x.scratch.response.status != 100 => {}
+            ended => return Ok(ended),
         }
     }
+}
+
+// One head; `None` when it was an interim one, which has been passed on.
+async fn next_head(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+) -> Result<Option<Head>, Failure> {
+    let len = read_head(x, sock, up, x.scratch.trace.interim == 0).await?;
+    if x.scratch.response.is_interim() {
+        x.scratch.trace.interim += 1;
+        pass_interim(x, up, len).await.map_err(Failure::Final)?;
+        return Ok(None);
+    }
+    x.scratch.trace.answered = Some(Tick::now());
+    x.scratch.trace.target_status = Some(x.scratch.response.status);
+    Ok(Some(Head { len }))
 }
 
 async fn read_head(
@@ -124,12 +127,8 @@ fn read_fault(error: &io::Error) -> Fault {
     }
 }
 
-async fn pass_interim(
-    x: &mut Exchange<'_>,
-    up: &mut Buf,
-    len: usize,
-    seen: u32,
-) -> Result<(), Fault> {
+async fn pass_interim(x: &mut Exchange<'_>, up: &mut Buf, len: usize) -> Result<(), Fault> {
+    let seen = x.scratch.trace.interim;
     if x.scratch.response.status == 101 {
         return Err(Fault::UnaskedUpgrade);
     }
@@ -241,7 +240,8 @@ async fn relay(
         shard: x.shard,
         from: sock,
         to: &x.client.sock,
-        stall,
+        pace: Pace::new(stall, x.epoch.snapshot.limits.min_rate),
+        client: Side::Write,
         limit: None,
         writer,
         stop_at_end: false,

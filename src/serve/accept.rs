@@ -8,8 +8,9 @@ use crate::net::listen::Acceptor;
 use crate::net::runtime::{self, Ticker};
 use crate::proxy::Client;
 use crate::serve::h1;
-use crate::shard::Shard;
+use crate::shard::{Admitted, Shard};
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -26,9 +27,19 @@ pub struct Door {
     pub closing: Cell<bool>,
 }
 
-const NO_ROOM: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nx-ringgate-reason: overloaded\r\n\
-    content-length: 0\r\nconnection: close\r\n\r\n";
+fn no_room(fault: Fault) -> &'static [u8] {
+    match fault {
+        Fault::TooManyFromClient => {
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+            x-ringgate-reason: too_many_connections\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        }
+        _ => {
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+            x-ringgate-reason: overloaded\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        }
+    }
+}
+
 // Connections taken before other tasks get their turn.
 const BURST: usize = 64;
 
@@ -54,14 +65,17 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
         let Some((sock, peer)) = door.acceptor.accept(&shard.timers)? else {
             return Ok(());
         };
-        if !shard.admit() {
-            // As much as fits at once: a client that has no place must not cost a wait.
-            let _ = sock.try_write(&[std::io::IoSlice::new(NO_ROOM)]);
-            shard.pulse.faults.add(Fault::Overloaded);
-            continue;
-        }
+        let admitted = match shard.admit(peer.ip()) {
+            Ok(admitted) => admitted,
+            Err(fault) => {
+                // As much as fits at once: a client that has no place must not cost a wait.
+                let _ = sock.try_write(&[std::io::IoSlice::new(no_room(fault))]);
+                shard.pulse.faults.add(fault);
+                continue;
+            }
+        };
         let client = Client { sock, peer, port: door.port, listener: door.listener };
-        let open = Open(Rc::clone(shard));
+        let open = Open { shard: Rc::clone(shard), client: peer.ip(), admitted };
         let pulse = std::sync::Arc::clone(&shard.pulse);
         runtime::spawn(h1::serve(client, open, shard.epoch()), move || {
             pulse.panics.fetch_add(1, Ordering::Relaxed);
@@ -72,11 +86,18 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
 }
 
 /// A client connection that is counted, and counted out when this is dropped.
-pub struct Open(pub Rc<Shard>);
+pub struct Open {
+    /// Whose it is.
+    pub shard: Rc<Shard>,
+    /// Its peer.
+    pub client: IpAddr,
+    /// How it was counted in.
+    pub admitted: Admitted,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.leave();
+        self.shard.leave(self.client, self.admitted);
     }
 }
 

@@ -1,51 +1,36 @@
 //! One client connection that speaks HTTP/1: heads in, exchanges, heads out, in order.
 //!
-//! While it waits for a request it holds no buffer; a head that arrives in pieces is kept in just as many octets as have
-//! come. Pipelined requests are served one after the other. What cannot be parsed is answered once, and ends it.
+//! While it waits for a request it holds no buffer. Pipelined requests are served one after the other, up to a number of them in
+//! a row. What cannot be parsed is answered once, and ends it. Reading a head is `head`, answering a bad one `refuse`.
 
 use crate::base::Tick;
 use crate::base::meters::Meters;
-use crate::http::problem::{self, Media};
-use crate::http::request::Form;
-use crate::http::scan::Scan;
-use crate::http::{Fault, Fields, Framing, write};
+use crate::http::desync::Closes;
 use crate::net::{Buf, Side};
 use crate::proxy::exchange::exchange;
-use crate::proxy::finish::{self, Unread};
 use crate::proxy::{Client, Exchange};
 use crate::serve::accept::Open;
+use crate::serve::head::{self, Ended};
+use crate::serve::refuse::{linger, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-// Empty lines before a request line that are passed over (RFC 9112 section 2.2 asks for at least one).
-const EMPTY_LINES: usize = 2;
-// A head in pieces larger than this keeps its block rather than be copied out of it at every wait.
-const STASH: usize = 4 << 10;
-// After an answer that ends a connection: what is still read and thrown away, and for how long, so that the answer is
-// not lost to a reset.
-const LINGER_OCTETS: usize = 256 << 10;
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
-/// Why no request came.
-enum Ended {
-    /// The client is done, or idle for too long, or gone.
-    Quietly,
-    /// What came is no request.
-    With(Fault),
-}
+// Requests in a row after which other connections get their turn.
+const TURN: u64 = 64;
+const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// Serves a client until one side has had enough. `accepted` is the configuration that it was accepted under.
 pub async fn serve(client: Client, open: Open, accepted: Rc<Epoch>) {
-    let shard = &open.0;
+    let shard = &open.shard;
     let Some(listener) = accepted.snapshot.listener(client.listener) else {
         return;
     };
     let _counted = Counted::new(listener, shard.worker);
-    let mut rest = Rest { buf: None, served: 0, since: Tick::now(), accepted: Some(accepted) };
+    let mut rest =
+        Rest { buf: None, served: 0, in_a_row: 0, since: Tick::now(), accepted: Some(accepted) };
     while step(shard, &client, &mut rest).await {
         rest.served += 1;
         // No idle connection keeps an old configuration alive.
@@ -80,6 +65,8 @@ struct Rest {
     buf: Option<Buf>,
     // Requests served.
     served: u64,
+    // Of these, the last ones for which the client did not have to be waited for.
+    in_a_row: u64,
     // When the last one ended, or the connection began.
     since: Tick,
     // Until the first request: a connection that waited in the queue of a listener that has been removed is still owed
@@ -101,11 +88,23 @@ impl Rest {
 // One request. Whether there may be another.
 async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
     let buf = match rest.buf.take() {
-        Some(buf) => buf,
-        None => match idle(shard, client, rest).await {
-            Some(buf) => buf,
-            None => return false,
-        },
+        Some(buf) => {
+            rest.in_a_row += 1;
+            if rest.in_a_row.is_multiple_of(TURN) {
+                // The others' turn: this waits for the kernel, however ready the socket is.
+                if client.sock.wait_for_room(TURN_WAIT).await.is_err() {
+                    return false;
+                }
+            }
+            buf
+        }
+        None => {
+            rest.in_a_row = 0;
+            match idle(shard, client, rest).await {
+                Some(buf) => buf,
+                None => return false,
+            }
+        }
     };
     // The newest configuration counts from the first octet of each request.
     let Some((epoch, last)) = rest.epoch(shard, client) else {
@@ -118,12 +117,15 @@ async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
     let began = Tick::now();
     client.sock.arm(Side::Read, began.after(listener.header));
     let mut scratch = shard.scratch();
-    let head = read_head(shard, epoch, client, buf, &mut scratch).await;
+    let head = head::read(shard, epoch, listener, client, buf, &mut scratch).await;
     client.sock.arm(Side::Read, Tick::NEVER);
     let stays = match head {
         Ok(mut buf) => {
-            let limit = epoch.snapshot.limits.requests;
-            let last = last || limit.is_some_and(|limit| rest.served + 1 >= limit);
+            let limits = &epoch.snapshot.limits;
+            let last = last
+                || scratch.request.closes == Closes::Both
+                || rest.in_a_row >= limits.pipeline
+                || limits.requests.is_some_and(|limit| rest.served + 1 >= limit);
             let stays =
                 request(shard, epoch, listener, client, &mut buf, &mut scratch, began, last, rest)
                     .await;
@@ -169,81 +171,6 @@ async fn idle(shard: &Rc<Shard>, client: &Client, rest: &Rest) -> Option<Buf> {
     }
 }
 
-async fn read_head(
-    shard: &Rc<Shard>,
-    epoch: &Rc<Epoch>,
-    client: &Client,
-    mut buf: Buf,
-    scratch: &mut Scratch,
-) -> Result<Buf, Ended> {
-    let limits = epoch.snapshot.head_limits();
-    let mut scan = Scan::default();
-    let mut empty_lines = 0;
-    loop {
-        while empty_lines < EMPTY_LINES && buf.filled().starts_with(b"\r\n") {
-            buf.consume(2);
-            empty_lines += 1;
-        }
-        let nothing = matches!(buf.filled(), [] | [b'\r']);
-        if !nothing {
-            refuse_early(buf.filled())?;
-            if let Some(len) = scan.find_end(buf.filled(), &limits).map_err(Ended::With)? {
-                let head = buf.filled().get(..len).unwrap_or_default();
-                scratch.request.parse(head, epoch.snapshot.paths).map_err(Ended::With)?;
-                return Ok(buf);
-            }
-        }
-        if buf.spare().is_empty() && !buf.grow(limits.size) {
-            return Err(Ended::With(Fault::HeadTooLarge));
-        }
-        buf = more(shard, client, buf).await?;
-    }
-}
-
-// What cannot become a request is not waited for: an empty line too many, a TLS hello, garbage.
-fn refuse_early(start: &[u8]) -> Result<(), Ended> {
-    match start.first() {
-        Some(b) if crate::http::request::is_token_octet(*b) => Ok(()),
-        Some(b'\n') => Err(Ended::With(Fault::BareLf)),
-        _ => Err(Ended::With(Fault::RequestLine)),
-    }
-}
-
-async fn more(shard: &Rc<Shard>, client: &Client, mut buf: Buf) -> Result<Buf, Ended> {
-    loop {
-        match client.sock.try_read(buf.spare()) {
-            Ok(0) if buf.is_empty() => return Err(Ended::Quietly),
-            // Half a request, and no more to come.
-            Ok(0) => return Err(Ended::With(Fault::RequestLine)),
-            Ok(n) => {
-                buf.fill(n);
-                return Ok(buf);
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                let waited = if buf.len() <= STASH {
-                    let stash = buf.filled().to_vec();
-                    drop(buf);
-                    let waited = client.sock.readable().await;
-                    buf = shard.buffers.small();
-                    buf.append(&stash);
-                    waited
-                } else {
-                    client.sock.readable().await
-                };
-                match waited {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                        return Err(Ended::With(Fault::HeaderTimeout));
-                    }
-                    Err(_) => return Err(Ended::Quietly),
-                }
-            }
-            Err(_) => return Err(Ended::Quietly),
-        }
-    }
-}
-
 #[expect(clippy::too_many_arguments, reason = "one request's whole surroundings, used once")]
 async fn request(
     shard: &Rc<Shard>,
@@ -281,72 +208,4 @@ async fn request(
     }
     buf.consume(buf.len());
     false
-}
-
-// Answers what could not be read, and makes sure that the answer arrives.
-async fn refuse(
-    shard: &Rc<Shard>,
-    epoch: &Rc<Epoch>,
-    listener: &Listener,
-    client: &Client,
-    scratch: &mut Scratch,
-    began: Tick,
-    fault: Fault,
-) {
-    scratch.request.framing = Framing::None;
-    scratch.request.form = Form::Origin;
-    let mut id = std::mem::take(&mut scratch.request_id);
-    id.clear();
-    let random = shard.with_rng(|rng| rng.u128(..));
-    id.extend_from_slice(format!("{random:032x}").as_bytes());
-    let mut body = Vec::new();
-    let media = Media::preferred(Fields::new(&[], &[]));
-    problem::body(&mut body, fault, &id, media);
-    let mut out = std::mem::take(&mut scratch.reply);
-    out.clear();
-    write::status_line(&mut out, fault.status(), write::phrase(fault.status()).as_bytes());
-    shard.with_date(|date| write::field(&mut out, b"date", date));
-    write::field(&mut out, b"content-type", media.name().as_bytes());
-    write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
-    write::field(&mut out, b"x-request-id", &id);
-    if fault == Fault::MethodRefused {
-        write::field(&mut out, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
-    }
-    write::content_length(&mut out, body.len() as u64);
-    out.extend_from_slice(b"connection: close\r\n\r\n");
-    out.extend_from_slice(&body);
-    let sent = client.sock.write_all(&out, listener.body).await;
-    finish::unread(
-        shard,
-        &Unread {
-            listener,
-            peer: client.peer,
-            began,
-            fault,
-            status: if sent.is_ok() { fault.status() } else { 0 },
-            bytes_in: scratch.request.len as u64,
-            bytes_out: out.len() as u64,
-            request_id: &id,
-            generation: epoch.snapshot.generation,
-        },
-    );
-    out.clear();
-    (scratch.reply, scratch.request_id) = (out, id);
-    if sent.is_ok() {
-        linger(client, &mut shard.buffers.small()).await;
-    }
-}
-
-// A close while octets are unread would be a reset, and could overtake the answer (RFC 9112 section 9.6).
-async fn linger(client: &Client, buf: &mut Buf) {
-    client.sock.finish_writing();
-    client.sock.arm(Side::Read, Tick::now().after(LINGER_TIME));
-    let mut octets = 0;
-    while octets < LINGER_OCTETS {
-        buf.consume(buf.len());
-        match client.sock.read(buf.spare()).await {
-            Ok(n) if n > 0 => octets += n,
-            _ => return,
-        }
-    }
 }

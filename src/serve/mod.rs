@@ -2,3 +2,5 @@
 
 pub mod accept;
 pub mod h1;
+mod head;
+mod refuse;

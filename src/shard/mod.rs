@@ -4,24 +4,29 @@
 //! `Rc<Epoch>` once and sees one configuration to its end; the next request on the same connection sees the newest.
 
 pub mod epoch;
+pub mod machine;
 pub mod mailbox;
 pub mod scratch;
 pub mod target;
 pub mod trace;
 
 pub use epoch::Epoch;
+pub use machine::{Machine, Shares};
 pub use mailbox::Message;
 pub use scratch::Scratch;
 pub use target::{TargetConn, TargetCore};
 pub use trace::Trace;
 
+use crate::base::clients::Clients;
 use crate::base::lease::Lease;
 use crate::base::{Rng, Tick, tick};
 use crate::http::Fault;
+use crate::http::desync::Reason;
 use crate::net::{Buffers, Network, Timers};
 use crate::observe::{Format, Record, Sink};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,6 +54,8 @@ pub struct Shard {
     rng: RefCell<Rng>,
     log: RefCell<AccessLog>,
     connections: RefCell<Lease>,
+    requests: RefCell<Lease>,
+    clients: Arc<Clients>,
     date: RefCell<Date>,
     draining: Cell<bool>,
     retired: RefCell<Vec<(Tick, Rc<TargetCore>)>>,
@@ -69,10 +76,12 @@ pub struct Pulse {
     pub panics: AtomicU64,
     /// The generation it serves.
     pub generation: AtomicU64,
-    /// Connections refused because `max_connections` was reached.
+    /// Connections refused because the machine or the client has as many as allowed.
     pub refused: AtomicU64,
     /// Own answers, by [`Fault::index`].
     pub faults: FaultCounts,
+    /// Requests that were not compliant, by [`Reason::index`].
+    pub deviations: DeviationCounts,
 }
 
 /// Counts by [`Fault`].
@@ -96,6 +105,46 @@ impl FaultCounts {
     /// How often `fault` was counted.
     pub fn value(&self, fault: Fault) -> u64 {
         self.0.get(fault.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts by [`Reason`].
+#[derive(Debug)]
+pub struct DeviationCounts(Box<[AtomicU64]>);
+
+impl Default for DeviationCounts {
+    fn default() -> DeviationCounts {
+        DeviationCounts(Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl DeviationCounts {
+    /// Counts one.
+    pub fn add(&self, reason: Reason) {
+        if let Some(count) = self.0.get(reason.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often `reason` was counted.
+    pub fn value(&self, reason: Reason) -> u64 {
+        self.0.get(reason.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// That a client connection was counted in, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    counted: bool,
+}
+
+/// A request in flight, until it is dropped.
+#[derive(Debug)]
+pub struct Place<'a>(&'a Shard);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.requests.borrow_mut().release(1);
     }
 }
 
@@ -124,10 +173,10 @@ impl Shard {
         epoch: Rc<Epoch>,
         timers: Rc<Timers>,
         log: AccessLog,
-        connections: Lease,
+        shares: Shares,
         pulse: Arc<Pulse>,
     ) -> Rc<Shard> {
-        Shard::within(Network::Kernel, worker, epoch, timers, log, connections, pulse)
+        Shard::within(Network::Kernel, worker, epoch, timers, log, shares, pulse)
     }
 
     /// As [`Shard::new`], with targets that are dialled through `network`.
@@ -137,12 +186,12 @@ impl Shard {
         epoch: Rc<Epoch>,
         timers: Rc<Timers>,
         log: AccessLog,
-        connections: Lease,
+        shares: Shares,
         pulse: Arc<Pulse>,
     ) -> Rc<Shard> {
         let shard = Shard {
             worker,
-            buffers: Rc::default(),
+            buffers: Rc::new(Buffers::new(shares.memory)),
             timers,
             network,
             pulse,
@@ -150,7 +199,9 @@ impl Shard {
             scratches: RefCell::default(),
             rng: RefCell::new(Rng::new()),
             log: RefCell::new(log),
-            connections: RefCell::new(connections),
+            connections: RefCell::new(shares.connections),
+            requests: RefCell::new(shares.requests),
+            clients: shares.clients,
             date: RefCell::new(Date { text: [b' '; 29], second: 0 }),
             draining: Cell::new(false),
             retired: RefCell::default(),
@@ -226,23 +277,48 @@ impl Shard {
         f(&self.date.borrow().text)
     }
 
-    /// Counts a client connection in; false when the machine has as many as it may.
-    #[must_use]
-    pub fn admit(&self) -> bool {
+    /// Counts a client connection in.
+    ///
+    /// # Errors
+    /// [`Fault::Overloaded`] when the machine has as many as it may, [`Fault::TooManyFromClient`] when the client has;
+    /// it is not counted then.
+    pub fn admit(&self, client: IpAddr) -> Result<Admitted, Fault> {
+        let counted = match self.epoch.borrow().snapshot.client_cap(client) {
+            Some(most) if !self.clients.enter(client, most) => {
+                self.pulse.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(Fault::TooManyFromClient);
+            }
+            cap => cap.is_some(),
+        };
         let mut lease = self.connections.borrow_mut();
         let admitted = lease.acquire();
         self.pulse.connections.store(lease.used(), Ordering::Relaxed);
-        if !admitted {
-            self.pulse.refused.fetch_add(1, Ordering::Relaxed);
+        if admitted {
+            return Ok(Admitted { counted });
         }
-        admitted
+        self.pulse.refused.fetch_add(1, Ordering::Relaxed);
+        if counted {
+            self.clients.leave(client);
+        }
+        Err(Fault::Overloaded)
     }
 
     /// Counts a client connection out.
-    pub fn leave(&self) {
+    pub fn leave(&self, client: IpAddr, admitted: Admitted) {
+        if admitted.counted {
+            self.clients.leave(client);
+        }
         let mut lease = self.connections.borrow_mut();
-        lease.release();
+        lease.release(1);
         self.pulse.connections.store(lease.used(), Ordering::Relaxed);
+    }
+
+    /// A place for a request that is forwarded; `None` when the machine has as many in flight, or as much memory in use, as
+    /// it may.
+    #[inline]
+    pub fn place(&self) -> Option<Place<'_>> {
+        let admitted = !self.buffers.is_short() && self.requests.borrow_mut().acquire();
+        admitted.then(|| Place(self))
     }
 
     /// Client connections of this worker.

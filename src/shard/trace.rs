@@ -33,6 +33,8 @@ pub struct Trace {
     pub bytes_out: u64,
     /// Octets of the response's body.
     pub body_out: u64,
+    /// Interim responses of the target.
+    pub interim: u32,
     /// Times it was sent again.
     pub retries: u32,
     /// Whether it went over a connection that had carried another.

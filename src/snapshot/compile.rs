@@ -60,7 +60,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         trusted: config.server.trusted_proxies.clone(),
         via: format!("1.1 {}", config.server.via).into_bytes(),
         forwarded: config.server.forwarded,
-        paths: PathPolicy::default(),
+        paths: config.server.paths,
         limits: config.limits,
         listeners: listeners(config, &group_ids, context),
         routes,
@@ -109,6 +109,7 @@ fn listeners(
             header: listener.timeouts.header.unwrap_or(config.timeouts.header),
             body: listener.timeouts.body.unwrap_or(config.timeouts.body),
             keep_alive: listener.timeouts.keep_alive.unwrap_or(config.timeouts.keep_alive),
+            desync: listener.desync,
             meters: match before {
                 Some(before) => Arc::clone(&before.meters),
                 None => Arc::new(Meters::new(context.workers)),

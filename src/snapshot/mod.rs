@@ -14,6 +14,7 @@ pub use live::{Address, GroupLive, TargetLive};
 use crate::balance;
 use crate::base::meters::Meters;
 use crate::config::{HashKey, Limits};
+use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::scan::SectionLimits;
 use crate::route;
@@ -57,19 +58,28 @@ impl Snapshot {
         }
     }
 
+    /// How many connections a client may have; `None` for no limit. Trusted proxies and this machine itself speak for others.
+    pub fn client_cap(&self, client: IpAddr) -> Option<u32> {
+        let cap = self.limits.client_connections?;
+        let exempt = client.to_canonical().is_loopback() || self.trusts(client);
+        (!exempt).then_some(cap)
+    }
+
     /// The bounds of a request head.
     pub fn head_limits(&self) -> SectionLimits {
         SectionLimits {
             size: usize::try_from(self.limits.head).unwrap_or(usize::MAX),
             line: usize::try_from(self.limits.line).unwrap_or(usize::MAX),
             fields: self.limits.headers,
+            bare_lf: false,
         }
     }
 
     /// The bounds of a response head.
     pub fn response_limits(&self) -> SectionLimits {
         let size = usize::try_from(self.limits.response_head).unwrap_or(usize::MAX);
-        SectionLimits { size, line: size, fields: crate::http::request::MAX_FIELDS }
+        let fields = crate::http::request::MAX_FIELDS;
+        SectionLimits { size, line: size, fields, bare_lf: false }
     }
 
     /// The listener with a stable id; `None` once a reload has removed it.
@@ -97,6 +107,8 @@ pub struct Listener {
     pub body: Duration,
     /// For an idle connection.
     pub keep_alive: Duration,
+    /// What is done with requests that deviate.
+    pub desync: desync::Mode,
     /// What is counted.
     pub meters: Arc<Meters>,
 }

@@ -40,6 +40,7 @@ impl Source for Fake {
                 ..TargetStat::default()
             }],
             faults: vec![("no_target", 2)],
+            deviations: vec![("Ambiguous", "BothTeClPresent", 3)],
             ..Scrape::default()
         }
     }
@@ -100,6 +101,7 @@ fn metrics_are_served_in_the_format_that_is_asked_for() {
         "ringgate_group_requests_total{group=\"api\",class=\"2xx\"} 3\n",
         "ringgate_target_healthy{group=\"api\",target=\"10.0.0.1:8080\"} 0\n",
         "ringgate_faults_total{reason=\"no_target\"} 2\n",
+        "ringgate_desync_requests_total{class=\"Ambiguous\",reason=\"BothTeClPresent\"} 3\n",
         "ringgate_config_reloads_total{result=\"failed\"} 0\n",
         "ringgate_build_info{version=\"0.1.0\",driver=\"io_uring\"} 1\n",
         "ringgate_worker_connections{worker=\"0\"} 7\n",

@@ -1,0 +1,87 @@
+//! Answers what could not be read, once, and makes sure that the answer arrives before the connection closes.
+
+use crate::base::Tick;
+use crate::http::problem::{self, Media};
+use crate::http::{Fault, Fields, Method, write};
+use crate::net::{Buf, Side};
+use crate::proxy::Client;
+use crate::proxy::finish::{self, Unread};
+use crate::shard::{Epoch, Scratch, Shard};
+use crate::snapshot::Listener;
+use std::rc::Rc;
+use std::time::Duration;
+
+// After an answer that ends a connection: what is still read and thrown away, and for how long, so that the answer is
+// not lost to a reset.
+const LINGER_OCTETS: usize = 256 << 10;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Tells the client what is wrong with its request; counts and logs it.
+pub async fn refuse(
+    shard: &Rc<Shard>,
+    epoch: &Rc<Epoch>,
+    listener: &Listener,
+    client: &Client,
+    scratch: &mut Scratch,
+    began: Tick,
+    fault: Fault,
+) {
+    let mut id = std::mem::take(&mut scratch.request_id);
+    id.clear();
+    let random = shard.with_rng(|rng| rng.u128(..));
+    id.extend_from_slice(format!("{random:032x}").as_bytes());
+    let mut body = Vec::new();
+    let media = Media::preferred(Fields::new(&[], &[]));
+    problem::body(&mut body, fault, &id, media);
+    let mut out = std::mem::take(&mut scratch.reply);
+    out.clear();
+    write::status_line(&mut out, fault.status(), write::phrase(fault.status()).as_bytes());
+    shard.with_date(|date| write::field(&mut out, b"date", date));
+    write::field(&mut out, b"content-type", media.name().as_bytes());
+    write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
+    write::field(&mut out, b"x-request-id", &id);
+    if fault == Fault::MethodRefused {
+        write::field(&mut out, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+    }
+    write::content_length(&mut out, body.len() as u64);
+    out.extend_from_slice(b"connection: close\r\n\r\n");
+    if scratch.request.method != Method::Head {
+        out.extend_from_slice(&body);
+    }
+    let sent = client.sock.write_all(&out, listener.body).await;
+    finish::unread(
+        shard,
+        &Unread {
+            listener,
+            peer: client.peer,
+            began,
+            fault,
+            deviation: scratch.request.deviation,
+            status: if sent.is_ok() { fault.status() } else { 0 },
+            bytes_in: scratch.request.len as u64,
+            bytes_out: out.len() as u64,
+            request_id: &id,
+            generation: epoch.snapshot.generation,
+        },
+    );
+    out.clear();
+    (scratch.reply, scratch.request_id) = (out, id);
+    if sent.is_ok() {
+        linger(client, &mut shard.buffers.small()).await;
+    }
+}
+
+/// Reads on for a moment: a close while octets are unread would be a reset, and could overtake the answer
+/// (RFC 9112 section 9.6).
+pub async fn linger(client: &Client, buf: &mut Buf) {
+    client.sock.finish_writing();
+    client.sock.arm(Side::Read, Tick::now().after(LINGER_TIME));
+    let mut octets = 0;
+    while octets < LINGER_OCTETS {
+        buf.consume(buf.len());
+        match client.sock.read(buf.spare()).await {
+            Ok(n) if n > 0 => octets += n,
+            _ => return,
+        }
+    }
+}

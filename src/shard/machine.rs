@@ -1,0 +1,77 @@
+//! What all workers together have a budget of: client connections, requests in flight, memory; and a worker's shares of it.
+//!
+//! Made by control, which follows the file with it; each worker leases from it, so that a limit means what the file says for the
+//! whole machine, whatever the number of workers.
+
+use crate::base::clients::Clients;
+use crate::base::lease::{Budget, Lease};
+use crate::config::{Limits, Server};
+use crate::net::buf::SMALL;
+use std::sync::Arc;
+
+/// The budgets of the machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Client connections.
+    pub connections: Arc<Budget>,
+    /// Requests that are being forwarded.
+    pub requests: Arc<Budget>,
+    /// Buffers, in units of a small block.
+    pub memory: Arc<Budget>,
+    /// Connections of each client address.
+    pub clients: Arc<Clients>,
+}
+
+/// One worker's shares.
+#[derive(Debug)]
+pub struct Shares {
+    /// Of client connections.
+    pub connections: Lease,
+    /// Of requests that are being forwarded.
+    pub requests: Lease,
+    /// Of buffers.
+    pub memory: Lease,
+    /// All of it.
+    pub clients: Arc<Clients>,
+}
+
+// What a worker leases at a time, at most.
+const CONNECTIONS: u64 = 32;
+const REQUESTS: u64 = 64;
+const BLOCKS: u64 = 64;
+
+impl Machine {
+    /// What the file gives.
+    pub fn new(server: &Server, limits: &Limits) -> Machine {
+        Machine {
+            connections: Budget::new(server.max_connections),
+            requests: Budget::new(limits.in_flight),
+            memory: Budget::new(blocks(limits)),
+            clients: Arc::default(),
+        }
+    }
+
+    /// Follows a file that was read again.
+    pub fn follow(&self, server: &Server, limits: &Limits) {
+        self.connections.resize(server.max_connections);
+        self.requests.resize(limits.in_flight);
+        self.memory.resize(blocks(limits));
+    }
+
+    /// The shares of one of so many workers.
+    pub fn shares(&self, workers: usize) -> Shares {
+        let lease = |budget: &Arc<Budget>, most| {
+            Lease::new(Arc::clone(budget), budget.block(workers, most))
+        };
+        Shares {
+            connections: lease(&self.connections, CONNECTIONS),
+            requests: lease(&self.requests, REQUESTS),
+            memory: lease(&self.memory, BLOCKS),
+            clients: Arc::clone(&self.clients),
+        }
+    }
+}
+
+fn blocks(limits: &Limits) -> u64 {
+    limits.memory.map_or(u64::MAX, |octets| octets / SMALL as u64)
+}
