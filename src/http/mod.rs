@@ -11,6 +11,7 @@ pub mod host;
 pub mod known;
 pub mod path;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod request;
 pub mod response;
 pub mod scan;
