@@ -16,12 +16,12 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a worker is started with.
 #[derive(Debug)]
 pub struct Start {
-    /// Which worker, from 0.
+    /// Its number: which pulse and which cells of meters are its own.
     pub id: usize,
     /// How many there are.
     pub workers: usize,
@@ -43,6 +43,8 @@ pub struct Start {
     pub graveyard: Sender<Arc<Snapshot>>,
     /// What control sees.
     pub pulse: Arc<Pulse>,
+    /// Set by control when a successor has taken over: then nothing more is accepted.
+    pub retired: Arc<AtomicBool>,
 }
 
 /// Runs a worker on the calling thread until it is drained.
@@ -50,6 +52,8 @@ pub struct Start {
 /// # Errors
 /// When the driver cannot be built.
 pub fn run(start: Start) -> std::io::Result<()> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    start.pulse.thread.store(thread, Ordering::Relaxed);
     if let Some(cpu) = start.cpu
         && !core_affinity::set_for_current(cpu)
     {
@@ -74,6 +78,7 @@ async fn main(start: Start) {
         shard: Rc::clone(&shard),
         workers: start.workers,
         graveyard: start.graveyard,
+        retired: start.retired,
         doors: RefCell::default(),
     });
     let sweeper = Rc::clone(&shard);
@@ -94,6 +99,7 @@ struct Worker {
     shard: Rc<Shard>,
     workers: usize,
     graveyard: Sender<Arc<Snapshot>>,
+    retired: Arc<AtomicBool>,
     doors: RefCell<HashMap<u64, Rc<Door>>>,
 }
 
@@ -138,14 +144,23 @@ impl Worker {
                 self.shard.drain();
                 self.see_doors();
             }
+            Message::Retire => {
+                // Stopping a socket would stop it for the successor, too.
+                let doors = std::mem::take(&mut *self.doors.borrow_mut());
+                doors.values().for_each(|door| door.closing.set(true));
+                self.shard.drain();
+                self.see_doors();
+            }
             Message::Cut => self.shard.timers.expire_all(),
             #[cfg(test)]
             Message::Panic => panic!("asked to"),
+            #[cfg(test)]
+            Message::Hang(words) => drop((words.recv(), words.recv())),
         }
     }
 
     fn listen(&self, listener: u32, port: u16, socket: OwnedFd, token: u64) {
-        let acceptor = match Acceptor::adopt(socket) {
+        let acceptor = match Acceptor::adopt(socket, Arc::clone(&self.retired)) {
             Ok(acceptor) => acceptor,
             Err(error) => {
                 tracing::error!(worker = self.shard.worker, %error, "cannot serve a listener");

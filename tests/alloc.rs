@@ -107,11 +107,12 @@ fn start(driver: Driver, log: AccessLog) -> SocketAddr {
         driver,
         snapshot,
         log: shard::AccessLog { sink, format: Arc::new(Format::parse("json").unwrap()) },
-        machine: Arc::new(Machine::new(&config.server, &config.limits)),
+        machine: Arc::new(Machine::new(100, &config.limits)),
         mailbox: letters,
         doorbell,
         graveyard,
         pulse: Arc::<Pulse>::default(),
+        retired: Arc::default(),
     };
     std::thread::spawn(move || {
         COUNTED.with(|counted| counted.set(true));

@@ -89,6 +89,12 @@ fn process(s: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
             "When the last reload was tried, since 1970.",
             s.last_reload_unix,
         ),
+        (
+            "max_connections",
+            "Client connections taken at most: as configured, or as open files allow.",
+            s.max_connections,
+        ),
+        ("workers_stuck", "Workers that give no sign of life.", s.workers_stuck),
     ];
     for (name, help, value) in gauges {
         family(encoder, Gauge, name, help, one(value))?;
@@ -133,19 +139,20 @@ fn workers(s: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
     let ids: Vec<String> = s.workers.iter().map(|worker| worker.id.to_string()).collect();
     let label = |id| vec![("worker", id)];
     let each = || ids.iter().map(String::as_str).zip(&s.workers);
+    let here = || each().filter(|(_, worker)| !worker.gone);
     family(
         encoder,
         Gauge,
         "worker_alive",
         "Whether the worker gave a sign of life lately.",
-        each().map(|(id, worker)| (label(id), u64::from(worker.alive))),
+        here().map(|(id, worker)| (label(id), u64::from(worker.alive))),
     )?;
     family(
         encoder,
         Gauge,
         "worker_connections",
         "Client connections that the worker has open.",
-        each().map(|(id, worker)| (label(id), worker.connections)),
+        here().map(|(id, worker)| (label(id), worker.connections)),
     )?;
     family(
         encoder,

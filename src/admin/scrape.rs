@@ -53,6 +53,10 @@ pub struct Scrape {
     pub task_panics: u64,
     /// Workers that were replaced.
     pub worker_restarts: u64,
+    /// Workers that hang now, replaced or not.
+    pub workers_stuck: u64,
+    /// Client connections that are taken at most.
+    pub max_connections: u64,
     /// Answers that ringgate made because something failed, by reason code.
     pub faults: Vec<(&'static str, u64)>,
     /// Requests that were not compliant, by class and reason.
@@ -64,6 +68,8 @@ pub struct Scrape {
 pub struct WorkerStat {
     /// Its number.
     pub id: usize,
+    /// Whether it has ended for good; then only what it has counted is of interest.
+    pub gone: bool,
     /// Whether it gave a sign of life lately.
     pub alive: bool,
     /// Client connections it has open.

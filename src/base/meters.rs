@@ -4,8 +4,12 @@
 //! instruction, no shared line. Readers (metrics, the dashboard) may see a sum that is a moment old.
 
 use crossbeam::utils::CachePadded;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Workers beyond the usual number that may exist at once: successors of those that hang.
+pub const SPARE: usize = 8;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -97,25 +101,50 @@ pub struct Cell {
 #[derive(Debug)]
 pub struct Meters {
     cells: Box<[CachePadded<Cell>]>,
+    // A worker that hangs may still write when it wakes, so its successor writes elsewhere. Made when first needed: ten
+    // thousand rules would pay 30 MB for it.
+    spare: OnceLock<Box<[CachePadded<Cell>]>>,
 }
 
 impl Meters {
     /// Meters for `workers` workers.
     pub fn new(workers: usize) -> Meters {
-        Meters { cells: (0..workers.max(1)).map(|_| CachePadded::default()).collect() }
+        let cells = (0..workers.max(1)).map(|_| CachePadded::default()).collect();
+        Meters { cells, spare: OnceLock::new() }
     }
 
-    /// The cell of one worker; a number beyond the last shares the last cell.
+    /// The cell of one worker. There are [`SPARE`] more than asked for; a number beyond the last shares the last cell.
     #[inline]
     pub fn cell(&self, worker: usize) -> &Cell {
-        let last = self.cells.len() - 1;
-        &self.cells[worker.min(last)]
+        match self.cells.get(worker) {
+            Some(cell) => cell,
+            None => self.spare(worker - self.cells.len()),
+        }
+    }
+
+    #[cold]
+    fn spare(&self, at: usize) -> &Cell {
+        let spare = self.spare.get_or_init(|| (0..SPARE).map(|_| CachePadded::default()).collect());
+        &spare[at.min(SPARE - 1)]
+    }
+
+    /// Sets the gauges of a worker to nothing. Only for a worker whose thread has ended.
+    pub fn vacate(&self, worker: usize) {
+        let spare = worker >= self.cells.len();
+        if spare && self.spare.get().is_none() {
+            return;
+        }
+        let cell = self.cell(worker);
+        for gauge in [&cell.active, &cell.connections, &cell.idle] {
+            gauge.set(0);
+        }
     }
 
     /// The sum over all workers.
     pub fn sum(&self) -> Totals {
         let mut total = Totals::default();
-        for cell in &self.cells {
+        let spare = self.spare.get().map(|spare| spare.iter()).into_iter().flatten();
+        for cell in self.cells.iter().chain(spare) {
             for (sum, class) in total.status.iter_mut().zip(&cell.status) {
                 *sum += class.value();
             }
@@ -178,5 +207,23 @@ mod tests {
         let total = meters.sum();
         assert_eq!(total.requests(), 7);
         assert_eq!((total.buckets[0], total.buckets[16]), (1, 1));
+    }
+
+    #[test]
+    fn every_worker_has_a_cell_of_its_own_and_leaves_no_gauge_behind() {
+        let meters = Meters::new(2);
+        meters.vacate(5);
+        assert!(meters.spare.get().is_none(), "what nobody used is not made");
+        for worker in 0..2 + SPARE {
+            meters.cell(worker).connections.add(1);
+            meters.cell(worker).connects.add(1);
+        }
+        let own = |w: usize| meters.cell(w).connections.value() == 1;
+        assert!((0..2 + SPARE).all(own));
+        for worker in [1, 2, 1 + SPARE] {
+            meters.vacate(worker);
+        }
+        let total = meters.sum();
+        assert_eq!((total.connections, total.connects), (SPARE as u64 - 1, SPARE as u64 + 2));
     }
 }

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod crew;
 pub mod demo;
+pub mod descriptors;
 pub mod probe;
 pub mod report;
 pub mod resolve;
@@ -13,6 +14,7 @@ pub mod service;
 pub mod sockets;
 pub mod source;
 pub mod watch;
+pub mod watchdog;
 
 use std::path::Path;
 use std::process::ExitCode;

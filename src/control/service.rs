@@ -3,13 +3,16 @@
 //! A reload does all that can fail first (read, check, compile, bind, open the log); only then is anything published.
 
 use crate::admin;
+use crate::base::Tick;
 use crate::config::{self, AccessLog, Config};
 use crate::control::check::{self, Checked};
-use crate::control::crew::{Crew, Ended};
+use crate::control::crew::{Crew, End, Ended, NotReplaced};
+use crate::control::descriptors::Needs;
 use crate::control::report::{self, GroupLine, StartScreen};
 use crate::control::sockets::{Bound, Change, Sockets};
 use crate::control::source::{Shared, unix_now};
 use crate::control::watch::{NameChanged, Names, Probes};
+use crate::control::watchdog::{self, Alarm};
 use crate::control::{EXIT_FAILED, EXIT_WRONG};
 use crate::net::runtime::{self, Driver};
 use crate::observe::{self, Format, LogHandle, Output};
@@ -59,6 +62,7 @@ struct Service {
     graveyard: Receiver<Arc<Snapshot>>,
     buried: Vec<Arc<Snapshot>>,
     ended: UnboundedReceiver<Ended>,
+    alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
 }
 
@@ -91,9 +95,13 @@ pub async fn serve(from: From, checked: Checked, stop_after: Option<Duration>) -
             _ = signals.quit.recv() => return service.drain(&mut signals).await,
             _ = signals.int.recv() => return service.stop("SIGINT: stopping at once"),
             () = &mut stop => return service.stop("the demo's time is over"),
-            Some(ended) = service.ended.recv() => service.replace(ended).await,
+            Some(ended) = service.ended.recv() => service.note_end(ended),
+            Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
-            _ = look.tick() => service.bury(),
+            _ = look.tick() => {
+                service.bury();
+                service.tend();
+            }
         }
     }
 }
@@ -123,10 +131,10 @@ impl Service {
             .map_err(|e| Failed { text: e.to_string(), code: EXIT_WRONG })?;
         let log = observe::start(config.log.access.clone())
             .map_err(|e| Failed::run(format!("the access log {:?}: {e}", config.log.access)))?;
-        let machine = Arc::new(Machine::new(&config.server, &config.limits));
-        let crew_machine = Arc::clone(&machine);
-        let mut crew = Crew::new(driver, cpus, crew_machine, to_graveyard, ended_tx);
-        let snapshot = compile(&config, &names, None, crew.len()).map_err(Failed::run)?;
+        let snapshot = compile(&config, &names, None, cpus.len()).map_err(Failed::run)?;
+        let max = max_connections(&config, &snapshot, cpus.len());
+        let machine = Arc::new(Machine::new(max, &config.limits));
+        let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx);
         let mut sockets = Sockets::default();
         let change = plan(&mut sockets, &config, &snapshot, &crew).map_err(Failed::run)?;
         let admin_socket = match &config.admin {
@@ -138,6 +146,8 @@ impl Service {
             let sink = shard_log(&config, &log, &format);
             crew.start(id, Arc::clone(&snapshot), sink).map_err(Failed::run)?;
         }
+        let (alarms_tx, alarms) = mpsc::unbounded_channel();
+        watchdog::start(crew.pulses(), alarms_tx).map_err(Failed::run)?;
         let probes = Probes::default();
         let shared = Arc::new(Shared {
             current: ArcSwap::new(Arc::clone(&snapshot)),
@@ -151,6 +161,7 @@ impl Service {
             last_reload_ok: true.into(),
             last_reload_unix: unix_now().into(),
             worker_restarts: 0.into(),
+            max_connections: max.into(),
             stopping: false.into(),
         });
         let mut service = Service {
@@ -168,6 +179,7 @@ impl Service {
             graveyard,
             buried: Vec::new(),
             ended,
+            alarms,
             renamed,
         };
         // Probes begin with the start, so that the first requests find out least.
@@ -312,7 +324,9 @@ impl Service {
         if new.workers != now.workers || new.pin != now.pin || new.driver != now.driver {
             restart("server.workers, pin or driver");
         }
-        self.machine.follow(new, &config.limits);
+        let max = max_connections(&config, &snapshot, self.crew.len());
+        self.machine.follow(max, &config.limits);
+        self.shared.max_connections.store(max, Ordering::Relaxed);
         self.config = config;
         self.shared.current.store(Arc::clone(&snapshot));
         // What is queued at a listener that goes is accepted before its worker forgets it.
@@ -338,7 +352,10 @@ impl Service {
     async fn taken_up(&self) {
         let newest = self.shared.current.load().generation;
         let behind = || {
-            let mut pulses = self.shared.pulses.iter();
+            let serving = |p: &&Arc<shard::Pulse>| {
+                p.seat.get() == shard::Seat::Serving && !p.stuck.load(Ordering::Relaxed)
+            };
+            let mut pulses = self.shared.pulses.iter().filter(serving);
             pulses.any(|p| p.generation.load(Ordering::Relaxed) < newest)
         };
         for _ in 0..200 {
@@ -359,23 +376,67 @@ impl Service {
         }
     }
 
-    async fn replace(&mut self, ended: Ended) {
+    fn note_end(&mut self, ended: Ended) {
+        let worker = ended.worker;
         let why = ended.error.unwrap_or_else(|| "ended without being told".to_owned());
-        tracing::error!(worker = ended.worker, "a worker died ({why}); it is replaced");
-        self.shared.worker_restarts.fetch_add(1, Ordering::Relaxed);
-        let id = ended.worker;
-        self.crew.note_end(id);
-        // One that dies as soon as it starts must not keep control busy.
-        tokio::time::sleep(LOOK).await;
-        let snapshot = self.shared.current.load_full();
-        let sink = shard_log(&self.config, &self.log, &self.format);
-        if let Err(error) = self.crew.start(id, snapshot, sink) {
-            tracing::error!(worker = id, %error, "a worker cannot be replaced");
-            return;
+        match self.crew.note_end(worker, &self.shared.current.load(), Tick::now()) {
+            End::Died(wait) => {
+                tracing::error!(worker, "a worker died ({why}); it is started again in {wait:?}");
+            }
+            End::Finished => tracing::warn!(worker, "a worker that was replaced has ended"),
         }
+    }
+
+    // What has to be done for workers now and then; starts those again that died, once their wait is over.
+    fn tend(&mut self) {
+        for place in self.crew.tend(Tick::now()) {
+            let snapshot = self.shared.current.load_full();
+            let log = shard_log(&self.config, &self.log, &self.format);
+            match self.crew.start(place, snapshot, log) {
+                Ok(()) => self.take_over(place),
+                Err(error) => tracing::error!(place, %error, "a worker cannot be started again"),
+            }
+        }
+    }
+
+    fn answer(&mut self, alarm: Alarm) {
+        let worker = match alarm {
+            Alarm::Replace(worker) => worker,
+            Alarm::Awake(worker) => {
+                let cut = Tick::now().after(self.config.server.drain);
+                return self.crew.finish(worker, cut);
+            }
+        };
+        let snapshot = self.shared.current.load_full();
+        let log = shard_log(&self.config, &self.log, &self.format);
+        match self.crew.replace(worker, snapshot, log) {
+            Ok(place) => {
+                self.take_over(place);
+                tracing::error!(worker, "a worker that is stuck was replaced");
+            }
+            Err(NotReplaced::NoNeed) => {}
+            Err(NotReplaced::Failed(error)) => {
+                tracing::error!(worker, %error, "a worker that is stuck cannot be replaced");
+            }
+            Err(NotReplaced::TooMany) => {
+                // The error log's own thread may not get to it any more.
+                eprintln!("ringgate: too many workers are stuck: aborting, to be started anew");
+                self.log.flush_and_stop();
+                std::process::abort();
+            }
+        }
+    }
+
+    // A worker that was just started serves what its predecessor did.
+    fn take_over(&mut self, place: usize) {
+        self.shared.worker_restarts.fetch_add(1, Ordering::Relaxed);
         for bound in &self.sockets.bound {
-            if let Some(Ok(socket)) = bound.sockets.get(id).map(std::os::fd::OwnedFd::try_clone) {
-                self.crew.tell(id, listen(bound, socket));
+            match bound.sockets.get(place).map(std::os::fd::OwnedFd::try_clone) {
+                Some(Ok(socket)) => self.crew.tell(place, listen(bound, socket)),
+                Some(Err(error)) => {
+                    tracing::error!(place, %error, "a worker gets no listening socket");
+                }
+                None => {}
             }
         }
     }
@@ -399,14 +460,16 @@ impl Service {
                 _ = signals.term.recv() => return self.stop("second signal: stopping at once"),
                 _ = signals.int.recv() => return self.stop("SIGINT: stopping at once"),
                 _ = signals.hup.recv() => tracing::info!("SIGHUP while stopping: nothing is reloaded"),
-                Some(ended) = self.ended.recv() => self.crew.note_end(ended.worker),
+                Some(ended) = self.ended.recv() => {
+                    self.crew.note_end(ended.worker, &self.shared.current.load(), Tick::now());
+                }
                 () = tokio::time::sleep(LOOK) => self.crew.ring_all(),
                 () = tokio::time::sleep_until(deadline) => {
                     if cut {
                         break;
                     }
                     tracing::warn!("the drain time is over: what is in flight is broken off");
-                    self.crew.tell_all(|_| Message::Cut);
+                    self.crew.cut_all();
                     (cut, deadline) = (true, tokio::time::Instant::now() + LAST_WORDS);
                 }
             }
@@ -462,6 +525,21 @@ fn cpus(server: &config::Server) -> Vec<Option<core_affinity::CoreId>> {
     let workers = server.workers.unwrap_or(cores.len()).max(1);
     let core = |id: usize| cores.get(id % cores.len().max(1)).copied().filter(|_| server.pin);
     (0..workers).map(core).collect()
+}
+
+// As many as the file says, where the limit of open files allows it.
+fn max_connections(config: &Config, snapshot: &Snapshot, workers: usize) -> u64 {
+    let wanted = config.server.max_connections;
+    let Some(needs) = Needs::now(config, snapshot, workers) else { return wanted };
+    let room = needs.room(wanted);
+    if room < wanted {
+        tracing::warn!(
+            "max_connections = {wanted} does not fit into {} open files: {room} connections are taken at most \
+             (raise the limit with ulimit -n or LimitNOFILE=)",
+            needs.limit
+        );
+    }
+    room
 }
 
 fn compile(

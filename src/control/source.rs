@@ -6,7 +6,7 @@ use crate::control::watch::Healths;
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::observe::LogHandle;
-use crate::shard::Pulse;
+use crate::shard::{Pulse, Seat};
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub struct Shared {
     /// The configuration in use.
     pub current: ArcSwap<Snapshot>,
-    /// Indexed by worker.
+    /// By the numbers of workers; some are vacant.
     pub pulses: Vec<Arc<Pulse>>,
     /// What the probes know.
     pub healths: Healths,
@@ -38,6 +38,8 @@ pub struct Shared {
     pub last_reload_unix: AtomicU64,
     /// Workers that were replaced.
     pub worker_restarts: AtomicU64,
+    /// Client connections that are taken at most.
+    pub max_connections: AtomicU64,
     /// Whether the process is stopping.
     pub stopping: AtomicBool,
 }
@@ -46,19 +48,38 @@ pub struct Shared {
 const ALIVE_WITHIN: Duration = Duration::from_secs(1);
 
 impl Shared {
-    fn is_alive(&self, pulse: &Pulse) -> bool {
-        let beat = Tick::from_nanos(pulse.beat.load(Ordering::Relaxed));
-        beat > Tick::ZERO && Tick::now().since(beat) < ALIVE_WITHIN
-    }
-
+    // Those that are there, and those that were and have counted something.
     fn workers(&self) -> Vec<WorkerStat> {
         let stat = |(id, pulse): (usize, &Arc<Pulse>)| WorkerStat {
             id,
-            alive: self.is_alive(pulse),
+            gone: pulse.seat.get() == Seat::Vacant,
+            alive: pulse.seat.get() != Seat::Dead && silence(pulse) < ALIVE_WITHIN,
             connections: pulse.connections.load(Ordering::Relaxed),
             requests: pulse.requests.load(Ordering::Relaxed),
         };
-        self.pulses.iter().enumerate().map(stat).collect()
+        let seen = |w: &WorkerStat| !w.gone || w.requests > 0;
+        self.pulses.iter().enumerate().map(stat).filter(seen).collect()
+    }
+
+    // Why a worker does not serve; `None` if it does.
+    fn missing(&self, id: usize, pulse: &Pulse, generation: u64) -> Option<String> {
+        match pulse.seat.get() {
+            Seat::Vacant | Seat::Retired => return None,
+            Seat::Dead => return Some(format!("worker {id} died and is started again")),
+            Seat::Serving => {}
+        }
+        let silence = silence(pulse);
+        if pulse.stuck.load(Ordering::Relaxed) {
+            return Some(format!("worker {id} is stuck, without a sign of life for {silence:.1?}"));
+        }
+        if silence >= ALIVE_WITHIN {
+            return Some(format!("worker {id} gives no sign of life"));
+        }
+        if !pulse.accepting.load(Ordering::Relaxed) {
+            return Some(format!("worker {id} does not accept connections yet"));
+        }
+        (pulse.generation.load(Ordering::Relaxed) != generation)
+            .then(|| format!("worker {id} has not taken up configuration {generation} yet"))
     }
 
     fn targets(&self, snapshot: &Snapshot) -> Vec<TargetStat> {
@@ -127,6 +148,8 @@ impl Source for Shared {
             task_panics: sum(&|p| p.panics.load(Ordering::Relaxed)),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
+            workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),
+            max_connections: self.max_connections.load(Ordering::Relaxed),
             faults: faults.filter(|(_, count)| *count > 0).collect(),
         }
     }
@@ -136,19 +159,15 @@ impl Source for Shared {
             return Err("stopping".to_owned());
         }
         let generation = self.current.load().generation;
-        for (id, pulse) in self.pulses.iter().enumerate() {
-            if !self.is_alive(pulse) {
-                return Err(format!("worker {id} gives no sign of life"));
-            }
-            if !pulse.accepting.load(Ordering::Relaxed) {
-                return Err(format!("worker {id} does not accept connections yet"));
-            }
-            if pulse.generation.load(Ordering::Relaxed) != generation {
-                return Err(format!("worker {id} has not taken up configuration {generation} yet"));
-            }
-        }
-        Ok(())
+        let pulses = self.pulses.iter().enumerate();
+        let missing = pulses.filter_map(|(id, pulse)| self.missing(id, pulse, generation));
+        let missing: Vec<String> = missing.collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
     }
+}
+
+fn silence(pulse: &Pulse) -> Duration {
+    Tick::now().since(Tick::from_nanos(pulse.beat.load(Ordering::Relaxed)))
 }
 
 /// Seconds since 1970.

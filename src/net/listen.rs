@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Binds one socket of a group. `cpu` sets SO_INCOMING_CPU.
 ///
@@ -56,24 +58,31 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Acceptor {
     io: Handle,
+    retired: Arc<AtomicBool>,
 }
 
 impl Acceptor {
-    /// Adopts a non-blocking listening descriptor.
+    /// Adopts a non-blocking listening descriptor. Once `retired` is set, by whatever thread, nothing is accepted here
+    /// any more: the queue belongs to a successor.
     ///
     /// # Errors
     /// When the driver cannot register it.
-    pub fn adopt(descriptor: OwnedFd) -> io::Result<Acceptor> {
+    pub fn adopt(descriptor: OwnedFd, retired: Arc<AtomicBool>) -> io::Result<Acceptor> {
         let io = Handle::from_std(UnixStream::from(descriptor))?;
-        Ok(Acceptor { io })
+        Ok(Acceptor { io, retired })
     }
 
     /// Waits until a connection is queued. May be dropped at any time: nothing is accepted here.
     ///
     /// # Errors
-    /// Those of the driver.
+    /// Those of the driver; `BrokenPipe` once retired.
     pub async fn ready(&self) -> io::Result<()> {
-        self.io.readable(false).await
+        self.io.readable(false).await?;
+        if self.is_retired() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Stops listening, for every holder of this socket; [`Acceptor::ready`] ends. Empty the queue first: what is in it
@@ -82,11 +91,14 @@ impl Acceptor {
         let _ = rustix::net::shutdown(fd(&self.io), rustix::net::Shutdown::Read);
     }
 
-    /// Takes one connection from the queue, with its peer's address; `None` when the queue is empty.
+    /// Takes one connection from the queue, with its peer's address; `None` when the queue is empty, or no longer ours.
     ///
     /// # Errors
     /// Those of `accept4(2)` that are not about a single connection: the queue should be left alone for a moment.
     pub fn accept(&self, timers: &Rc<Timers>) -> io::Result<Option<(Sock, SocketAddr)>> {
+        if self.is_retired() {
+            return Ok(None);
+        }
         loop {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match rustix::net::acceptfrom_with(fd(&self.io), flags) {

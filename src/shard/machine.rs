@@ -5,7 +5,7 @@
 
 use crate::base::clients::Clients;
 use crate::base::lease::{Budget, Lease};
-use crate::config::{Limits, Server};
+use crate::config::Limits;
 use crate::net::buf::SMALL;
 use std::sync::Arc;
 
@@ -41,10 +41,10 @@ const REQUESTS: u64 = 64;
 const BLOCKS: u64 = 64;
 
 impl Machine {
-    /// What the file gives.
-    pub fn new(server: &Server, limits: &Limits) -> Machine {
+    /// What the file gives; of client connections as many as the process can have.
+    pub fn new(max_connections: u64, limits: &Limits) -> Machine {
         Machine {
-            connections: Budget::new(server.max_connections),
+            connections: Budget::new(max_connections),
             requests: Budget::new(limits.in_flight),
             memory: Budget::new(blocks(limits)),
             clients: Arc::default(),
@@ -52,8 +52,8 @@ impl Machine {
     }
 
     /// Follows a file that was read again.
-    pub fn follow(&self, server: &Server, limits: &Limits) {
-        self.connections.resize(server.max_connections);
+    pub fn follow(&self, max_connections: u64, limits: &Limits) {
+        self.connections.resize(max_connections);
         self.requests.resize(limits.in_flight);
         self.memory.resize(blocks(limits));
     }

@@ -30,9 +30,14 @@ pub enum Message {
     Log(AccessLog),
     /// Stop accepting, finish what is in flight, end the thread.
     Drain,
+    /// Leave the listening sockets to a successor as they are, finish what is in flight, end the thread.
+    Retire,
     /// End what is still in flight, too.
     Cut,
     /// Die, to see who notices.
     #[cfg(test)]
     Panic,
+    /// Hang until there was a word, and another one; or nobody is left to say it.
+    #[cfg(test)]
+    Hang(crossbeam::channel::Receiver<()>),
 }

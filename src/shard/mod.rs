@@ -7,6 +7,7 @@ pub mod epoch;
 pub mod machine;
 pub mod mailbox;
 pub mod scratch;
+pub mod seat;
 pub mod target;
 pub mod trace;
 
@@ -14,6 +15,7 @@ pub use epoch::Epoch;
 pub use machine::{Machine, Shares};
 pub use mailbox::Message;
 pub use scratch::Scratch;
+pub use seat::{Seat, SeatState};
 pub use target::{TargetConn, TargetCore};
 pub use trace::Trace;
 
@@ -29,7 +31,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One worker's state. Lives on its thread as `Rc<Shard>`.
@@ -64,6 +66,12 @@ pub struct Shard {
 /// What others see of a worker: written by it, read by control.
 #[derive(Debug, Default)]
 pub struct Pulse {
+    /// Who has it; control alone sets it.
+    pub seat: SeatState,
+    /// Whether the watchdog calls it stuck.
+    pub stuck: AtomicBool,
+    /// The kernel's number of its thread; 0 before it runs.
+    pub thread: AtomicI32,
     /// When its sweep last ran, in nanoseconds of [`Tick`].
     pub beat: AtomicU64,
     /// Whether it accepts connections.

@@ -23,7 +23,13 @@ impl Source for Fake {
             version: "0.1.0",
             driver: "io_uring",
             generation: 4,
-            workers: vec![WorkerStat { id: 0, alive: true, connections: 7, requests: 4 }],
+            workers: vec![WorkerStat {
+                id: 0,
+                alive: true,
+                connections: 7,
+                requests: 4,
+                ..WorkerStat::default()
+            }],
             listeners: vec![("web".to_owned(), totals.clone())],
             rules: vec![
                 ("api\"\\\n{}".to_owned(), totals.clone()),
