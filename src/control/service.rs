@@ -490,6 +490,8 @@ struct Signals {
     quit: Signal,
     int: Signal,
     usr1: Signal,
+    // Heard so that it does not kill: a file that may not grow any more is the log's trouble, as a full disk is.
+    _xfsz: Signal,
 }
 
 impl Signals {
@@ -500,6 +502,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             int: signal(SignalKind::interrupt())?,
             usr1: signal(SignalKind::user_defined1())?,
+            _xfsz: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::observe::record::Record;
 use crate::observe::time::Clock;
 use crossbeam::channel::{Receiver, Sender, bounded, select};
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -29,6 +30,8 @@ const ROOM: usize = BATCH + (8 << 10);
 const KEEP: usize = 4 * BATCH;
 /// The least time between two warnings about lost records.
 const REPORT: Duration = Duration::from_secs(60);
+/// Why records were lost that the last warning came too early for.
+const LATELY: &str = "some more since the last warning";
 /// How long [`LogHandle::flush`] and [`LogHandle::flush_and_stop`] wait for the thread.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -43,15 +46,7 @@ pub fn start(target: AccessLog) -> io::Result<LogHandle> {
     let (commands, from_control) = bounded(16);
     let shared = Arc::new(Shared::default());
     shared.on.store(output.is_on(), Ordering::Relaxed);
-    let writer = Writer {
-        output,
-        batches: from_workers,
-        back,
-        shared: Arc::clone(&shared),
-        last_error: None,
-        reported: 0,
-        next_report: Tick::ZERO,
-    };
+    let writer = Writer { output, batches: from_workers, back, shared: Arc::clone(&shared) };
     std::thread::Builder::new()
         .name("access-log".to_owned())
         .spawn(move || writer.run(&from_control))?;
@@ -91,6 +86,10 @@ struct Shared {
     written_bytes: AtomicU64,
     dropped_records: AtomicU64,
     dropped_batches: AtomicU64,
+    /// Of the dropped records, those that a warning has told.
+    reported: AtomicU64,
+    /// When there may be the next warning, in nanoseconds of [`Tick`].
+    next_report: AtomicU64,
 }
 
 /// What became of the records so far.
@@ -169,9 +168,28 @@ impl LogHandle {
 }
 
 impl Shared {
-    fn lose(&self, records: u64) {
+    fn lose(&self, records: u64, why: &dyn fmt::Display) {
         self.dropped_records.fetch_add(records, Ordering::Relaxed);
         self.dropped_batches.fetch_add(1, Ordering::Relaxed);
+        self.report(why);
+    }
+
+    /// Warns of what was lost and not yet told, at most once a minute. Workers call this, too: when the disk hangs, the log
+    /// thread hangs with it.
+    fn report(&self, why: &dyn fmt::Display) {
+        let dropped = self.dropped_records.load(Ordering::Relaxed);
+        if dropped == self.reported.load(Ordering::Relaxed) {
+            return;
+        }
+        let (now, at) = (Tick::now(), self.next_report.load(Ordering::Relaxed));
+        let next = now.after(REPORT).nanos();
+        let claim =
+            || self.next_report.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        if now.nanos() < at || claim().is_err() {
+            return;
+        }
+        let lost = dropped.saturating_sub(self.reported.swap(dropped, Ordering::Relaxed));
+        tracing::warn!(lost, "access records were lost: {why}");
     }
 }
 
@@ -210,7 +228,7 @@ impl Sink {
                 self.batch = empty.unwrap_or_else(|_| Vec::with_capacity(ROOM));
             }
             Err(error) => {
-                self.log.shared.lose(self.records);
+                self.log.shared.lose(self.records, &"the log cannot keep up");
                 self.batch = error.into_inner();
                 self.batch.clear();
             }
@@ -231,15 +249,12 @@ struct Writer {
     batches: Receiver<Vec<u8>>,
     back: Sender<Vec<u8>>,
     shared: Arc<Shared>,
-    last_error: Option<io::Error>,
-    reported: u64,
-    next_report: Tick,
 }
 
 impl Writer {
     fn run(mut self, commands: &Receiver<Command>) {
         while self.step(commands).is_continue() {
-            self.report();
+            self.shared.report(&LATELY);
         }
     }
 
@@ -279,7 +294,7 @@ impl Writer {
         };
         held.take().into_iter().for_each(|batch| self.write(batch));
         self.drain();
-        self.report();
+        self.shared.report(&LATELY);
         // Whoever waits for this may have given up.
         let _ = done.try_send(());
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -295,11 +310,9 @@ impl Writer {
 
     fn write(&mut self, mut batch: Vec<u8>) {
         let written = match self.output.write(&batch) {
-            Ok(()) if self.output.is_on() => batch.len(),
-            Ok(()) => 0,
+            Ok(written) => written,
             Err(lost) => {
-                self.shared.lose(lost.records);
-                self.last_error = Some(lost.error);
+                self.shared.lose(lost.records, &lost.error);
                 lost.written
             }
         };
@@ -315,24 +328,6 @@ impl Writer {
         if let Err(error) = self.output.reopen() {
             tracing::warn!(%error, "cannot reopen the access log; the old file stays in use");
         }
-    }
-
-    fn report(&mut self) {
-        let dropped = self.shared.dropped_records.load(Ordering::Relaxed);
-        if dropped == self.reported {
-            return;
-        }
-        let now = Tick::now();
-        if now < self.next_report {
-            return;
-        }
-        let lost = dropped - self.reported;
-        match self.last_error.take() {
-            Some(error) => tracing::warn!(lost, %error, "access records were lost"),
-            None => tracing::warn!(lost, "access records were lost: the log cannot keep up"),
-        }
-        self.reported = dropped;
-        self.next_report = now.after(REPORT);
     }
 }
 
