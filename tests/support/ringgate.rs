@@ -34,10 +34,18 @@ impl Ringgate {
 
     #[track_caller]
     pub fn start_in(dir: tempfile::TempDir, config: &str) -> Ringgate {
+        Ringgate::start_under(&[], dir, config)
+    }
+
+    /// As [`Ringgate::start_in`], by a command that executes the program and arguments which follow its own.
+    #[track_caller]
+    pub fn start_under(command: &[&str], dir: tempfile::TempDir, config: &str) -> Ringgate {
         let admin = free_address();
         let path = dir.path().join("ringgate.toml");
         std::fs::write(&path, completed(config, admin)).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        let words = [command, &[env!("CARGO_BIN_EXE_ringgate")]].concat();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(["run", "-c"])
             .arg(&path)
             .current_dir(dir.path())
@@ -209,7 +217,10 @@ fn collect(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) {
 
 /// `config` with what every test needs.
 fn completed(config: &str, admin: SocketAddr) -> String {
-    let mut server = format!("[server]\ndriver = \"{}\"\n", driver());
+    let mut server = "[server]\n".to_owned();
+    if !config.contains("driver =") {
+        server += &format!("driver = \"{}\"\n", driver());
+    }
     if !config.contains("workers =") {
         server += "workers = 2\n";
     }
