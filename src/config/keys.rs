@@ -38,8 +38,17 @@ pub(super) const LIMITS: Keys = &[
 ];
 pub(super) const ADMIN: Keys = &["bind"];
 pub(super) const LOG: Keys = &["access", "format"];
-pub(super) const LISTENER: Keys =
-    &["name", "bind", "protocol", "desync", "steer", "backlog", "timeouts", "default"];
+pub(super) const LISTENER: Keys = &[
+    "name",
+    "bind",
+    "protocol",
+    "proxy_protocol",
+    "desync",
+    "steer",
+    "backlog",
+    "timeouts",
+    "default",
+];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive"];
 pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
 pub(super) const FORWARD: Keys = &["group", "weight"];

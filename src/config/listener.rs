@@ -10,6 +10,7 @@ use crate::config::problem::did_you_mean;
 use crate::config::sections;
 use crate::config::{Action, Listener, Respond, Steer, syntax};
 use crate::http::desync::Mode;
+use crate::http::proxy_protocol::Versions;
 use std::net::SocketAddr;
 
 /// The length of an accept queue where the file gives none.
@@ -32,6 +33,13 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
     let modes =
         [("strict", Mode::Strict), ("defensive", Mode::Defensive), ("monitor", Mode::Monitor)];
     let desync = table.item("desync").and_then(|item| item.choice(&modes));
+    let versions = [
+        ("off", None),
+        ("v1", Some(Versions::V1)),
+        ("v2", Some(Versions::V2)),
+        ("any", Some(Versions::Any)),
+    ];
+    let proxy_protocol = table.item("proxy_protocol").and_then(|item| item.choice(&versions));
     let backlog = table.item("backlog").and_then(|item| item.integer(1..=65_535));
     Some(Listener {
         name: name.unwrap_or_default(),
@@ -42,6 +50,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         }),
         steer: steer.unwrap_or(Steer::Off),
         backlog: u32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(u32::MAX),
+        proxy_protocol: proxy_protocol.flatten(),
         desync: desync.unwrap_or_default(),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
         place: item.place(),

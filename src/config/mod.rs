@@ -24,6 +24,7 @@ pub use read::{load, parse};
 
 use crate::http::desync;
 use crate::http::path::PathPolicy;
+use crate::http::proxy_protocol::Versions;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -258,6 +259,8 @@ pub struct Listener {
     pub steer: Steer,
     /// The length of each worker's accept queue.
     pub backlog: u32,
+    /// Which PROXY headers connections begin with; `None` for none.
+    pub proxy_protocol: Option<Versions>,
     /// What is done with requests that deviate from the protocol.
     pub desync: desync::Mode,
     /// `timeouts`

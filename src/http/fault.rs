@@ -67,6 +67,7 @@ faults! {
     Nominated Client 400 "bad_connection_option" "Connection names a field that is not for this hop only (RFC 9110 section 7.6.1).",
     Chunk Client 400 "bad_chunk" "The chunked body is malformed (RFC 9112 section 7.1).",
     Trailers Client 400 "bad_trailers" "The trailer section is malformed or too large.",
+    ProxyHeader Client 400 "bad_proxy_header" "The connection does not begin with a PROXY header that the listener takes, or comes from nobody in `server.trusted_proxies`.",
     LineTooLong Client 414 "uri_too_long" "The request line is longer than `limits.line`.",
     HeadTooLarge Client 431 "head_too_large" "The request head is larger than `limits.head`, or a line longer than `limits.line`.",
     TooManyFields Client 431 "too_many_fields" "The request has more fields than `limits.headers`.",

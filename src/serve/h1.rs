@@ -11,6 +11,7 @@ use crate::proxy::exchange::exchange;
 use crate::proxy::{Client, Exchange};
 use crate::serve::accept::Open;
 use crate::serve::head::{self, Ended};
+use crate::serve::proxied;
 use crate::serve::refuse::{linger, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
@@ -23,14 +24,22 @@ const TURN: u64 = 64;
 const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// Serves a client until one side has had enough. `accepted` is the configuration that it was accepted under.
-pub async fn serve(client: Client, open: Open, accepted: Rc<Epoch>) {
+pub async fn serve(mut client: Client, open: Open, accepted: Rc<Epoch>) {
     let shard = &open.shard;
     let Some(listener) = accepted.snapshot.listener(client.listener) else {
         return;
     };
     let _counted = Counted::new(listener, shard.worker);
+    let buf = match listener.proxy_protocol {
+        None => None,
+        // Rare: kept out of the future of every other connection.
+        Some(_) => match Box::pin(proxied::read(shard, &accepted, listener, &mut client)).await {
+            Ok(buf) => buf,
+            Err(()) => return,
+        },
+    };
     let mut rest =
-        Rest { buf: None, served: 0, in_a_row: 0, since: Tick::now(), accepted: Some(accepted) };
+        Rest { buf, served: 0, in_a_row: 0, since: Tick::now(), accepted: Some(accepted) };
     while step(shard, &client, &mut rest).await {
         rest.served += 1;
         // No idle connection keeps an old configuration alive.

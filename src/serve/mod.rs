@@ -3,4 +3,5 @@
 pub mod accept;
 pub mod h1;
 mod head;
+mod proxied;
 mod refuse;

@@ -109,6 +109,7 @@ fn listeners(
             header: listener.timeouts.header.unwrap_or(config.timeouts.header),
             body: listener.timeouts.body.unwrap_or(config.timeouts.body),
             keep_alive: listener.timeouts.keep_alive.unwrap_or(config.timeouts.keep_alive),
+            proxy_protocol: listener.proxy_protocol,
             desync: listener.desync,
             meters: match before {
                 Some(before) => Arc::clone(&before.meters),

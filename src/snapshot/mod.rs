@@ -16,6 +16,7 @@ use crate::base::meters::Meters;
 use crate::config::{HashKey, Limits};
 use crate::http::desync;
 use crate::http::path::PathPolicy;
+use crate::http::proxy_protocol::Versions;
 use crate::http::scan::SectionLimits;
 use crate::route;
 use ipnet::IpNet;
@@ -107,6 +108,8 @@ pub struct Listener {
     pub body: Duration,
     /// For an idle connection.
     pub keep_alive: Duration,
+    /// Which PROXY headers connections begin with; `None` for none.
+    pub proxy_protocol: Option<Versions>,
     /// What is done with requests that deviate.
     pub desync: desync::Mode,
     /// What is counted.
