@@ -120,6 +120,20 @@ pub fn send_raw(to: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     all
 }
 
+/// Connects from an address of this machine, such as any in 127.0.0.0/8: where each client needs its own.
+pub fn connect_from(from: std::net::Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::bind(&socket, &SocketAddr::from((from, 0)))?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
 /// The path of an installed program; says how to install it otherwise.
 #[track_caller]
 pub fn program(name: &str, package: &str) -> std::path::PathBuf {

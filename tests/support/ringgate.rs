@@ -43,9 +43,10 @@ impl Ringgate {
         let admin = free_address();
         let path = dir.path().join("ringgate.toml");
         std::fs::write(&path, completed(config, admin)).unwrap();
-        let words = [command, &[env!("CARGO_BIN_EXE_ringgate")]].concat();
-        let mut child = Command::new(words[0])
-            .args(&words[1..])
+        let binary = binary();
+        let mut words = command.iter().map(std::ffi::OsStr::new).chain([binary.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .args(["run", "-c"])
             .arg(&path)
             .current_dir(dir.path())
@@ -234,10 +235,14 @@ fn completed(config: &str, admin: SocketAddr) -> String {
     text + &format!("\n[admin]\nbind = \"{admin}\"\n")
 }
 
+/// The binary under test: the one that was built with the tests, unless `RINGGATE_BINARY` names another.
+pub fn binary() -> PathBuf {
+    std::env::var_os("RINGGATE_BINARY").map_or(env!("CARGO_BIN_EXE_ringgate").into(), PathBuf::from)
+}
+
 /// Runs `ringgate` with arguments and waits for its end: its exit code and what it printed.
 pub fn command(args: &[&str]) -> (i32, String) {
-    let done =
-        Command::new(env!("CARGO_BIN_EXE_ringgate")).args(args).output().expect("ringgate starts");
+    let done = Command::new(binary()).args(args).output().expect("ringgate starts");
     let text = [done.stdout, done.stderr].concat();
     (done.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
