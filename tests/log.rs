@@ -3,20 +3,31 @@
 
 mod support;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use support::ringgate::forwarding;
-use support::{Client, Origin, Ringgate, eventually, free_address, get, send_raw};
+use support::{Client, Load, Origin, Ringgate, eventually, free_address, get, send_raw};
 
 /// ringgate that logs to a file in `format`.
 fn logging(origin: &Origin, format: &str) -> (Ringgate, SocketAddr, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.log");
+    let (ringgate, listen) = logging_to(origin, format, dir, &path);
+    (ringgate, listen, path)
+}
+
+fn logging_to(
+    origin: &Origin,
+    format: &str,
+    dir: tempfile::TempDir,
+    path: &Path,
+) -> (Ringgate, SocketAddr) {
     let listen = free_address();
     let config = forwarding(listen, &[origin.address], "");
     let log = format!("\n[log]\naccess = \"{}\"\nformat = '{format}'\n", path.display());
-    (Ringgate::start_in(dir, &(config + &log)), listen, path)
+    (Ringgate::start_in(dir, &(config + &log)), listen)
 }
 
 /// The lines of a log, once there are `n`.
@@ -176,4 +187,182 @@ fn metrics_count_what_clients_saw() {
     for part in ["_bucket{", "group=\"all\"", &format!("target=\"{}\"", origin.address)] {
         assert!(ringgate.metrics().contains(part), "{part} is missing:\n{}", ringgate.metrics());
     }
+}
+
+// ---------------------------------------------------------------- logs that will not be written (hazard OPS-14)
+
+const SHORT: &str = "$method $path $status";
+
+fn dropped(ringgate: &Ringgate) -> usize {
+    ringgate.metric("ringgate_log_dropped_records_total").unwrap() as usize
+}
+
+/// How many lines there are; every one of them is whole.
+#[track_caller]
+fn whole_lines(text: &str, what: &str) -> usize {
+    assert!(text.is_empty() || text.ends_with('\n'), "{what} ends within a line: {text:?}");
+    for line in text.lines() {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let [method, target, status] = parts[..] else { panic!("{what}: not a line: {line:?}") };
+        assert!(method == "GET" && target.starts_with('/') && status == "200", "{what}: {line:?}");
+    }
+    text.lines().count()
+}
+
+/// The lines that say that records were lost.
+fn warnings(ringgate: &Ringgate) -> usize {
+    ringgate.output().lines().filter(|l| l.contains("access records were lost")).count()
+}
+
+#[test]
+fn a_disk_that_is_full_costs_records_and_nothing_else() {
+    let origin = Origin::saying("hello");
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ringgate, listen) = logging_to(&origin, SHORT, dir, Path::new("/dev/full"));
+    let load = Load::start(listen, 4, |answer| answer.text() == "hello");
+    eventually("there is load", || load.answered() > 2000);
+    let answered = load.stop_without_failures();
+    eventually("every record is counted as lost", || dropped(&ringgate) == answered);
+    eventually("that is told", || warnings(&ringgate) > 0);
+    assert_eq!(warnings(&ringgate), 1, "once a minute: {}", ringgate.output());
+    assert!(ringgate.output().contains("No space left"), "{}", ringgate.output());
+    ringgate.assert_alive();
+}
+
+// The file may not grow beyond a limit, which cuts a write short as a disk does that fills up.
+#[test]
+fn lines_are_whole_when_there_is_space_again() {
+    let origin = Origin::saying("hello");
+    let (mut ringgate, listen, path) = logging(&origin, SHORT);
+    let limit = |most| {
+        let limit = Rlimit { current: most, maximum: None };
+        prlimit(Some(ringgate.pid()), Resource::Fsize, limit).map(drop)
+    };
+    let mut client = Client::connect(listen);
+    let mut sent = 0;
+    let mut send = |n: usize| {
+        for _ in 0..n {
+            sent += 1;
+            assert_eq!(client.get(&format!("/{sent:04}")).text(), "hello");
+        }
+        sent
+    };
+    let read = || std::fs::read_to_string(&path).unwrap();
+    for round in 0..14 {
+        let all = send(3);
+        eventually("they are written or lost", || {
+            read().lines().count() + dropped(&ringgate) == all
+        });
+        // A line has 14 octets: each round cuts one elsewhere.
+        let size = read().len() as u64;
+        if limit(Some(size + 28 + round)).is_err() {
+            println!("the limit of another process cannot be set here: not tested");
+            return;
+        }
+        let before = dropped(&ringgate);
+        let all = send(8);
+        eventually("the disk is full", || {
+            let begun = read().len().div_ceil(14);
+            dropped(&ringgate) > before && begun + dropped(&ringgate) == all
+        });
+        assert_eq!(read().len() as u64, size + 28 + round);
+        limit(None).unwrap();
+    }
+    let all = send(1);
+    eventually("what was begun is finished, and the last line is there", || {
+        read().ends_with(&format!("GET /{all:04} 200\n"))
+    });
+    assert_eq!(whole_lines(&read(), "the log") + dropped(&ringgate), all);
+    ringgate.assert_alive();
+}
+
+#[test]
+fn a_fifo_without_a_reader_holds_nobody_up() {
+    let origin = Origin::saying("hello");
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (mut ringgate, listen) = logging_to(&origin, SHORT, dir, &fifo);
+    let load = Load::start(listen, 4, |answer| answer.text() == "hello");
+    eventually("there is load", || load.answered() > 1000);
+    let lost = load.stop_without_failures();
+    eventually("every record is counted as lost", || dropped(&ringgate) == lost);
+    eventually("that is told", || warnings(&ringgate) == 1);
+
+    // A reader that comes, and reads nothing for a while: what does not fit is lost, and requests go on.
+    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    let written = || ringgate.metric("ringgate_log_written_bytes_total").unwrap();
+    eventually("the FIFO is found", || get(listen, "/one").status() == 200 && written() > 0.0);
+    let load = Load::start(listen, 4, |answer| answer.text() == "hello");
+    let before = dropped(&ringgate);
+    eventually("it stalls", || dropped(&ringgate) > before + 1000);
+    load.stop_without_failures();
+    let (lines, wanted) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut reader = std::io::BufReader::new(reader);
+        let mut line = String::new();
+        while std::io::BufRead::read_line(&mut reader, &mut line).is_ok_and(|n| n > 0) {
+            if lines.send(std::mem::take(&mut line)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut read = String::new();
+    eventually("what comes then is read", || {
+        get(listen, "/last");
+        read.extend(wanted.try_iter());
+        read.contains("GET /last 200")
+    });
+    assert!(whole_lines(&read, "the FIFO") > 1000);
+    ringgate.assert_alive();
+}
+
+#[test]
+fn rotations_under_load_lose_no_record() {
+    let origin = Origin::saying("hello");
+    let (mut ringgate, listen, path) = logging(&origin, SHORT);
+    let load = Load::start(listen, 4, |answer| answer.text() == "hello");
+    let mut kept: Vec<std::fs::File> = Vec::new();
+    for round in 0..20 {
+        let before = load.answered();
+        eventually("there is load", || load.answered() > before + 50);
+        // Moved away, as logrotate does, or removed by somebody else.
+        kept.push(std::fs::File::open(&path).unwrap());
+        if round % 2 == 0 {
+            std::fs::rename(&path, path.with_extension("1")).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        ringgate.signal(Signal::USR1);
+        eventually("there is a new log", || path.exists());
+    }
+    let answered = load.stop_without_failures();
+    ringgate.signal(Signal::TERM);
+    ringgate.wait_exit();
+    kept.push(std::fs::File::open(&path).unwrap());
+    let count = |mut file: std::fs::File| {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        whole_lines(&text, "a log")
+    };
+    assert_eq!(kept.into_iter().map(count).sum::<usize>(), answered);
+}
+
+#[test]
+fn a_log_that_cannot_be_reopened_stays_in_use() {
+    let origin = Origin::saying("hello");
+    let (ringgate, listen, path) = logging(&origin, SHORT);
+    let kept = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    ringgate.signal(Signal::USR1);
+    eventually("that is told", || ringgate.output().contains("cannot reopen the access log"));
+    assert_eq!(get(listen, "/").status(), 200);
+    eventually("the old file has the record", || kept.metadata().unwrap().len() > 0);
+    std::fs::remove_dir(&path).unwrap();
+    ringgate.signal(Signal::USR1);
+    eventually("there is a new log", || path.exists());
+    assert_eq!(get(listen, "/").status(), 200);
+    assert_eq!(lines(&path, 1), ["GET / 200"]);
+    assert_eq!(dropped(&ringgate), 0);
 }
