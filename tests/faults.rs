@@ -3,10 +3,11 @@
 
 mod support;
 
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use support::ringgate::forwarding;
+use support::ringgate::{ask, forwarding};
 use support::{Client, Load, Origin, Ringgate, eventually, free_address, get};
 
 /// Kills and restarts three origins in turn for a while, under load; `settled` waits until the next one may die.
@@ -142,4 +143,100 @@ fn a_pipelining_client_does_not_starve_others() {
         }
     }
     sending.join().unwrap();
+}
+
+// ---------------------------------------------------------------- descriptors
+
+/// Clock ticks of CPU time that ringgate has used (proc_pid_stat(5), fields 14 and 15; 100 a second).
+fn cpu_ticks(ringgate: &Ringgate) -> u64 {
+    let path = format!("/proc/{}/stat", ringgate.pid().as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap();
+    let after_name = stat.rsplit_once(") ").unwrap().1;
+    after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+/// Fails when ringgate uses more than half of a core for a second, with nothing to do.
+#[track_caller]
+fn assert_calm(ringgate: &Ringgate) {
+    let before = cpu_ticks(ringgate);
+    std::thread::sleep(Duration::from_secs(1));
+    let used = cpu_ticks(ringgate) - before;
+    assert!(used < 50, "{used} % of a core with nothing to do");
+}
+
+/// As many descriptors for this test as it may have.
+fn raise_own_limit() {
+    let own = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: own.maximum, ..own });
+}
+
+// Hazard RES-05.
+#[test]
+fn a_small_limit_of_descriptors_leaves_room_for_everything_else() {
+    raise_own_limit();
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let limited = ["sh", "-c", "ulimit -Sn 256 && ulimit -Hn 256 && exec \"$@\"", "sh"];
+    let config = forwarding(listen, &[origin.address], "");
+    let mut ringgate = Ringgate::start_under(&limited, tempfile::tempdir().unwrap(), &config);
+    let most = ringgate.metric("ringgate_max_connections").unwrap();
+    assert!((16.0..128.0).contains(&most), "{most} connections of 256 descriptors");
+    let told = "does not fit into 256 open files";
+    eventually("that is told", || ringgate.output().contains(told));
+
+    // Those that have a place keep it, with a connection to the target each.
+    let mut served: Vec<Client> = (0..8).map(|_| Client::connect(listen)).collect();
+    for client in &mut served {
+        assert_eq!(client.get("/").text(), "ok");
+    }
+    let flood: Vec<TcpStream> = (0..1000).filter_map(|_| TcpStream::connect(listen).ok()).collect();
+    assert_eq!(flood.len(), 1000);
+    eventually("all places are taken", || {
+        let open: f64 = ringgate.sum("ringgate_worker_connections", &[]);
+        // Leases are taken in blocks; a worker may be refused while the other holds some unused.
+        open >= most / 4.0
+    });
+    assert_calm(&ringgate);
+    for _ in 0..10 {
+        assert_eq!(ask(ringgate.admin(), "/healthz").status(), 200);
+        for client in &mut served {
+            assert_eq!(client.get("/").text(), "ok");
+        }
+    }
+    assert!(!ringgate.output().contains("cannot accept"), "{}", ringgate.output());
+    drop(flood);
+    eventually("there is room again", || {
+        let mut client = Client::connect(listen);
+        client.wire.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").is_ok()
+            && matches!(client.wire.response("GET"), Ok(Some(answer)) if answer.text() == "ok")
+    });
+    ringgate.assert_alive();
+}
+
+// Hazard RES-05: where the reserve was not enough after all.
+#[test]
+fn running_out_of_descriptors_spins_no_core() {
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let mut ringgate = Ringgate::start(&forwarding(listen, &[origin.address], ""));
+    let mut before = Client::connect(listen);
+    assert_eq!(before.get("/").text(), "ok");
+    let limit = |most| {
+        let all = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(most), maximum: all };
+        prlimit(Some(ringgate.pid()), Resource::Nofile, limit).unwrap().current
+    };
+    // Three: less than it has open, so that every new descriptor is refused.
+    let usual = limit(3).unwrap();
+    let waiting: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(listen).unwrap()).collect();
+    eventually("it has noticed", || ringgate.output().contains("cannot accept"));
+    assert_calm(&ringgate);
+    assert_eq!(before.get("/").text(), "ok", "what is open is served");
+    limit(usual);
+    for stream in waiting {
+        let mut client = Client { wire: support::Wire::new(stream) };
+        client.wire.stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        assert_eq!(client.get("/").text(), "ok", "who waited in the queue is served");
+    }
+    ringgate.assert_alive();
 }

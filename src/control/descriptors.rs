@@ -34,8 +34,8 @@ impl Needs {
         let limit = getrlimit(Resource::Nofile).current?;
         let workers = workers as u64;
         let addresses: usize = snapshot.listeners.iter().map(|l| l.bind.len()).sum();
-        // Control's descriptor and the worker's.
-        let sockets = addresses as u64 * workers * 2;
+        // Control's descriptor, the worker's and its timer.
+        let sockets = addresses as u64 * workers * 3;
         let targets: usize = config.groups.iter().map(|g| g.targets.len()).sum();
         let probes = (targets as u64).min(PROBES).min(limit / 8);
         let own = open_now() + workers * WORKER + sockets;

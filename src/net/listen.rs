@@ -3,11 +3,13 @@
 //! A worker that dies takes no queued connection with it: control still holds the queue. Options are set on the
 //! listening socket and inherited by what it accepts, so that accepting costs one system call a connection.
 
+use crate::net::runtime::Delay;
 use crate::net::sock::Sock;
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::Timers;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -59,6 +61,9 @@ fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
 pub struct Acceptor {
     io: Handle,
     retired: Arc<AtomicBool>,
+    // After a failure for want of something, the queue is left alone for a moment: it stays ready all the while.
+    delay: Delay,
+    wanting: Cell<bool>,
 }
 
 impl Acceptor {
@@ -69,14 +74,18 @@ impl Acceptor {
     /// When the driver cannot register it.
     pub fn adopt(descriptor: OwnedFd, retired: Arc<AtomicBool>) -> io::Result<Acceptor> {
         let io = Handle::from_std(UnixStream::from(descriptor))?;
-        Ok(Acceptor { io, retired })
+        Ok(Acceptor { io, retired, delay: Delay::new()?, wanting: Cell::new(false) })
     }
 
-    /// Waits until a connection is queued. May be dropped at any time: nothing is accepted here.
+    /// Waits until a connection is queued; longer, where the last [`Acceptor::accept`] failed. May be dropped at any time:
+    /// nothing is accepted here.
     ///
     /// # Errors
     /// Those of the driver; `BrokenPipe` once retired.
     pub async fn ready(&self) -> io::Result<()> {
+        if self.wanting.take() {
+            self.delay.wait().await?;
+        }
         self.io.readable(false).await?;
         if self.is_retired() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
@@ -94,7 +103,7 @@ impl Acceptor {
     /// Takes one connection from the queue, with its peer's address; `None` when the queue is empty, or no longer ours.
     ///
     /// # Errors
-    /// Those of `accept4(2)` that are not about a single connection: the queue should be left alone for a moment.
+    /// Those of `accept4(2)` that are not about a single connection: descriptors or memory have run out.
     pub fn accept(&self, timers: &Rc<Timers>) -> io::Result<Option<(Sock, SocketAddr)>> {
         if self.is_retired() {
             return Ok(None);
@@ -110,7 +119,10 @@ impl Acceptor {
                 Err(Errno::AGAIN) => return Ok(None),
                 // The connection died in the queue, or a signal came: the next one may be there.
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::HOSTUNREACH) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.wanting.set(true);
+                    return Err(error.into());
+                }
             }
         }
     }

@@ -136,14 +136,49 @@ impl Ticker {
     /// # Errors
     /// Those of the driver.
     pub async fn tick(&self) -> io::Result<()> {
-        loop {
-            let mut count = [0; 8];
-            match rustix::io::read(crate::net::sys::fd(&self.io), &mut count) {
-                Err(rustix::io::Errno::AGAIN) => self.io.readable(false).await?,
-                Err(error) => return Err(error.into()),
-                Ok(_) => return Ok(()),
-            }
+        wait_for_timer(&self.io).await
+    }
+}
+
+async fn wait_for_timer(timer: &Handle) -> io::Result<()> {
+    loop {
+        let mut count = [0; 8];
+        match rustix::io::read(crate::net::sys::fd(timer), &mut count) {
+            Err(rustix::io::Errno::AGAIN) => timer.readable(false).await?,
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
         }
+    }
+}
+
+/// A wait whose descriptor is there from the start: for when descriptors are what has run out.
+#[derive(Debug)]
+pub struct Delay {
+    io: Handle,
+}
+
+impl Delay {
+    /// Waits for nothing yet, and costs nothing but its descriptor.
+    ///
+    /// # Errors
+    /// Those of `timerfd_create(2)`.
+    pub fn new() -> io::Result<Delay> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        Ok(Delay { io: Handle::from_std(UnixStream::from(timer))? })
+    }
+
+    /// Waits for [`SWEEP`].
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub async fn wait(&self) -> io::Result<()> {
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Timespec { tv_sec: 0, tv_nsec: SWEEP.subsec_nanos().into() };
+        let spec = Itimerspec { it_interval: never, it_value: once };
+        let timer = crate::net::sys::fd(&self.io);
+        rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &spec)?;
+        wait_for_timer(&self.io).await
     }
 }
 
