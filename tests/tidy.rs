@@ -115,6 +115,10 @@ fn nothing_is_left_unfinished() {
     let mut problems = String::new();
     for folder in ["src", "benches", "tests", "scripts", "config"] {
         for (name, text) in sources(&root().join(folder)) {
+            // What a fuzzer made up says nothing.
+            if name.starts_with("corpus/") {
+                continue;
+            }
             for (number, line) in text.lines().enumerate() {
                 for word in UNFINISHED.iter().filter(|w| line.contains(**w)) {
                     writeln!(problems, "{folder}/{name}:{}: {word}", number + 1).unwrap();

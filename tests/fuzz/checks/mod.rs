@@ -1,0 +1,40 @@
+//! What must hold for any input at all, one function a target. Each panics when it does not hold.
+//!
+//! The fuzz targets feed them what libFuzzer invents, `tests/corpora.rs` what is kept in `tests/corpus/`. They compare
+//! the parsers with slower readings that share no code with them, and with themselves: whatever the network cuts, whatever
+//! is written anew, the meaning stays. A finding becomes a file in the corpus of its target.
+
+mod chunks;
+mod config;
+mod cookies;
+mod head;
+mod proxy_header;
+mod request_head;
+mod response_head;
+mod routes;
+mod split;
+mod target;
+
+pub use chunks::chunks;
+pub use config::config;
+pub use cookies::cookies;
+pub use proxy_header::proxy_header;
+pub use request_head::request_head;
+pub use response_head::response_head;
+pub use routes::routes;
+pub use target::target;
+
+/// A check with the name of its target, which is also that of its corpus.
+pub type Check = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: &[Check] = &[
+    ("request_head", request_head),
+    ("response_head", response_head),
+    ("chunks", chunks),
+    ("proxy_header", proxy_header),
+    ("config", config),
+    ("routes", routes),
+    ("cookies", cookies),
+    ("target", target),
+];

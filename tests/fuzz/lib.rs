@@ -1,0 +1,23 @@
+//! The pure layers of ringgate (1 to 5 of `tests/tidy.rs`) as a crate of their own, and the checks on them.
+//!
+//! They import nothing from above, so they can be built without the runtime and the libraries of control: instrumented,
+//! the whole of ringgate takes minutes to build, this takes seconds. It has the name of the real crate, so that the
+//! checks are the same text here and in `tests/corpora.rs`, which replays the corpora against the real one.
+
+extern crate self as ringgate;
+
+#[path = "../../src/balance/mod.rs"]
+pub mod balance;
+#[path = "../../src/base/mod.rs"]
+pub mod base;
+pub mod checks;
+#[path = "../../src/config/mod.rs"]
+pub mod config;
+#[path = "../../src/health/mod.rs"]
+pub mod health;
+#[path = "../../src/http/mod.rs"]
+pub mod http;
+#[path = "../../src/route/mod.rs"]
+pub mod route;
+#[path = "../../src/snapshot/mod.rs"]
+pub mod snapshot;
