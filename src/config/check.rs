@@ -137,6 +137,15 @@ pub(super) fn check(config: &mut Config, seen: &Seen, main: &Place, problems: &m
             hint: None,
         });
     }
+    if let (Some(group), None) = (&config.server.group, &config.server.user) {
+        problems.push(Problem {
+            place: group.place.clone(),
+            key: "server.group".to_owned(),
+            found: format!("{:?} without a user", group.name),
+            expected: "server.user beside it".to_owned(),
+            hint: None,
+        });
+    }
     line_fits_head(&mut config.limits, seen, problems);
 }
 

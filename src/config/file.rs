@@ -57,6 +57,17 @@ pub(super) fn included(from: &Path, pattern: &str) -> Result<Vec<PathBuf>, Strin
     Ok(found)
 }
 
+/// The folder that a file is in.
+pub(super) fn folder(path: &Path) -> &Path {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// The folder in which `pattern` is looked for, whether anything is found there or not.
+pub(super) fn folder_of_include(from: &Path, pattern: &str) -> PathBuf {
+    folder(&folder(from).join(pattern)).to_path_buf()
+}
+
 /// One name for one file, however it was reached.
 pub(super) fn identity(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())

@@ -21,6 +21,9 @@ pub(super) const SERVER: Keys = &[
     "forwarded",
     "merge_slashes",
     "encoded_separators",
+    "user",
+    "group",
+    "sandbox",
 ];
 pub(super) const TIMEOUTS: Keys = &["header", "body", "keep_alive", "connect", "response", "idle"];
 pub(super) const LIMITS: Keys = &[

@@ -26,6 +26,7 @@ use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::Versions;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -53,6 +54,10 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// `[[expect]]`, in the order of the file.
     pub expects: Vec<Expect>,
+    /// The file and all that it includes.
+    pub files: BTreeSet<PathBuf>,
+    /// Their folders, also those of patterns that match nothing yet.
+    pub folders: BTreeSet<PathBuf>,
 }
 
 /// Where something stands in the file.
@@ -93,6 +98,12 @@ pub struct Server {
     pub forwarded: bool,
     /// How paths are made canonical.
     pub paths: PathPolicy,
+    /// Whom the process becomes after it has read the file as root.
+    pub user: Option<Account>,
+    /// Its group instead of the one that the user belongs to.
+    pub group: Option<Account>,
+    /// Whether the process gives up what it does not need.
+    pub sandbox: Sandbox,
 }
 
 impl Default for Server {
@@ -107,8 +118,39 @@ impl Default for Server {
             via: "ringgate".to_owned(),
             forwarded: true,
             paths: PathPolicy::default(),
+            user: None,
+            group: None,
+            sandbox: Sandbox::Auto,
         }
     }
+}
+
+impl Server {
+    /// `user`, `group` and `sandbox` as written: what a process cannot take on twice.
+    pub fn identity(&self) -> (Option<&str>, Option<&str>, Sandbox) {
+        let [user, group] = [&self.user, &self.group].map(|a| a.as_ref().map(|a| a.name.as_str()));
+        (user, group, self.sandbox)
+    }
+}
+
+/// `user` or `group`: a name of this system, or a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// As it is written.
+    pub name: String,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// `sandbox`: capabilities, Landlock, system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// On when started as root, with what the kernel has; else off.
+    Auto,
+    /// On; a start without it is refused.
+    On,
+    /// Off.
+    Off,
 }
 
 /// `driver`: how workers wait for the kernel.

@@ -110,6 +110,8 @@ impl<'e> Build<'e> {
         self.order.insert(Arc::clone(&file), self.order.len());
         if let Some((path, _)) = origin {
             let place = Place { file: Arc::clone(&file), line: 0, column: 0 };
+            self.config.files.insert(path.to_path_buf());
+            self.config.folders.insert(file::folder(path).to_path_buf());
             self.files.entry(file::identity(path)).or_insert(place);
         }
         let doc = Doc::new(file, text, self.env);
@@ -206,6 +208,7 @@ impl<'e> Build<'e> {
                 item.problem("one more include", format!("at most {DEEPEST} files deep"), None);
                 continue;
             }
+            self.config.folders.insert(file::folder_of_include(from, &pattern));
             let paths = match file::included(from, &pattern) {
                 Ok(paths) => paths,
                 Err(error) => {

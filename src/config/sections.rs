@@ -8,6 +8,7 @@ use crate::config::item::{Item, Table, set};
 use crate::config::keys::{Keys, TIMEOUTS, where_timeout_belongs};
 use crate::config::problem::{Wrong, did_you_mean};
 use crate::config::{AccessLog, Admin, Driver, Limits, Log, Server, TimeoutOverrides, Timeouts};
+use crate::config::{Account, Sandbox};
 use crate::config::{Place, syntax};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -48,6 +49,19 @@ pub(super) fn server(table: &Table<'_>, server: &mut Server) {
     let separators = table.item("encoded_separators");
     let separators = separators.and_then(|item| item.choice(&[("refuse", false), ("keep", true)]));
     set(&mut server.paths.keep_separators, separators);
+    set(&mut server.user, table.item("user").map(|item| account(&item)));
+    set(&mut server.group, table.item("group").map(|item| account(&item)));
+    let sandbox = [("auto", Sandbox::Auto), ("on", Sandbox::On), ("off", Sandbox::Off)];
+    set(&mut server.sandbox, table.item("sandbox").and_then(|item| item.choice(&sandbox)));
+}
+
+fn account(item: &Item<'_>) -> Option<Account> {
+    let name = item.parsed("a name or number of this system's accounts", |text| {
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, ':' | '/' | ',');
+        let wrong = text.is_empty() || text.len() > 255 || !text.chars().all(fits);
+        if wrong { Wrong::plain() } else { Ok(text.to_owned()) }
+    })?;
+    Some(Account { name, place: item.place() })
 }
 
 fn workers(item: &Item<'_>) -> Option<Option<usize>> {
