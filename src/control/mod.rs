@@ -10,12 +10,14 @@ pub mod descriptors;
 pub mod probe;
 pub mod report;
 pub mod resolve;
+pub mod rights;
 pub mod service;
 pub mod sockets;
 pub mod source;
 pub mod watch;
 pub mod watchdog;
 
+use crate::config;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,16 +29,23 @@ pub const EXIT_FAILED: u8 = 1;
 
 /// `ringgate run`: serves by `path` until told to stop.
 pub fn run(path: &Path) -> ExitCode {
-    let guard = report::init_tracing();
     let checked = check::check(path);
     if !checked.problems.0.is_empty() {
         eprintln!("{}", checked.problems);
         return ExitCode::from(EXIT_WRONG);
     }
+    // Before the error log's thread, the first of all.
+    let rights = match rights::take(&checked.config, Some(path)) {
+        Ok(rights) => rights,
+        Err(refused) => return refuse(&refused),
+    };
+    let guard = report::init_tracing();
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    let code = on_runtime(service::serve(service::From::File(path.to_owned()), checked, None));
+    rights.report();
+    let from = service::From::File(path.to_owned());
+    let code = on_runtime(service::serve(from, checked, None, rights));
     drop(guard);
     code
 }
@@ -44,7 +53,9 @@ pub fn run(path: &Path) -> ExitCode {
 /// `ringgate check`: says everything that is wrong with `path`.
 pub fn check(path: &Path) -> ExitCode {
     let checked = check::check(path);
-    for warning in &checked.warnings {
+    // Accounts are a matter of the machine: another one than this may serve by the file.
+    let account = rights::user::find(&checked.config.server).err();
+    for warning in checked.warnings.iter().chain(&account) {
         eprintln!("warning: {warning}");
     }
     if !checked.problems.0.is_empty() {
@@ -65,7 +76,15 @@ pub fn check(path: &Path) -> ExitCode {
 
 /// `ringgate demo`: three back ends inside the process, balanced over, until `stop_after` or a signal.
 pub fn demo(port: u16, admin_port: u16, stop_after: Option<Duration>) -> ExitCode {
+    let mut config = config::Config::default();
+    // As many as a demonstration needs: no reason to warn of a low limit of descriptors.
+    config.server.max_connections = 100;
+    let rights = match rights::take(&config, None) {
+        Ok(rights) => rights,
+        Err(refused) => return refuse(&refused),
+    };
     let guard = report::init_tracing();
+    rights.report();
     let code = on_runtime(async move {
         let backends = match demo::start_backends().await {
             Ok(backends) => backends,
@@ -82,10 +101,18 @@ pub fn demo(port: u16, admin_port: u16, stop_after: Option<Duration>) -> ExitCod
         }
         let hints = demo::hints(port, admin_port);
         let from = service::From::Demo { hints, stop_after };
-        service::serve(from, checked, stop_after).await
+        service::serve(from, checked, stop_after, rights).await
     });
     drop(guard);
     code
+}
+
+fn refuse(refused: &rights::Refused) -> ExitCode {
+    eprintln!("{refused}");
+    ExitCode::from(match refused {
+        rights::Refused::Wrong(_) => EXIT_WRONG,
+        rights::Refused::Failed(_) => EXIT_FAILED,
+    })
 }
 
 fn on_runtime(main: impl Future<Output = u8>) -> ExitCode {

@@ -9,6 +9,7 @@ use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
 use crate::control::report::{self, GroupLine, StartScreen};
+use crate::control::rights::Rights;
 use crate::control::sockets::{Bound, Change, Sockets};
 use crate::control::source::{Shared, unix_now};
 use crate::control::watch::{NameChanged, Names, Probes};
@@ -64,15 +65,21 @@ struct Service {
     ended: UnboundedReceiver<Ended>,
     alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
+    rights: Rights,
 }
 
-/// Serves until told to stop; the exit code.
-pub async fn serve(from: From, checked: Checked, stop_after: Option<Duration>) -> u8 {
+/// Serves until told to stop, with the rights that are left; the exit code.
+pub async fn serve(
+    from: From,
+    checked: Checked,
+    stop_after: Option<Duration>,
+    rights: Rights,
+) -> u8 {
     let Ok(mut signals) = Signals::listen() else {
         eprintln!("signals cannot be heard");
         return EXIT_FAILED;
     };
-    let mut service = match Service::start(from, checked).await {
+    let mut service = match Service::start(from, checked, rights).await {
         Ok(service) => service,
         Err(failed) => {
             eprintln!("{}", failed.text);
@@ -118,7 +125,7 @@ impl Failed {
 }
 
 impl Service {
-    async fn start(from: From, checked: Checked) -> Result<Service, Failed> {
+    async fn start(from: From, checked: Checked, rights: Rights) -> Result<Service, Failed> {
         let Checked { config, .. } = checked;
         let (driver, note) = driver(config.server.driver)?;
         let cpus = cpus(&config.server);
@@ -181,6 +188,7 @@ impl Service {
             ended,
             alarms,
             renamed,
+            rights,
         };
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
@@ -284,7 +292,9 @@ impl Service {
             self.taken_up().await;
             adopted
         } else {
-            Err(checked.problems.to_string())
+            let note = self.rights.explain(&checked.problems);
+            let lines = [Some(checked.problems.to_string()), note];
+            Err(lines.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         };
         let shared = &self.shared;
         shared.last_reload_unix.store(unix_now(), Ordering::Relaxed);
@@ -303,6 +313,9 @@ impl Service {
 
     // Everything that can fail, then everything that cannot.
     async fn adopt(&mut self, config: Config) -> Result<u64, String> {
+        if config.log.access != self.config.log.access {
+            self.rights.admit(&config.log.access)?;
+        }
         self.names.meet(&config).await;
         let old = self.shared.current.load_full();
         let snapshot = compile(&config, &self.names, Some(&old), self.crew.len())?;
@@ -327,6 +340,9 @@ impl Service {
         let max = max_connections(&config, &snapshot, self.crew.len());
         self.machine.follow(max, &config.limits);
         self.shared.max_connections.store(max, Ordering::Relaxed);
+        if new.identity() != now.identity() {
+            restart("server.user, group or sandbox");
+        }
         self.config = config;
         self.shared.current.store(Arc::clone(&snapshot));
         // What is queued at a listener that goes is accepted before its worker forgets it.

@@ -34,19 +34,27 @@ impl Ringgate {
 
     #[track_caller]
     pub fn start_in(dir: tempfile::TempDir, config: &str) -> Ringgate {
-        Ringgate::start_under(&[], dir, config)
+        Ringgate::start_as(dir, config, Command::new(binary()))
     }
 
     /// As [`Ringgate::start_in`], by a command that executes the program and arguments which follow its own.
     #[track_caller]
     pub fn start_under(command: &[&str], dir: tempfile::TempDir, config: &str) -> Ringgate {
+        let Some((first, more)) = command.split_first() else {
+            return Ringgate::start_in(dir, config);
+        };
+        let mut command = Command::new(first);
+        command.args(more).arg(binary());
+        Ringgate::start_as(dir, config, command)
+    }
+
+    /// Starts what `command` names, with its environment and user.
+    #[track_caller]
+    pub fn start_as(dir: tempfile::TempDir, config: &str, mut command: Command) -> Ringgate {
         let admin = free_address();
         let path = dir.path().join("ringgate.toml");
         std::fs::write(&path, completed(config, admin)).unwrap();
-        let binary = binary();
-        let mut words = command.iter().map(std::ffi::OsStr::new).chain([binary.as_os_str()]);
-        let mut child = Command::new(words.next().unwrap())
-            .args(words)
+        let mut child = command
             .args(["run", "-c"])
             .arg(&path)
             .current_dir(dir.path())
