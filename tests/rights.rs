@@ -1,10 +1,12 @@
 //! Least rights as the kernel shows them: `/proc` of the real binary, refused reloads, a thread that tries what it may
-//! not. What only root can show says so when it is skipped.
+//! not; what a service manager is told; the unit. What only root can show says so when it is skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
 
 #[path = "rights/inside.rs"]
 mod inside;
 mod support;
+#[path = "rights/systemd.rs"]
+mod systemd;
 
 use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener};

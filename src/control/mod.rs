@@ -7,6 +7,7 @@ pub mod check;
 pub mod crew;
 pub mod demo;
 pub mod descriptors;
+pub mod notify;
 pub mod probe;
 pub mod report;
 pub mod resolve;

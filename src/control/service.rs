@@ -8,6 +8,7 @@ use crate::config::{self, AccessLog, Config};
 use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
+use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
 use crate::control::rights::Rights;
 use crate::control::sockets::{Bound, Change, Sockets};
@@ -66,6 +67,7 @@ struct Service {
     alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
     rights: Rights,
+    notify: Notify,
 }
 
 /// Serves until told to stop, with the rights that are left; the exit code.
@@ -108,6 +110,7 @@ pub async fn serve(
             _ = look.tick() => {
                 service.bury();
                 service.tend();
+                service.tell_alive();
             }
         }
     }
@@ -189,6 +192,7 @@ impl Service {
             alarms,
             renamed,
             rights,
+            notify: Notify::from_environment(),
         };
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
@@ -283,6 +287,7 @@ impl Service {
             return;
         };
         let path = path.clone();
+        self.notify.reloading();
         let checked = check::check(&path);
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
@@ -296,6 +301,7 @@ impl Service {
             let lines = [Some(checked.problems.to_string()), note];
             Err(lines.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         };
+        self.notify.reloaded(result.is_ok());
         let shared = &self.shared;
         shared.last_reload_unix.store(unix_now(), Ordering::Relaxed);
         shared.last_reload_ok.store(result.is_ok(), Ordering::Relaxed);
@@ -361,6 +367,12 @@ impl Service {
             self.serve_admin(socket);
         }
         Ok(snapshot.generation)
+    }
+
+    fn tell_alive(&mut self) {
+        let (shared, now) = (&self.shared, Tick::now());
+        let alive = || notify::alive(&shared.pulses, now);
+        self.notify.look(now, || admin::Source::ready(&**shared).is_ok(), alive);
     }
 
     // Until every worker serves by the newest snapshot: only then is a reload said to be done. A stuck worker is not
@@ -467,6 +479,7 @@ impl Service {
         let patience = self.config.server.drain;
         tracing::info!("draining: no new connections; those in flight get {patience:?}");
         self.shared.stopping.store(true, Ordering::Relaxed);
+        self.notify.stopping();
         self.sockets.bound.clear();
         self.crew.tell_all(|_| Message::Drain);
         let mut cut = false;
@@ -479,7 +492,11 @@ impl Service {
                 Some(ended) = self.ended.recv() => {
                     self.crew.note_end(ended.worker, &self.shared.current.load(), Tick::now());
                 }
-                () = tokio::time::sleep(LOOK) => self.crew.ring_all(),
+                () = tokio::time::sleep(LOOK) => {
+                    self.crew.ring_all();
+                    // Workers that have nothing left to do end one by one.
+                    self.notify.look(Tick::now(), || false, || true);
+                }
                 () = tokio::time::sleep_until(deadline) => {
                     if cut {
                         break;
