@@ -14,6 +14,7 @@ package_of() {
         h2load) echo nghttp2-client ;;
         taskset) echo util-linux ;;
         sysctl) echo procps ;;
+        systemd-analyze) echo systemd ;;
         cargo | rustc) echo cargo rustc ;;
         *) echo "$1" ;;
     esac
@@ -59,6 +60,22 @@ need() {
     for command in "${missing[@]}"; do
         have "$command" || die "$command is still missing after installing ${packages[*]}"
     done
+}
+
+# The cargo-deny that is built where there is none.
+deny_wanted=0.20.2
+
+# need_cargo_deny: makes sure that `cargo deny` is there. Without optimization it builds in a minute or two, once.
+need_cargo_deny() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/ringgate/cargo-deny-$deny_wanted
+    PATH="$PATH:$home/bin"
+    cargo deny --version >/dev/null 2>&1 && return 0
+    say "Building cargo-deny $deny_wanted into $home ..."
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_TARGET_DIR=$home/build \
+        cargo install --quiet --locked --root "$home" --version "$deny_wanted" cargo-deny >&2 \
+        || die "cargo-deny could not be built. Please run: cargo install --locked cargo-deny"
+    rm -rf "$home/build"
 }
 
 # The oldest Rust that builds this, from Cargo.toml.

@@ -25,8 +25,9 @@ pub fn request_head(data: &[u8]) {
         size: defaults.head as usize,
         line: defaults.line as usize,
         fields: defaults.headers,
+        bare_lf: false,
     };
-    let narrow = SectionLimits { size: 96, line: 48, fields: 3 };
+    let narrow = SectionLimits { size: 96, line: 48, fields: 3, bare_lf: false };
     for limits in [wide, narrow] {
         let whole = receive(data, &[data.len()], &limits);
         for ends in splits(data) {
@@ -220,7 +221,12 @@ fn says_the_same_anew(head: &RequestHead, section: &[u8]) {
     anew.extend_from_slice(b"\r\n");
 
     let text = anew.escape_ascii();
-    let limits = SectionLimits { size: usize::MAX, line: usize::MAX, fields: usize::MAX - 1 };
+    let limits = SectionLimits {
+        size: usize::MAX,
+        line: usize::MAX,
+        fields: usize::MAX - 1,
+        bare_lf: false,
+    };
     assert_eq!(Scan::default().find_end(&anew, &limits), Ok(Some(anew.len())), "{text}");
     let mut again = RequestHead::default();
     let verdict = again.parse(&anew, PathPolicy::default());

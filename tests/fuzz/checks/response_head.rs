@@ -12,8 +12,8 @@ use ringgate::http::{Framing, Known, Method, ResponseHead, Version, write};
 /// See the module's documentation.
 pub fn response_head(data: &[u8]) {
     let size = Limits::default().response_head as usize;
-    let wide = SectionLimits { size, line: size, fields: 1000 };
-    let narrow = SectionLimits { size: 64, line: 40, fields: 2 };
+    let wide = SectionLimits { size, line: size, fields: 1000, bare_lf: false };
+    let narrow = SectionLimits { size: 64, line: 40, fields: 2, bare_lf: false };
     for limits in [wide, narrow] {
         let whole = Scan::default().find_end(data, &limits);
         for ends in splits(data) {
@@ -118,7 +118,12 @@ fn says_the_same_anew(head: &ResponseHead, section: &[u8], method: Method) {
     anew.extend_from_slice(b"\r\n");
 
     let text = anew.escape_ascii();
-    let limits = SectionLimits { size: usize::MAX, line: usize::MAX, fields: usize::MAX - 1 };
+    let limits = SectionLimits {
+        size: usize::MAX,
+        line: usize::MAX,
+        fields: usize::MAX - 1,
+        bare_lf: false,
+    };
     assert_eq!(Scan::default().find_end(&anew, &limits), Ok(Some(anew.len())), "{text}");
     let mut again = ResponseHead::default();
     assert_eq!(again.parse(&anew, method), Ok(()), "{text}");

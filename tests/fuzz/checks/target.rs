@@ -14,7 +14,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const LIMITS: SectionLimits = SectionLimits { size: 1 << 20, line: 1 << 20, fields: 8 };
+const LIMITS: SectionLimits =
+    SectionLimits { size: 1 << 20, line: 1 << 20, fields: 8, bare_lf: false };
 
 /// See the module's documentation.
 pub fn target(data: &[u8]) {
