@@ -220,7 +220,7 @@ fn a_storm_of_good_and_bad_files_under_load() {
         let pool = format!("pool = {{ idle_timeout = \"200ms\" }}\nretries = {}\n", 1 + n % 3);
         let rule =
             "\n[[rule]]\nname = \"more\"\nwhen = { path = [\"/load\"] }\nforward = \"all\"\n";
-        forwarding(listen, &[origin.address], &pool) + if n % 2 == 0 { rule } else { "" }
+        forwarding(listen, &[origin.address], &pool) + if n.is_multiple_of(2) { rule } else { "" }
     };
     let bad = |n: usize| match n % 4 {
         0 => good(n).replace("forward = \"all\"", "forward = \"nowhere\""),

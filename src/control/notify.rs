@@ -4,7 +4,7 @@
 //! here. Called by the control loop.
 
 use crate::base::Tick;
-use crate::shard::Pulse;
+use crate::shard::{Pulse, Seat};
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,9 +62,11 @@ impl Notify {
     }
 }
 
-/// Whether every worker has swept lately.
+/// Whether every worker that has a place has swept lately. One that hung and was replaced has none.
 pub fn alive(pulses: &[Arc<Pulse>], now: Tick) -> bool {
-    pulses.iter().all(|pulse| {
+    let mut placed =
+        pulses.iter().filter(|p| !matches!(p.seat.get(), Seat::Vacant | Seat::Retired));
+    placed.all(|pulse| {
         let beat = Tick::from_nanos(pulse.beat.load(Ordering::Relaxed));
         beat > Tick::ZERO && now.since(beat) < FRESH
     })
@@ -84,6 +86,7 @@ mod tests {
     #[test]
     fn one_stale_worker_is_enough_to_starve_the_watchdog() {
         let pulses: Vec<Arc<Pulse>> = vec![Arc::default(), Arc::default()];
+        pulses.iter().for_each(|p| p.seat.set(Seat::Serving));
         let at = |pulse: &Arc<Pulse>, tick: Tick| pulse.beat.store(tick.nanos(), Ordering::Relaxed);
         let now = Tick::from_nanos(10_000_000_000);
         assert!(!alive(&pulses, now), "no sweep yet");
