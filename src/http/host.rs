@@ -31,6 +31,9 @@ pub fn canonical(authority: &[u8], host: &mut Vec<u8>) -> Result<Option<u16>, Fa
         upper |= octet.is_ascii_uppercase();
         previous = octet;
     }
+    if previous == b'.' {
+        return Err(Fault::HostInvalid);
+    }
     let start = host.len();
     host.extend_from_slice(name);
     if upper && let Some(written) = host.get_mut(start..) {
@@ -90,8 +93,8 @@ mod tests {
         check("127.0.0.1", Some(("127.0.0.1", None)));
         for bad in [
             "", ".", ":80", "a:", "a:0", "a:65536", "a:8x", "a:-1", "user@a", "a/b", "a,b", "[::1",
-            "::1", "[::1]x", "a b", "a\\b", "a%2fb", "a..b", "[v1.x]", "a:80:80", "a;b", "\u{e9}",
-            "a?b", "a#b", "[]", "[::1]:",
+            "::1", "[::1]x", "a b", "a\\b", "a%2fb", "a..b", "a..", "a..:80", "..", "[v1.x]",
+            "a:80:80", "a;b", "\u{e9}", "a?b", "a#b", "[]", "[::1]:",
         ] {
             check(bad, None);
         }
