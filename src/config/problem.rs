@@ -41,13 +41,29 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", OneLine(&self.key))?;
         }
-        write!(f, "found {}, expected {}", self.found, self.expected)?;
+        write!(f, "found {}, expected {}", OneLine(&self.found), OneLine(&self.expected))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  help: {hint}"),
+            Some(hint) => write!(f, "\n  help: {}", OneLine(hint)),
             None => Ok(()),
         }
+    }
+}
+
+/// Text of which parts may come from the file or the environment: it must not begin a line of a log, nor move the
+/// cursor of a terminal.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.0.split_inclusive(char::is_control);
+        parts.try_for_each(|part| match part.char_indices().next_back() {
+            Some((at, c)) if c.is_control() => {
+                write!(f, "{}{}", part.get(..at).unwrap_or_default(), c.escape_default())
+            }
+            _ => f.write_str(part),
+        })
     }
 }
 
