@@ -210,3 +210,56 @@ fn names_are_resolved_by_control() {
     eventually("the name is resolved", || get(listen, "/").text() == "by name");
     let _: SocketAddr = listen;
 }
+
+// ---------------------------------------------------------------- where io_uring is refused (hazard RT-06)
+
+/// Executes its arguments with io_uring_setup (425 on every architecture) refused, as container runtimes do it.
+const WITHOUT_RINGS: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+load, equal, end = 0x20, 0x15, 0x06
+refuse, allow = 0x00050000 | 1, 0x7fff0000
+program = b"".join(struct.pack("HBBI", *line) for line in
+    [(load, 0, 0, 0), (equal, 0, 1, 425), (end, 0, 0, refuse), (end, 0, 0, allow)])
+lines = ctypes.create_string_buffer(program, len(program))
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(lines)))
+word = ctypes.c_ulong
+assert libc.prctl(38, word(1), word(0), word(0), word(0)) == 0
+assert libc.prctl(22, word(2), filter, word(0), word(0)) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn refused_rings_are_done_without() {
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let auto = format!("[server]\ndriver = \"auto\"\n\n{config}");
+    let command = ["python3", "-c", WITHOUT_RINGS];
+    let mut ringgate = Ringgate::start_under(&command, tempfile::tempdir().unwrap(), &auto);
+    assert_eq!(get(listen, "/").text(), "ok");
+    let said = ringgate.output();
+    assert!(said.contains("io_uring is refused") && said.contains("not permitted"), "{said}");
+    let driver = "ringgate_build_info{version=\"";
+    let info = ringgate.metrics().lines().find(|l| l.starts_with(driver)).unwrap().to_owned();
+    assert!(info.contains("driver=\"epoll\""), "{info}");
+    ringgate.signal(Signal::TERM);
+    assert_eq!(ringgate.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn refused_rings_that_are_asked_for_end_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ringgate.toml");
+    let listen = free_address();
+    let text = format!("[server]\ndriver = \"io_uring\"\n\n{}", forwarding(listen, &[], ""));
+    std::fs::write(&path, text).unwrap();
+    let done = std::process::Command::new("python3")
+        .args(["-c", WITHOUT_RINGS, env!("CARGO_BIN_EXE_ringgate"), "run", "-c"])
+        .arg(&path)
+        .output()
+        .expect("python3 runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("io_uring is refused") && said.contains("driver = \"epoll\""), "{said}");
+}
