@@ -49,6 +49,8 @@ impl Server {
         let address = free_address();
         let log = dir.path().join("seen.log");
         std::fs::write(dir.path().join("ok"), "seen").unwrap();
+        // 8 MiB that take no room.
+        std::fs::File::create(dir.path().join("big")).and_then(|big| big.set_len(8 << 20)).unwrap();
         let mut command = match name {
             "nginx" => nginx(dir.path(), address, &log),
             "node" => script("node", "nodejs", "node.js", address, &log),
@@ -150,6 +152,7 @@ fn nginx(dir: &Path, address: SocketAddr, log: &Path) -> Command {
          access_log {log} seen;\n\
          server {{ listen {address} backlog=4096; underscores_in_headers on;\n\
          add_header x-seen $http_x_request_id always;\n\
+         location = /big {{ root {at}; }}\n\
          location / {{ return 200 seen; }} }} }}\n",
         log = log.display()
     );

@@ -122,6 +122,15 @@ pub fn send_raw(to: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// Connects from an address of this machine, such as any in 127.0.0.0/8: where each client needs its own.
 pub fn connect_from(from: std::net::Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    connect_with(from, to, None)
+}
+
+/// The same, with a receive buffer of so many octets, which decides how much the peer may send unread.
+pub fn connect_with(
+    from: std::net::Ipv4Addr,
+    to: SocketAddr,
+    receive: Option<usize>,
+) -> std::io::Result<TcpStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType};
     let socket = rustix::net::socket_with(
         AddressFamily::INET,
@@ -129,6 +138,9 @@ pub fn connect_from(from: std::net::Ipv4Addr, to: SocketAddr) -> std::io::Result
         SocketFlags::CLOEXEC,
         None,
     )?;
+    if let Some(octets) = receive {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, octets)?;
+    }
     rustix::net::bind(&socket, &SocketAddr::from((from, 0)))?;
     rustix::net::connect(&socket, &to)?;
     Ok(TcpStream::from(socket))
