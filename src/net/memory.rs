@@ -18,14 +18,14 @@ use std::task::{Context, Poll, Waker};
 pub struct Shape {
     /// Octets that may lie unread in each direction: those written by the first end, those by the second.
     pub capacity: [usize; 2],
-    /// Octets that one call moves at most, at least 1.
+    /// Octets that one write takes at most, at least 1. A read takes all that is there, as `recv(2)` does.
     pub most: usize,
     /// Whether a reset overtakes what was sent before it, so that the peer never sees that.
     pub reset_overtakes: bool,
 }
 
 impl Default for Shape {
-    /// Room as a kernel has it, and calls that move all they can.
+    /// Room as a kernel has it, and writes that take all they can.
     fn default() -> Shape {
         Shape { capacity: [1 << 16; 2], most: usize::MAX, reset_overtakes: true }
     }
@@ -54,8 +54,9 @@ struct Link {
 // What one end has done, and what it has heard.
 #[derive(Debug, Default)]
 struct Half {
-    // Written by this end, not yet read by the other.
-    sent: VecDeque<u8>,
+    // Written by this end; the other has read the first `taken` octets of it.
+    sent: Vec<u8>,
+    taken: usize,
     capacity: usize,
     finished: bool,
     closed: bool,
@@ -88,17 +89,17 @@ impl End {
     /// `AGAIN` when nothing is there yet; `CONNRESET`.
     pub fn read(&self, into: &mut [u8]) -> Result<usize, Errno> {
         let link = &mut *self.0.link.borrow_mut();
-        let most = link.most.min(into.len());
         let (me, peer) = link.halves(self.0.side);
-        if !peer.sent.is_empty() {
-            let n = most.min(peer.sent.len());
-            for (to, octet) in into.iter_mut().zip(peer.sent.drain(..n)) {
-                *to = octet;
-            }
-            peer.wake(TO_WRITE);
-            return Ok(n);
+        if peer.unread().is_empty() {
+            return me.nothing_to_read(peer);
         }
-        me.nothing_to_read(peer)
+        let n = into.len().min(peer.unread().len());
+        if let (Some(to), Some(from)) = (into.get_mut(..n), peer.unread().get(..n)) {
+            to.copy_from_slice(from);
+        }
+        peer.take(n);
+        peer.wake(TO_WRITE);
+        Ok(n)
     }
 
     /// Writes what there is room for, as `sendmsg(2)`. To a peer that has closed, the first write succeeds and is answered
@@ -117,14 +118,14 @@ impl End {
             me.hear_reset(peer, overtakes);
             return Ok(most.min(parts.iter().map(|p| p.len()).sum()));
         }
-        most = most.min(me.capacity - me.sent.len());
+        most = most.min(me.capacity - me.unread().len());
         if most == 0 {
             return Err(Errno::AGAIN);
         }
         let mut written = 0;
         for part in parts {
             let n = part.len().min(most - written);
-            me.sent.extend(part.iter().take(n));
+            me.sent.extend_from_slice(part.get(..n).unwrap_or_default());
             written += n;
         }
         peer.wake(TO_READ);
@@ -148,12 +149,12 @@ impl End {
     pub fn has_news(&self) -> bool {
         let link = &mut *self.0.link.borrow_mut();
         let (me, peer) = link.halves(self.0.side);
-        !peer.sent.is_empty() || me.nothing_to_read(peer) != Err(Errno::AGAIN)
+        !peer.unread().is_empty() || me.nothing_to_read(peer) != Err(Errno::AGAIN)
     }
 
     /// Octets that were written here and that the peer has not read.
     pub fn unread_by_peer(&self) -> usize {
-        self.0.link.borrow_mut().halves(self.0.side).0.sent.len()
+        self.0.link.borrow_mut().halves(self.0.side).0.unread().len()
     }
 
     /// Whether the peer has dropped its end.
@@ -178,7 +179,7 @@ impl End {
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let link = &mut *self.0.link.borrow_mut();
         let (me, peer) = link.halves(self.0.side);
-        let room = me.sent.len() < me.capacity;
+        let room = me.unread().len() < me.capacity;
         if room || me.finished || me.was_reset || peer.closed {
             return Poll::Ready(());
         }
@@ -193,12 +194,12 @@ impl Drop for End {
         let (me, peer) = link.halves(self.0.side);
         me.closed = true;
         // RFC 9293 section 3.6.1: a close with data unread is a reset.
-        if self.0.reset_on_close.get() || !peer.sent.is_empty() {
+        if self.0.reset_on_close.get() || !peer.unread().is_empty() {
             peer.hear_reset(me, overtakes);
         } else {
             me.finished = true;
         }
-        peer.sent.clear();
+        peer.lose();
         peer.wake(TO_READ);
         peer.wake(TO_WRITE);
     }
@@ -213,6 +214,27 @@ impl Link {
 }
 
 impl Half {
+    fn unread(&self) -> &[u8] {
+        self.sent.get(self.taken..).unwrap_or_default()
+    }
+
+    // The other end has read `n` octets more.
+    fn take(&mut self, n: usize) {
+        self.taken += n;
+        if self.unread().is_empty() {
+            self.lose();
+        } else if self.taken > self.sent.len() / 2 {
+            self.sent.drain(..self.taken);
+            self.taken = 0;
+        }
+    }
+
+    // Nobody will read what is unread.
+    fn lose(&mut self) {
+        self.sent.clear();
+        self.taken = 0;
+    }
+
     fn nothing_to_read(&self, peer: &Half) -> Result<usize, Errno> {
         if self.was_reset {
             Err(Errno::CONNRESET)
@@ -227,7 +249,7 @@ impl Half {
     fn hear_reset(&mut self, peer: &mut Half, overtakes: bool) {
         self.was_reset = true;
         if overtakes {
-            peer.sent.clear();
+            peer.lose();
         }
         self.wake(TO_READ);
         self.wake(TO_WRITE);
@@ -331,7 +353,8 @@ mod tests {
         assert_eq!(write(&a, b"456"), Ok(1), "four lie unread");
         assert_eq!(write(&a, b"56"), Err(Errno::AGAIN));
         assert!(b.has_news() && !a.has_news());
-        assert_eq!(read(&b).unwrap(), b"123");
+        let mut into = [0; 3];
+        assert_eq!((b.read(&mut into), into), (Ok(3), *b"123"));
         assert_eq!(read(&b).unwrap(), b"4");
         assert_eq!(read(&b), Err(Errno::AGAIN));
     }

@@ -7,7 +7,7 @@
 use crate::base::Tick;
 use crate::net::memory::{Dialled, End};
 use crate::net::sys::{Handle, fd};
-use crate::net::timer::{Role, Side, Slot, Timer, Timers};
+use crate::net::timer::{Expiry, Role, Side, Slot, Timer, Timers};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
@@ -352,7 +352,7 @@ fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     rustix::net::socket_with(family, SocketType::STREAM, flags, None)
 }
 
-// Polls once, unless the deadline has passed. The slot remembers whom to wake when it does.
+// Polls once. What is there counts before a deadline that has passed, but not before a cut. The slot remembers whom to wake.
 #[inline]
 fn poll_until_expired<T>(
     slot: &Slot,
@@ -361,12 +361,15 @@ fn poll_until_expired<T>(
     cx: &mut Context<'_>,
     poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>,
 ) -> Poll<io::Result<T>> {
-    if slot.is_expired(role, side) {
+    let expiry = slot.expiry(role, side);
+    if expiry != Expiry::Cut
+        && let Poll::Ready(done) = poll(cx)
+    {
+        return Poll::Ready(done);
+    }
+    if expiry != Expiry::Not {
         return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
     }
-    let polled = poll(cx);
-    if polled.is_pending() {
-        slot.watch(cx.waker());
-    }
-    polled
+    slot.watch(cx.waker());
+    Poll::Pending
 }

@@ -38,11 +38,24 @@ pub struct Timers {
     slots: RefCell<Slab<Rc<Slot>>>,
 }
 
+/// Whether a wait is over before what it waits for has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// It goes on.
+    #[default]
+    Not,
+    /// Its deadline has passed: it ends, unless what it waits for is there. A worker that was held up, or a connection that
+    /// is let go while idle, loses no request that had arrived.
+    Passed,
+    /// It ends in any case.
+    Cut,
+}
+
 /// The deadlines of one client connection and of the target's connection that serves it.
 #[derive(Debug)]
 pub struct Slot {
     deadlines: [Cell<Tick>; 4],
-    expired: [Cell<bool>; 4],
+    expired: [Cell<Expiry>; 4],
     idle: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -53,7 +66,7 @@ impl Slot {
     pub(super) fn arm(&self, role: Role, side: Side, deadline: Tick) {
         let at = role as usize | side as usize;
         self.deadlines[at].set(deadline);
-        self.expired[at].set(false);
+        self.expired[at].set(Expiry::Not);
     }
 
     /// Marks the socket as idle: a drain may end its wait at once.
@@ -64,14 +77,18 @@ impl Slot {
 
     /// Ends the waits of this socket now.
     pub fn expire(&self) {
-        self.expired.iter().for_each(|expired| expired.set(true));
+        self.end_waits(Expiry::Cut);
+    }
+
+    fn end_waits(&self, how: Expiry) {
+        self.expired.iter().for_each(|expired| expired.set(how));
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
     }
 
     #[inline]
-    pub(super) fn is_expired(&self, role: Role, side: Side) -> bool {
+    pub(super) fn expiry(&self, role: Role, side: Side) -> Expiry {
         self.expired[role as usize | side as usize].get()
     }
 
@@ -88,7 +105,7 @@ impl Slot {
         for (deadline, expired) in self.deadlines.iter().zip(&self.expired) {
             if deadline.get() <= now {
                 deadline.set(Tick::NEVER);
-                expired.set(true);
+                expired.set(Expiry::Passed);
                 wake = true;
             }
         }
@@ -140,11 +157,11 @@ impl Timers {
         }
     }
 
-    /// Ends the waits of all idle sockets: what a drain does first.
+    /// Ends the waits of all idle sockets on which nothing has arrived: what a drain does first.
     pub fn expire_idle(&self) {
         for (_, slot) in self.slots.borrow().iter() {
             if slot.idle.get() {
-                slot.expire();
+                slot.end_waits(Expiry::Passed);
             }
         }
     }
@@ -177,15 +194,18 @@ mod tests {
         let timer = timers.register();
         timer.slot().arm(Role::Client, Side::Read, Tick::from_nanos(10));
         timers.sweep(Tick::from_nanos(9));
-        assert!(!timer.slot().is_expired(Role::Client, Side::Read));
+        assert!(timer.slot().expiry(Role::Client, Side::Read) == Expiry::Not);
         timers.sweep(Tick::from_nanos(10));
         assert!(
-            timer.slot().is_expired(Role::Client, Side::Read)
-                && !timer.slot().is_expired(Role::Client, Side::Write)
+            timer.slot().expiry(Role::Client, Side::Read) == Expiry::Passed
+                && timer.slot().expiry(Role::Client, Side::Write) == Expiry::Not
         );
         timer.slot().arm(Role::Client, Side::Read, Tick::NEVER);
         timers.sweep(Tick::from_nanos(11));
-        assert!(!timer.slot().is_expired(Role::Client, Side::Read), "arming again forgets");
+        assert!(
+            timer.slot().expiry(Role::Client, Side::Read) == Expiry::Not,
+            "arming again forgets"
+        );
         drop(timer);
         assert!(timers.is_empty());
     }
@@ -197,10 +217,10 @@ mod tests {
         idle.slot().set_idle(true);
         timers.expire_idle();
         assert!(
-            idle.slot().is_expired(Role::Client, Side::Read)
-                && !busy.slot().is_expired(Role::Client, Side::Read)
+            idle.slot().expiry(Role::Client, Side::Read) == Expiry::Passed
+                && busy.slot().expiry(Role::Client, Side::Read) == Expiry::Not
         );
         timers.expire_all();
-        assert!(busy.slot().is_expired(Role::Client, Side::Write));
+        assert!(busy.slot().expiry(Role::Client, Side::Write) == Expiry::Cut);
     }
 }
