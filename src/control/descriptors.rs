@@ -42,9 +42,10 @@ impl Needs {
         Some(Needs { limit, own, reserve: probes + ADMIN.min(limit / 8) + SUNDRY })
     }
 
-    /// How many of `wanted` connections fit. Each client may have one to a target.
+    /// How many of `wanted` connections fit. A quarter of what is left is for connections to targets: few clients have a request
+    /// in flight at the same time; where more have, those beyond are shed (`upstream`).
     pub fn room(self, wanted: u64) -> u64 {
-        let left = self.limit.saturating_sub(self.own + self.reserve) / 2;
+        let left = self.limit.saturating_sub(self.own + self.reserve) / 4 * 3;
         // With next to nothing left, it serves all the same, as well as it can.
         wanted.min(left.max(self.limit / 16).max(1))
     }
@@ -64,9 +65,9 @@ mod tests {
     fn clients_get_what_is_left() {
         for (limit, own, reserve, wanted, room) in [
             (1 << 20, 50, 100, 100_000, 100_000),
-            (1024, 50, 100, 100_000, 437),
+            (1024, 50, 100, 100_000, 654),
             (1024, 50, 100, 64, 64),
-            (256, 40, 80, 100_000, 68),
+            (256, 40, 80, 100_000, 102),
             (256, 40, 214, 100_000, 16),
             (256, 400, 80, 100_000, 16),
             (8, 400, 80, 100_000, 1),

@@ -86,7 +86,7 @@ faults! {
     NoTarget Gateway 503 "no_target" "The group has no target that can take requests.",
     Overloaded Gateway 503 "overloaded" "ringgate has no room for this connection.",
     TooManyFromClient Gateway 503 "too_many_connections" "The client's address has as many connections as `limits.client_connections` allows.",
-    Shed Gateway 503 "shed" "As many requests are in flight, or as much memory is in use, as `limits` allow; try again soon.",
+    Shed Gateway 503 "shed" "As many requests are in flight, or as much memory or as many files are in use, as limits allow; try again soon.",
     Loop Gateway 508 "loop" "The request has passed through here too often.",
     Internal Gateway 500 "internal" "An error inside ringgate; it is in the log.",
     ConnectFailed Target 502 "connect_failed" "No connection to a target could be opened.",

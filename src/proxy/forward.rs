@@ -82,6 +82,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         x.scratch.trace.target = Some(place);
         let conn = match open(x, group, target, resent).await {
             Ok(conn) => conn,
+            Err(Fault::Shed) => return Err(Fault::Shed),
             Err(fault) => {
                 last = fault;
                 let most = (group.group.retries as usize + usize::from(resent)).min(MOST_TRIES - 1);

@@ -6,6 +6,7 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::net::Sock;
 use crate::shard::{Shard, TargetConn, TargetCore};
+use rustix::io::Errno;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,10 +31,11 @@ pub async fn connect(
         }
         Err(error) => {
             meters.connect_errors.add(1);
-            Err(if error.kind() == io::ErrorKind::TimedOut {
-                Fault::ConnectTimeout
-            } else {
-                Fault::ConnectFailed
+            Err(match Errno::from_io_error(&error) {
+                // It is not the target's fault, and another target would not help.
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Shed,
+                _ if error.kind() == io::ErrorKind::TimedOut => Fault::ConnectTimeout,
+                _ => Fault::ConnectFailed,
             })
         }
     }
