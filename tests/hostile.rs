@@ -25,11 +25,30 @@ fn nothing_is_smuggled_to_real_origins_and_no_reply_goes_astray() {
         seed: number("RINGGATE_SEED", 3),
         inputs: number("RINGGATE_INPUTS", 6000) as usize,
         all_origins: std::env::var_os("RINGGATE_ALL_ORIGINS").is_some(),
+        mode: "strict",
         batch: 1500,
     };
     let report = run(&plan);
     println!("{}", report.line());
     assert!(report.findings.is_empty(), "{}\n{}", report.line(), explain(&report, &plan));
+}
+
+/// What `defensive` and `monitor` mend is read by the origins as it was by ringgate, and no reply goes astray.
+#[test]
+fn what_other_modes_mend_has_one_meaning() {
+    for mode in ["defensive", "monitor"] {
+        let inputs = number("RINGGATE_INPUTS", 3000) as usize;
+        let seed = number("RINGGATE_SEED", 4);
+        let plan = Plan { seed, inputs, all_origins: false, mode, batch: 1500 };
+        let report = run(&plan);
+        println!("{mode}: {}", report.line());
+        assert!(
+            report.findings.is_empty(),
+            "{mode}: {}\n{}",
+            report.line(),
+            explain(&report, &plan)
+        );
+    }
 }
 
 /// The same seed makes the same inputs, no two alike.

@@ -6,8 +6,8 @@ use crate::hostile::run::{Plan, explain, run};
 use crate::{Options, Row};
 
 pub fn hostile(options: &Options) -> Vec<Row> {
-    let plan =
-        Plan { seed: 2026, inputs: options.of(40_000, 3000), all_origins: true, batch: 4000 };
+    let inputs = options.of(40_000, 3000);
+    let plan = Plan { seed: 2026, inputs, all_origins: true, mode: "strict", batch: 4000 };
     let report = run(&plan);
     if !report.findings.is_empty() {
         eprintln!("{}", explain(&report, &plan));

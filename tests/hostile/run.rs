@@ -3,7 +3,7 @@
 use super::drive::{self, Case};
 use super::judge::{Evidence, Finding, Kind, Lane, Record, judge};
 use super::origins::{MORE, NEEDED, Seen, Server};
-use super::{Template, generate};
+use super::{Hidden, Template, generate};
 use crate::support::{Ringgate, free_address, get};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -52,6 +52,8 @@ pub struct Plan {
     pub inputs: usize,
     /// Whether to take the origins that need not be installed, where they are.
     pub all_origins: bool,
+    /// `desync` of the listeners. In another mode than strict a hidden request may be a request, but a logged one.
+    pub mode: &'static str,
     /// Inputs judged together.
     pub batch: usize,
 }
@@ -74,14 +76,19 @@ impl Tail {
 
 pub fn run(plan: &Plan) -> Report {
     let began = Instant::now();
-    let templates = generate(plan.seed, plan.inputs);
+    let mut templates = generate(plan.seed, plan.inputs);
+    if plan.mode != "strict" {
+        templates.iter_mut().for_each(|template| template.hidden = Hidden::Perhaps);
+    }
     let names = NEEDED.iter().chain(if plan.all_origins { &MORE[..] } else { &[] });
     let mut servers: Vec<Server> = names.filter_map(|name| Server::start(name)).collect();
     let addresses: Vec<SocketAddr> = servers.iter().map(|_| free_address()).collect();
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("access.json");
-    let mut ringgate =
-        Ringgate::start_in(dir, &config(&servers, &addresses, &log.display().to_string()));
+    let mut ringgate = Ringgate::start_in(
+        dir,
+        &config(&servers, &addresses, &log.display().to_string(), plan.mode),
+    );
     let mut report = Report {
         inputs: templates.len(),
         exchanges: 0,
@@ -207,7 +214,7 @@ fn control(
 }
 
 /// One listener for each origin, so that no part of an input decides where it goes.
-fn config(servers: &[Server], addresses: &[SocketAddr], log: &str) -> String {
+fn config(servers: &[Server], addresses: &[SocketAddr], log: &str, mode: &str) -> String {
     let mut text = format!(
         "[timeouts]\nheader = \"1s\"\nbody = \"1s\"\nkeep_alive = \"2s\"\nresponse = \"5s\"\n\n[log]\naccess = \"{log}\"\nformat = \"json\"\n"
     );
@@ -215,7 +222,7 @@ fn config(servers: &[Server], addresses: &[SocketAddr], log: &str) -> String {
         let (name, target) = (server.name, server.address);
         write!(
             text,
-            "\n[[listener]]\nname = \"{name}\"\nbind = [\"{address}\"]\ndefault = {{ forward = \"{name}\" }}\n\n\
+            "\n[[listener]]\nname = \"{name}\"\nbind = [\"{address}\"]\ndesync = \"{mode}\"\ndefault = {{ forward = \"{name}\" }}\n\n\
              [[rule]]\nname = \"limited-{name}\"\nlistener = [\"{name}\"]\nforward = \"{name}\"\n[rule.when]\npath = [\"/limited/*\"]\n[rule.limits]\nbody = \"10B\"\n\n\
              [group.{name}]\ntargets = [\"{target}\"]\nhealth = {{ type = \"off\" }}\npool = {{ idle_timeout = \"2s\" }}\n"
         )
