@@ -24,26 +24,35 @@ const TURN: u64 = 64;
 const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// Serves a client until one side has had enough. `accepted` is the configuration that it was accepted under.
-pub async fn serve(mut client: Client, open: Open, accepted: Rc<Epoch>) {
-    let shard = &open.shard;
-    let Some(listener) = accepted.snapshot.listener(client.listener) else {
-        return;
-    };
-    let _counted = Counted::new(listener, shard.worker);
-    let buf = match listener.proxy_protocol {
-        None => None,
-        // Rare: kept out of the future of every other connection.
-        Some(_) => match Box::pin(proxied::read(shard, &accepted, listener, &mut client)).await {
-            Ok(buf) => buf,
-            Err(()) => return,
-        },
-    };
-    let mut rest =
-        Rest { buf, served: 0, in_a_row: 0, since: Tick::now(), accepted: Some(accepted) };
-    while step(shard, &client, &mut rest).await {
-        rest.served += 1;
-        // No idle connection keeps an old configuration alive.
-        rest.accepted = None;
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, in every connection"
+)]
+pub fn serve(
+    mut client: Client,
+    open: Open,
+    accepted: Rc<Epoch>,
+) -> impl Future<Output = ()> + 'static {
+    async move {
+        let shard = &open.shard;
+        let Some(listener) = accepted.snapshot.listener(client.listener) else {
+            return;
+        };
+        let _counted = Counted::new(listener, shard.worker);
+        let mut rest = Rest::new(Rc::clone(&accepted));
+        if listener.proxy_protocol.is_some() {
+            // Rare: kept out of the future of every other connection.
+            match Box::pin(proxied::read(shard, &accepted, listener, &mut client)).await {
+                Ok(buf) => rest.buf = buf,
+                Err(()) => return,
+            }
+        }
+        drop(accepted);
+        while step(shard, &client, &mut rest).await {
+            rest.served += 1;
+            // No idle connection keeps an old configuration alive.
+            rest.accepted = None;
+        }
     }
 }
 
@@ -84,6 +93,10 @@ struct Rest {
 }
 
 impl Rest {
+    fn new(accepted: Rc<Epoch>) -> Rest {
+        Rest { buf: None, served: 0, in_a_row: 0, since: Tick::now(), accepted: Some(accepted) }
+    }
+
     // The newest configuration that knows the connection's listener, and whether this request is its last.
     fn epoch(&self, shard: &Shard, client: &Client) -> Option<(Rc<Epoch>, bool)> {
         let newest = shard.epoch();
