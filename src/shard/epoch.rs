@@ -11,7 +11,7 @@ use crate::shard::target::TargetCore;
 use crate::snapshot::{Group, Snapshot, TargetLive};
 use crossbeam::channel::Sender;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,9 +77,16 @@ impl Epoch {
         Rc::new(Epoch { snapshot, groups, graveyard })
     }
 
-    /// Whether a target belongs to this epoch.
-    pub fn has(&self, target: &Rc<TargetCore>) -> bool {
-        self.groups.iter().any(|g| g.targets.iter().any(|t| Rc::ptr_eq(t, target)))
+    /// The targets that `newer` has no longer, with their groups. One pass over each: a worker does this between two
+    /// requests, and ten thousand targets are not rare.
+    pub fn gone<'a>(
+        &'a self,
+        newer: &Epoch,
+    ) -> impl Iterator<Item = (&'a GroupCore, &'a Rc<TargetCore>)> + use<'a> {
+        let kept: HashSet<*const TargetCore> =
+            newer.groups.iter().flat_map(|g| &g.targets).map(Rc::as_ptr).collect();
+        let all = self.groups.iter().flat_map(|g| g.targets.iter().map(move |t| (g, t)));
+        all.filter(move |(_, target)| !kept.contains(&Rc::as_ptr(target)))
     }
 }
 

@@ -230,11 +230,8 @@ impl Shard {
         self.pulse.generation.store(epoch.snapshot.generation, Ordering::Relaxed);
         let old = self.epoch.replace(Rc::clone(&epoch));
         let mut retired = self.retired.borrow_mut();
-        for group in &old.groups {
-            let drain = now.after(group.group.drain);
-            let gone = group.targets.iter().filter(|t| !epoch.has(t));
-            retired.extend(gone.map(|t| (drain, Rc::clone(t))));
-        }
+        let gone = old.gone(&epoch);
+        retired.extend(gone.map(|(group, t)| (now.after(group.group.drain), Rc::clone(t))));
         for (_, target) in retired.iter() {
             target.close_idle();
         }
