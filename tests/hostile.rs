@@ -134,6 +134,7 @@ fn the_judge_sees_what_is_wrong() {
         }),
     );
     check(Some(Kind::Smuggled), with(&|_, _, seen| seen[0].method = "POST".to_owned()));
+    check(Some(Kind::Smuggled), with(&|_, _, seen| seen[0].target.push('0')));
     check(Some(Kind::Smuggled), with(&|_, _, seen| seen[0].body = Some(7)));
     check(Some(Kind::Unaccounted), with(&|_, _, seen| drop(seen.pop())));
     check(
@@ -158,7 +159,7 @@ fn the_judge_sees_what_is_wrong() {
 
 fn record(id: &str, path: &str) -> Record {
     serde_json::from_value(serde_json::json!({
-        "request_id": id, "peer": "1.2.3.4:5", "listener": "web", "method": "GET", "path": path, "status": 200,
+        "request_id": id, "peer": "1.2.3.4:5", "listener": "web", "method": "GET", "path": path, "target": "a:1", "status": 200,
         "target_status": 200, "body_in": 0, "reason": null, "retries": 0
     }))
     .unwrap()

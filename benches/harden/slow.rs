@@ -40,7 +40,7 @@ struct Attacker {
 }
 
 pub fn measure(options: &Options) -> Vec<Row> {
-    let room = files().saturating_sub(1000) / 2;
+    let room = files().saturating_sub(1000);
     let many = options.of(10_000, 1000).min(room);
     let kinds = [
         Kind {
@@ -100,16 +100,14 @@ fn one(options: &Options, kind: &Kind) -> Vec<Row> {
     let (mut under, mut failed) = (Vec::new(), 0);
     std::thread::scope(|scope| {
         scope.spawn(|| crowd.work());
-        // Whoever reads nothing is slow only when all buffers between are full: until then much moves.
-        std::thread::sleep(Duration::from_secs(if kind.deaf { 3 } else { 1 }));
-        let quiet = Instant::now();
+        let (quiet, unread) = settle(listen);
         for _ in 0..rounds {
             let (p99, lost) = round();
             under.push(p99);
             failed += lost;
         }
         let memory = mib(peak(&ringgate).saturating_sub(before));
-        let felt = Felt { calm, under: median(under), failed };
+        let felt = Felt { calm, under: median(under), failed, unread };
         crowd.held_until(kind, &ringgate, quiet, memory, felt)
     })
 }
@@ -196,15 +194,45 @@ struct Felt {
     calm: f64,
     under: f64,
     failed: u64,
+    /// Octets that the kernel held for those who do not read.
+    unread: u64,
+}
+
+/// Waits until nothing moves any more: whoever reads nothing is slow only when all buffers between are full. Since
+/// when that is so, and what ringgate's side of the connections then holds in the kernel.
+fn settle(listen: SocketAddr) -> (Instant, u64) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let (mut since, mut last) = (Instant::now(), unsent(listen));
+    while since.elapsed() < Duration::from_secs(1) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = unsent(listen);
+        if now != last {
+            (since, last) = (Instant::now(), now);
+        }
+    }
+    (since, last)
+}
+
+/// Octets in the send queues of all connections of a listening address.
+fn unsent(listen: SocketAddr) -> u64 {
+    let text = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = format!(":{:04X}", listen.port());
+    let queue = |line: &str| {
+        let mut parts = line.split_whitespace().skip(1);
+        let local = parts.next()?.ends_with(&port);
+        let queues = parts.nth(2)?.split(':').next()?;
+        local.then(|| u64::from_str_radix(queues, 16).ok())?
+    };
+    text.lines().filter_map(queue).sum()
 }
 
 fn rows(kind: &Kind, o: &Outcome) -> Vec<Row> {
     let name = format!("{} {}", o.held, kind.name);
-    let memory = format!(
-        "{:.1} MiB more ({:.1} KiB each)",
-        o.memory,
-        o.memory * 1024.0 / o.held.max(1) as f64
-    );
+    let each = o.memory * 1024.0 / o.held.max(1) as f64;
+    let mut memory = format!("{:.1} MiB more ({each:.1} KiB each)", o.memory);
+    if kind.deaf {
+        memory += &format!(", and {:.0} MiB unread in the kernel", mib(o.felt.unread));
+    }
     let others = format!(
         "p99 {:.0} -> {:.0} us at {RATE}/s, {} failed",
         o.felt.calm, o.felt.under, o.felt.failed

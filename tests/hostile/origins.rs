@@ -115,7 +115,7 @@ pub fn installed(name: &str) -> bool {
 }
 
 pub fn line(line: &str) -> Option<Seen> {
-    let mut parts = line.split('\t').map(str::to_owned);
+    let mut parts = line.split('\t').map(unescaped);
     let (id, connection, method) = (parts.next()?, parts.next()?, parts.next()?);
     let mut target = parts.next()?;
     // Where a server logs the whole request line, its second word is the target.
@@ -124,6 +124,22 @@ pub fn line(line: &str) -> Option<Seen> {
     }
     let body = parts.next()?.parse().ok();
     Some(Seen { id, connection, method, target, body, status: parts.next()? })
+}
+
+/// Without the escapes that servers write into logs: `\x7e`.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split("\\x");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(octet) if octet.is_ascii() => {
+                out.push(char::from(octet));
+                out.push_str(&part[2..]);
+            }
+            _ => out.extend(["\\x", part]),
+        }
+    }
+    out
 }
 
 fn script(command: &str, package: &str, file: &str, address: SocketAddr, log: &Path) -> Command {
