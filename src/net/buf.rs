@@ -91,6 +91,7 @@ pub struct Buf {
     block: Box<[u8]>,
     start: usize,
     end: usize,
+    brimful: bool,
     pool: Rc<Buffers>,
 }
 
@@ -100,7 +101,7 @@ impl Buf {
             pool.leased.set(pool.leased.get() + 1);
             pool.memory.borrow_mut().overdraw(units(&block));
         }
-        Buf { block, start: 0, end: 0, pool: Rc::clone(pool) }
+        Buf { block, start: 0, end: 0, brimful: false, pool: Rc::clone(pool) }
     }
 
     /// What was read and not consumed.
@@ -119,6 +120,12 @@ impl Buf {
     #[inline]
     pub fn fill(&mut self, n: usize) {
         self.end = (self.end + n).min(self.block.len());
+        self.brimful = self.end == self.block.len();
+    }
+
+    /// Whether the last octets that were written filled all the room: whoever sent them may have sent more.
+    pub fn is_brimful(&self) -> bool {
+        self.brimful
     }
 
     /// The first `n` octets are no longer needed.

@@ -4,17 +4,14 @@
 //! listening socket and inherited by what it accepts, so that accepting costs one system call a connection.
 
 use crate::net::runtime::Delay;
-use crate::net::sock::Sock;
 use crate::net::sys::{Handle, fd};
-use crate::net::timer::Timers;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,11 +97,11 @@ impl Acceptor {
         let _ = rustix::net::shutdown(fd(&self.io), rustix::net::Shutdown::Read);
     }
 
-    /// Takes one connection from the queue, with its peer's address; `None` when the queue is empty, or no longer ours.
+    /// Takes one connection from the queue, non-blocking, with its peer's address; `None` when the queue is empty, or no longer ours.
     ///
     /// # Errors
     /// Those of `accept4(2)` that are not about a single connection: descriptors or memory have run out.
-    pub fn accept(&self, timers: &Rc<Timers>) -> io::Result<Option<(Sock, SocketAddr)>> {
+    pub fn accept(&self) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
         if self.is_retired() {
             return Ok(None);
         }
@@ -114,7 +111,7 @@ impl Acceptor {
                 Ok((socket, peer)) => {
                     let peer = peer.and_then(|p| SocketAddr::try_from(p).ok());
                     let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-                    return Ok(Some((Sock::adopt(socket, timers)?, peer)));
+                    return Ok(Some((socket, peer)));
                 }
                 Err(Errno::AGAIN) => return Ok(None),
                 // The connection died in the queue, or a signal came: the next one may be there.
@@ -126,6 +123,13 @@ impl Acceptor {
             }
         }
     }
+}
+
+/// Tells a client that was just accepted to go: as much of `octets` as fits at once, then its descriptor is closed, at once
+/// too. The driver would close it a turn later, and a flood of clients would hold a descriptor each until then.
+pub fn turn_away(client: OwnedFd, octets: &[u8]) {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let _ = rustix::net::send(&client, octets, flags);
 }
 
 /// The address that a socket is bound to.

@@ -11,6 +11,7 @@ use crate::net::buf::LARGE;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::pace::{Limit, Pace};
 use crate::shard::Shard;
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 
 /// How a body that is being read goes on.
@@ -80,6 +81,8 @@ pub struct Relay<'a> {
     pub writer: Writer,
     /// Whether `from` may go on to send another message behind it: then nothing beyond the body's length is read.
     pub stop_at_end: bool,
+    /// Whether anything was written, of what stands before it or of itself.
+    pub began: Cell<bool>,
 }
 
 // Pieces of data written at once; one block rarely holds more.
@@ -291,7 +294,10 @@ impl Relay<'_> {
         loop {
             match self.gather_and_write(prefix, buf, spans, end, written) {
                 Ok(None) => return Ok(()),
-                Ok(Some(n)) => written += n,
+                Ok(Some(n)) => {
+                    self.began.set(true);
+                    written += n;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.wait(Side::Write, moved).await?;

@@ -119,7 +119,8 @@ async fn open(
     target: &Rc<TargetCore>,
     fresh: bool,
 ) -> Result<TargetConn, Fault> {
-    if !fresh && let Some(conn) = target.take(&x.client.sock, x.scratch.trace.began) {
+    // Not when the request began: a head that comes slowly makes that a time when the connection was not even idle.
+    if !fresh && let Some(conn) = target.take(&x.client.sock, Tick::now()) {
         x.scratch.trace.reused = true;
         return Ok(conn);
     }
@@ -202,7 +203,9 @@ async fn attempt(
         // Rare and large: kept out of the future of every other request.
         Box::pin(stream(x, sock, &mut up, wait, terms)).await?
     };
-    Ok(reusable && up.is_empty() && x.scratch.request.closes == Closes::Neither)
+    // A read that filled its block cannot tell whether there are octets that answer nothing.
+    let nothing_follows = up.is_empty() && !(up.is_brimful() && sock.has_news());
+    Ok(reusable && nothing_follows && x.scratch.request.closes == Closes::Neither)
 }
 
 // The head, and the body when there is one: all of it is here.
@@ -264,6 +267,7 @@ async fn stream(
         limit: terms.body_limit,
         writer: if framing == Framing::Chunked { Writer::Chunked } else { Writer::Plain },
         stop_at_end: true,
+        began: false.into(),
     };
     let mut reader = Reader::new(framing);
     let keep = std::mem::replace(&mut x.keep, false);
@@ -302,9 +306,10 @@ async fn both(
 ) -> Result<bool, Failure> {
     let whole = std::cell::Cell::new(false);
     let Answer { x, sock, up, wait, terms } = answer;
+    // Before either runs: an upload that is here whole arms the answer's deadline at its first poll.
+    sock.arm(Side::Read, Tick::NEVER);
     let mut upload = pin!(relay.run(prefix, body, reader));
     let mut download = pin!(async {
-        sock.arm(Side::Read, Tick::NEVER);
         let head = receive::head(x, sock, up).await?;
         x.keep = keep && whole.get();
         receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)

@@ -245,8 +245,15 @@ async fn relay(
         limit: None,
         writer,
         stop_at_end: false,
+        began: false.into(),
     };
     let ended = relay.run(out, up, &mut reader).await;
+    if ended.is_err() && !relay.began.get() {
+        // Not even the head has gone out: the client is told what was wrong instead.
+        x.scratch.trace.status = 0;
+        x.scratch.trace.bytes_out -= out.len() as u64;
+        reader.total = 0;
+    }
     x.scratch.trace.body_out += reader.total;
     ended.map_err(|broken| broken.of_response())
 }

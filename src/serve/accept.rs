@@ -4,7 +4,8 @@
 //! `max_connections` it takes connections only to say 503 and close them, so that their clients learn at once.
 
 use crate::http::Fault;
-use crate::net::listen::Acceptor;
+use crate::net::Sock;
+use crate::net::listen::{self, Acceptor};
 use crate::net::runtime::{self, Ticker};
 use crate::proxy::Client;
 use crate::serve::h1;
@@ -62,16 +63,22 @@ pub async fn serve(door: Rc<Door>, shard: Rc<Shard>) {
 /// When the process lacks what a connection needs.
 pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::Result<()> {
     for _ in 0..most {
-        let Some((sock, peer)) = door.acceptor.accept(&shard.timers)? else {
+        let Some((socket, peer)) = door.acceptor.accept()? else {
             return Ok(());
         };
         let admitted = match shard.admit(peer.ip()) {
             Ok(admitted) => admitted,
             Err(fault) => {
-                // As much as fits at once: a client that has no place must not cost a wait.
-                let _ = sock.try_write(&[std::io::IoSlice::new(no_room(fault))]);
+                listen::turn_away(socket, no_room(fault));
                 shard.pulse.faults.add(fault);
                 continue;
+            }
+        };
+        let sock = match Sock::adopt(socket, &shard.timers) {
+            Ok(sock) => sock,
+            Err(error) => {
+                shard.leave(peer.ip(), admitted);
+                return Err(error);
             }
         };
         let client = Client { sock, peer, port: door.port, listener: door.listener };

@@ -176,7 +176,8 @@ async fn idle(shard: &Rc<Shard>, client: &Client, rest: &Rest) -> Option<Buf> {
         let patience = if served == 0 { listener.header } else { listener.keep_alive };
         client.sock.arm(Side::Read, rest.since.after(patience));
     }
-    if shard.is_draining() && served > 0 {
+    // A request that has arrived is served, also while draining: nothing has told its client that it would not be.
+    if shard.is_draining() && served > 0 && !client.sock.has_news() {
         return None;
     }
     client.sock.set_idle(served > 0);

@@ -51,7 +51,7 @@ impl std::fmt::Display for Refused {
 pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
     let mut rights = Rights::default();
     let server = &config.server;
-    rights.warnings.extend(limits::raise_descriptors(server.max_connections));
+    limits::raise_descriptors(server.max_connections);
     let root = rustix::process::geteuid().is_root();
     let account = user::wanted(server).map_err(Refused::Wrong)?;
     let sandboxed = match server.sandbox {

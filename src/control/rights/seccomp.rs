@@ -33,7 +33,7 @@ const ALWAYS: &[c_long] = &[
     // Threads, signals and the end.
     libc::SYS_futex, libc::SYS_set_robust_list, libc::SYS_get_robust_list, libc::SYS_rseq, libc::SYS_set_tid_address,
     libc::SYS_sched_yield, libc::SYS_sched_getaffinity, libc::SYS_sched_setaffinity, libc::SYS_sched_getparam,
-    libc::SYS_sched_getscheduler, libc::SYS_getcpu, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_getppid,
+    libc::SYS_sched_getscheduler, libc::SYS_setpriority, libc::SYS_getcpu, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_getppid,
     libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigtimedwait,
     libc::SYS_sigaltstack, libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
     // What there is to know.
