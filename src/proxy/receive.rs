@@ -86,6 +86,11 @@ async fn read_head(
             Err(Fault::BareLf) => return Err(Failure::Final(Fault::ResponseHead)),
             Err(_) => return Err(Failure::Final(Fault::ResponseTooLarge)),
         }
+        // What cannot become a response is not waited for.
+        let start = up.filled().iter().zip(b"HTTP/1.");
+        if start.into_iter().any(|(got, wanted)| got != wanted) {
+            return Err(Failure::Final(Fault::ResponseHead));
+        }
         if up.capacity() > 0 && up.spare().is_empty() && !up.grow(limits.size) {
             return Err(Failure::Final(Fault::ResponseTooLarge));
         }
