@@ -24,7 +24,7 @@ struct Kind {
     count: usize,
     /// What it sends first.
     first: String,
-    /// What it sends every second.
+    /// What it sends every two seconds.
     drip: &'static str,
     /// When it should be gone, if there is a deadline that says so.
     deadline: Option<Duration>,
@@ -120,18 +120,21 @@ struct Crowd {
 }
 
 impl Crowd {
-    // A tenth of the attackers every 100 ms, so that they do not come in waves.
+    // Each attacker once in two seconds, evenly spread: in waves they would be a flood, not slow.
     fn work(&self) {
+        const TURNS: usize = 200;
         let mut turn = 0;
         while !self.stopping.load(Ordering::SeqCst) {
             let began = Instant::now();
-            for (n, attacker) in self.attackers.lock().unwrap().iter_mut().enumerate() {
-                if attacker.gone.is_none() && n % 10 == turn % 10 {
+            let mut attackers = self.attackers.lock().unwrap();
+            for attacker in attackers.iter_mut().skip(turn % TURNS).step_by(TURNS) {
+                if attacker.gone.is_none() && !self.drip.is_empty() {
                     let _ = attacker.stream.write_all(self.drip.as_bytes());
                 }
             }
+            drop(attackers);
             turn += 1;
-            std::thread::sleep(Duration::from_millis(100).saturating_sub(began.elapsed()));
+            std::thread::sleep(Duration::from_millis(10).saturating_sub(began.elapsed()));
         }
     }
 
@@ -201,9 +204,10 @@ struct Felt {
 /// Waits until nothing moves any more: whoever reads nothing is slow only when all buffers between are full. Since
 /// when that is so, and what ringgate's side of the connections then holds in the kernel.
 fn settle(listen: SocketAddr) -> (Instant, u64) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(20);
     let (mut since, mut last) = (Instant::now(), unsent(listen));
-    while since.elapsed() < Duration::from_secs(1) && Instant::now() < deadline {
+    // The kernel probes closed windows after 0.2, 0.4, 0.8 ... seconds, and then may make more room.
+    while since.elapsed() < Duration::from_secs(2) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(100));
         let now = unsent(listen);
         if now != last {
