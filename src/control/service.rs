@@ -471,7 +471,12 @@ impl Service {
 
     // Snapshots are freed here, once no worker holds them: a worker would stall on ten thousand rules.
     fn bury(&mut self) {
-        self.buried.extend(self.graveyard.try_iter());
+        // Every worker hands in its own reference: one of them is kept, or the others would keep it alive for ever.
+        for snapshot in self.graveyard.try_iter() {
+            if !self.buried.iter().any(|buried| Arc::ptr_eq(buried, &snapshot)) {
+                self.buried.push(snapshot);
+            }
+        }
         self.buried.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
