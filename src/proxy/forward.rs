@@ -119,8 +119,7 @@ async fn open(
     target: &Rc<TargetCore>,
     fresh: bool,
 ) -> Result<TargetConn, Fault> {
-    // Not when the request began: a head that comes slowly makes that a time when the connection was not even idle.
-    if !fresh && let Some(conn) = target.take(&x.client.sock, Tick::now()) {
+    if !fresh && let Some(conn) = target.take(&x.client.sock) {
         x.scratch.trace.reused = true;
         return Ok(conn);
     }
