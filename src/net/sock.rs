@@ -319,6 +319,16 @@ impl Sock {
         Ok(())
     }
 
+    /// Lets the worker's other connections have a turn, however ready this one is. A task that only woke itself would come
+    /// back before the ring has been looked at, so the kernel is waited for, too.
+    ///
+    /// # Errors
+    /// As [`Sock::wait_for_room`].
+    pub async fn give_way(&self, stall: Duration) -> io::Result<()> {
+        to_the_end_of_the_queue().await;
+        self.wait_for_room(stall).await
+    }
+
     /// Sends FIN: the peer sees the end of the stream; reading goes on.
     pub fn finish_writing(&self) {
         match &self.io {
@@ -343,6 +353,19 @@ impl Sock {
             Io::Memory(end) => end.local_addr(),
         }
     }
+}
+
+/// Lets tasks that are ready run before this one goes on; only half of [`Sock::give_way`].
+pub async fn to_the_end_of_the_queue() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);

@@ -8,6 +8,7 @@ use crate::http::chunk::{Chunks, Piece, chunk_line};
 use crate::http::scan::{Scan, SectionLimits};
 use crate::http::{Fault, Framing, Known, Span, write};
 use crate::net::buf::LARGE;
+use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::pace::{Limit, Pace};
 use crate::shard::Shard;
@@ -87,6 +88,8 @@ pub struct Relay<'a> {
 
 // Pieces of data written at once; one block rarely holds more.
 const PIECES: usize = 8;
+// Octets after which other connections get their turn (hazard RT-15): two sides that are always ready would keep the worker.
+const TURN: usize = 1 << 20;
 const TRAILERS: SectionLimits =
     SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64, bare_lf: false };
 
@@ -174,6 +177,7 @@ impl Relay<'_> {
         reader: &mut Reader,
     ) -> Result<(), Broken> {
         let mut prefix = prefix;
+        let mut in_a_row = 0;
         loop {
             let mut spans = [Span::default(); PIECES];
             let (taken, count) = reader.take(buf.filled(), &mut spans)?;
@@ -184,6 +188,12 @@ impl Relay<'_> {
             let (end, moved) = (reader.is_done(), reader.total);
             self.write(prefix, buf.filled(), spans, end, moved).await?;
             prefix = &[];
+            in_a_row += taken;
+            if in_a_row >= TURN {
+                in_a_row = 0;
+                to_the_end_of_the_queue().await;
+                self.wait(Side::Write, reader.total).await?;
+            }
             let everything_taken = taken == buf.len();
             buf.consume(taken);
             match &mut reader.state {

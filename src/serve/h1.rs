@@ -113,8 +113,8 @@ async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
         Some(buf) => {
             rest.in_a_row += 1;
             if rest.in_a_row.is_multiple_of(TURN) {
-                // The others' turn: this waits for the kernel, however ready the socket is.
-                if client.sock.wait_for_room(TURN_WAIT).await.is_err() {
+                // The others' turn.
+                if client.sock.give_way(TURN_WAIT).await.is_err() {
                     return false;
                 }
             }
