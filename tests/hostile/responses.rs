@@ -56,7 +56,7 @@ pub fn run(seed: u64, most: usize) -> Report {
         Origin::script(move |conn| serve(conn, &answers, &memory))
     };
     let listen = free_address();
-    let config = forwarding(listen, &[origin.address], "timeouts = { response = \"300ms\" }\n");
+    let config = forwarding(listen, &[origin.address], "timeouts = { response = \"1s\" }\n");
     let mut ringgate = Ringgate::start(&format!("[timeouts]\nbody = \"300ms\"\n\n{config}"));
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     // Bytes that nobody asked for, and that come while a request is on its way, cannot be told from its answer. So
