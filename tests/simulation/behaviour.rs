@@ -14,7 +14,7 @@ pub const HOSTILE: Behaviour = ("hostile octets", 18, hostile_octets);
 pub const ALL: &[Behaviour] = &[
     ("keep-alive", 20, keep_alive),
     ("pipeline", 14, pipeline),
-    ("drip", 8, drip),
+    ("drip", 16, drip),
     ("chunked", 6, chunked),
     ("upload", 6, upload),
     ("expect", 5, expect),

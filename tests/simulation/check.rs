@@ -174,8 +174,14 @@ fn targets_saw_only_requests(ledger: &Ledger, wrong: &mut Vec<String>) {
             wrong.push(format!("{} became {}", asked.token, exchange.method));
         }
         let whole = exchange.body.as_deref();
-        if whole.is_some_and(|body| body != request::body_of(&asked.token, asked.body)) {
-            wrong.push(format!("the body of {} is not what was sent", asked.token));
+        let sent = request::body_of(&asked.token, asked.body);
+        let malformed = matches!(asked.wanted, Wanted::BadBody(_));
+        if whole.is_some_and(|body| body != sent) || !malformed && !sent.starts_with(&exchange.part)
+        {
+            let got = whole.unwrap_or(&exchange.part);
+            let end = String::from_utf8_lossy(&got[got.len().saturating_sub(400)..]);
+            let token = &asked.token;
+            wrong.push(format!("the body of {token} is not what was sent; it ends in {end:?}"));
         }
         if whole.is_some() && asked.body > 0 && asked.whole_at.is_none() {
             wrong.push(format!("the body of {} was whole before it was sent", asked.token));

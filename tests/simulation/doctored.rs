@@ -162,6 +162,7 @@ fn requests_that_nobody_sent_or_that_came_twice_are_found() {
     check("a local one", |l| l.exchanges[0].token = "c1r0".to_owned(), "was sent to a target");
     check("another method", |l| l.exchanges[0].method = "PUT".to_owned(), "became PUT");
     check("another body", |l| l.exchanges[1].body = Some(b"x".to_vec()), "is not what was sent");
+    check("a part of another", |l| l.exchanges[1].part = b"GET".to_vec(), "is not what was sent");
     check("before its end", |l| l.clients[0].asked[1].whole_at = None, "whole before it was sent");
     check("noted on the way", |l| l.violation("a gauge".to_owned()), "a gauge");
 }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+// Units that the shard leases at a time.
+const BLOCK: u64 = 4;
 // Blocks that one connection leases at most: what it reads, an upload, an answer, and one that moves into a larger.
 const MOST_BLOCKS: usize = 4;
 
@@ -45,7 +47,7 @@ impl Budgets {
     }
 
     pub fn shares(&self) -> Shares {
-        let lease = |budget: &Arc<Budget>| Lease::new(Arc::clone(budget), 4);
+        let lease = |budget: &Arc<Budget>| Lease::new(Arc::clone(budget), BLOCK);
         Shares {
             connections: lease(&self.connections),
             requests: lease(&self.requests),
@@ -142,6 +144,13 @@ impl World {
             if now.connections != now.idle || now.idle != target.idle() as u64 {
                 left.push((format!("connections in use to {}", target.live.name), now.connections));
             }
+        }
+        // As many requests may be in flight as ever; after a reload that lowered the limit, as many more as a lease holds.
+        let places: Vec<_> = std::iter::from_fn(|| self.shard.place()).take(1000).collect();
+        let (most, free) = (self.most_in_flight(), places.len() as u64);
+        drop(places);
+        if free < most || free >= most + 2 * BLOCK {
+            self.ledger.violation(format!("{free} of {most} requests may be in flight"));
         }
         for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
             self.ledger.violation(format!("at the end there are {count} {what}"));

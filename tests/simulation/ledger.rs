@@ -106,6 +106,8 @@ pub struct Exchange {
     pub method: String,
     /// The request's body, once whole.
     pub body: Option<Vec<u8>>,
+    /// What there was of it when the connection ended before it was whole.
+    pub part: Vec<u8>,
     pub behaviour: &'static str,
     /// The final response; 0 if none was begun.
     pub status: u16,

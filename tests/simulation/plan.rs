@@ -29,7 +29,7 @@ impl Plan {
             (0..times).map(|_| rng.usize(..150)).collect::<Vec<_>>()
         };
         Plan {
-            clients: rng.usize(3..9),
+            clients: rng.usize(4..14),
             connect_every: rng.usize(1..12),
             reload_at: some(rng, 3),
             flip_at: some(rng, 3),
@@ -45,8 +45,15 @@ impl Plan {
 
 /// What a target is like.
 pub fn nature(rng: &mut Rng) -> Nature {
-    let kinds = (0..rng.usize(1..5)).map(|_| Kind::ALL[rng.usize(..Kind::ALL.len())]).collect();
-    let trouble = [0, 20, 60, 100][rng.usize(..4)];
+    let kind = |_| Kind::ALL[rng.usize(..Kind::ALL.len())];
+    let mut kinds: Vec<Kind> = (0..4).map(kind).collect();
+    kinds.truncate(rng.usize(1..5));
+    let mut trouble = [0, 20, 60, 100][rng.usize(..4)];
+    if rng.u8(..3) == 0 {
+        // What crosses between clients if anything does, and not much else.
+        kinds = vec![Kind::Unasked, Kind::Extra, Kind::Early, Kind::Length];
+        trouble = 80;
+    }
     Nature { trouble, kinds, largest: [6000, 20_000, 90_000][rng.usize(..3)] }
 }
 

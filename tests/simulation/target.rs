@@ -74,6 +74,11 @@ impl Conn {
     pub fn act(&mut self, now: u64, nature: &Nature, rng: &mut Rng, ledger: &mut Ledger) -> bool {
         let mut did = self.read(now, ledger);
         did |= self.understand(now, nature, rng, ledger);
+        if self.end.is_none()
+            && let Some(request) = self.request.take_if(|r| !r.body.is_done())
+        {
+            ledger.exchanges[request.serial].part = request.body.octets;
+        }
         while self.end.is_some() && self.step(now, ledger) {
             did = true;
             if rng.u8(..4) == 0 {

@@ -345,6 +345,11 @@ impl World {
         self.ledger.violation("the peers do not come to rest".to_owned());
     }
 
+    /// Requests that the settings in force allow at a time.
+    pub fn most_in_flight(&self) -> u64 {
+        settings::variant(self.variant).limits.in_flight
+    }
+
     fn begin_drain(&mut self) {
         if self.ledger.drained.is_none() {
             self.ledger.count("world: drain in the middle");
