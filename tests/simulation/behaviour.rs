@@ -15,7 +15,7 @@ pub const ALL: &[Behaviour] = &[
     ("keep-alive", 20, keep_alive),
     ("pipeline", 14, pipeline),
     ("drip", 16, drip),
-    ("chunked", 6, chunked),
+    ("chunked", 14, chunked),
     ("upload", 6, upload),
     ("expect", 5, expect),
     ("stall in the head", 3, stall_head),
@@ -95,7 +95,7 @@ fn drip(s: &mut Script, id: usize, rng: &mut Rng) {
 
 fn chunked(s: &mut Script, id: usize, rng: &mut Rng) {
     for _ in 0..rng.usize(1..4) {
-        let body = [1, 400, 4000][rng.usize(..3)];
+        let body = [1, 400, 4000, 9000][rng.usize(..4)];
         let path = ["/a/x", "/b/x"][rng.usize(..2)];
         let recipe =
             Recipe { method: "POST", path, framed: Framed::Chunked, body, ..Recipe::default() };

@@ -51,7 +51,8 @@ pub fn nature(rng: &mut Rng) -> Nature {
     let mut trouble = [0, 20, 60, 100][rng.usize(..4)];
     if rng.u8(..3) == 0 {
         // What crosses between clients if anything does, and not much else.
-        kinds = vec![Kind::Unasked, Kind::Extra, Kind::Early, Kind::Length];
+        let all = [[Kind::Unasked, Kind::Extra], [Kind::Early, Kind::Early]];
+        kinds = all[rng.usize(..2)].to_vec();
         trouble = 80;
     }
     Nature { trouble, kinds, largest: [6000, 20_000, 90_000][rng.usize(..3)] }

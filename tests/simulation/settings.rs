@@ -24,6 +24,10 @@ pub fn address(target: usize) -> String {
     format!("127.0.0.1:{}", 9001 + target)
 }
 
+pub fn target_at(address_of_it: &str) -> usize {
+    (0..TARGETS).find(|target| address(*target) == address_of_it).unwrap()
+}
+
 /// A parsed configuration; each is parsed once.
 pub fn variant(n: usize) -> &'static Config {
     static PARSED: [OnceLock<Config>; VARIANTS] = [const { OnceLock::new() }; VARIANTS];

@@ -2,6 +2,7 @@
 //!
 //! Everything that happens follows from the seed: who acts next, how far, and when.
 
+use crate::answers::Kind;
 use crate::behaviour;
 use crate::client::{Client, Script};
 use crate::executor::Executor;
@@ -248,7 +249,7 @@ impl World {
 
     fn answer_dials(&mut self) -> bool {
         while let Some(attempt) = self.dialled.next() {
-            let trouble = self.natures[target_of(&attempt)].trouble;
+            let trouble = self.natures[settings::target_at(attempt.to())].trouble;
             let wrong = self.rng.u32(..160) < trouble;
             let (what, wait) = match self.rng.u8(..8) {
                 0 | 1 if wrong => {
@@ -285,9 +286,14 @@ impl World {
         if attempt.is_abandoned() {
             return;
         }
-        let (ours, theirs) = memory::pair(shape(&mut self.rng), [None, None]);
-        let (id, target) = (self.opened, target_of(&attempt));
+        let (id, target) = (self.opened, settings::target_at(attempt.to()));
         self.opened += 1;
+        let mut shape = shape(&mut self.rng);
+        if self.natures[target].kinds.contains(&Kind::Early) {
+            // Answers overtake what has no room.
+            shape.capacity[1] = 900;
+        }
+        let (ours, theirs) = memory::pair(shape, [None, None]);
         self.ledger.note(self.now, format_args!("connection {id} to target {target}"));
         self.conns.push(Conn::new(id, target, ours));
         attempt.answer(Ok(theirs));
@@ -389,10 +395,6 @@ impl World {
             }
         }
     }
-}
-
-fn target_of(attempt: &Attempt) -> usize {
-    (0..settings::TARGETS).find(|t| settings::address(*t) == attempt.to()).unwrap()
 }
 
 /// Longer than any duration of the settings.
