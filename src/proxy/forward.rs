@@ -338,6 +338,8 @@ async fn both(
         })
     })
     .await
+    // A body that was read whole need not have been sent whole: the target would take the next request for the rest of it.
+    .map(|reusable| reusable && whole.get())
 }
 
 // Waits for the target to let the client go on. `Some` is a final response: the body is not wanted.
