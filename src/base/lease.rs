@@ -128,6 +128,16 @@ impl Lease {
         }
     }
 
+    /// Gives back what is held unused where the budget was made smaller than what is held; done every sweep, since a worker
+    /// that returns less than two blocks keeps them.
+    pub fn settle(&mut self) {
+        let unused = self.held - self.used;
+        if unused > 0 && self.budget.free.load(Ordering::Relaxed) < 0 {
+            self.held -= unused;
+            self.budget.give(unused);
+        }
+    }
+
     /// Units in use by this worker.
     #[inline]
     pub fn used(&self) -> u64 {
@@ -197,6 +207,16 @@ mod tests {
         assert!(!lease.acquire(), "one is still in use");
         lease.release(1);
         assert!(lease.acquire() && !lease.acquire());
+    }
+
+    #[test]
+    fn what_is_owed_is_given_back_at_the_next_sweep() {
+        let budget = Budget::new(8);
+        let mut lease = Lease::new(Arc::clone(&budget), 4);
+        assert!(lease.acquire(), "four are held, one is used");
+        budget.resize(2);
+        lease.settle();
+        assert_eq!((0..9).filter(|_| lease.acquire()).count(), 1, "two in all");
     }
 
     #[test]

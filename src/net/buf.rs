@@ -63,6 +63,11 @@ impl Buffers {
         self.leased.get()
     }
 
+    /// Gives back what of the machine's memory is held unused, where the limit was made smaller.
+    pub fn settle(&self) {
+        self.memory.borrow_mut().settle();
+    }
+
     fn take_back(&self, block: Box<[u8]>) {
         if block.is_empty() {
             return;

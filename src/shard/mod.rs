@@ -350,6 +350,9 @@ impl Shard {
         if self.draining.get() {
             self.timers.expire_idle();
         }
+        self.connections.borrow_mut().settle();
+        self.requests.borrow_mut().settle();
+        self.buffers.settle();
         self.refresh_date();
         let epoch = self.epoch();
         for group in &epoch.groups {
