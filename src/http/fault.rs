@@ -65,6 +65,7 @@ faults! {
     UnknownCoding Client 501 "unknown_transfer_coding" "The transfer coding is not implemented; only chunked is.",
     Suspicious Client 400 "suspicious_field" "A field name resembles Transfer-Encoding or Content-Length, and servers may take it for that.",
     Nominated Client 400 "bad_connection_option" "Connection names a field that is not for this hop only (RFC 9110 section 7.6.1).",
+    ConnectionField Client 400 "connection_field" "The HTTP/2 request has a field that speaks of a connection (RFC 9113 section 8.2.2).",
     Chunk Client 400 "bad_chunk" "The chunked body is malformed (RFC 9112 section 7.1).",
     Trailers Client 400 "bad_trailers" "The trailer section is malformed or too large.",
     ProxyHeader Client 400 "bad_proxy_header" "The connection does not begin with a PROXY header that the listener takes, or comes from nobody in `server.trusted_proxies`.",

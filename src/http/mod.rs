@@ -9,6 +9,7 @@ pub mod fault;
 pub mod fields;
 pub mod host;
 pub mod known;
+pub mod lines;
 pub mod path;
 pub mod problem;
 pub mod proxy_protocol;
