@@ -38,6 +38,20 @@ pub(super) const LIMITS: Keys = &[
     "in_flight",
     "memory",
     "min_rate",
+    "http2",
+];
+pub(super) const HTTP2_LIMITS: Keys = &[
+    "streams",
+    "window",
+    "connection_window",
+    "header_list",
+    "send_buffer",
+    "requests",
+    "resets",
+    "resets_per_second",
+    "local_resets",
+    "continuations",
+    "control_frames",
 ];
 pub(super) const ADMIN: Keys = &["bind"];
 pub(super) const LOG: Keys = &["access", "format"];
@@ -89,6 +103,7 @@ const TABLES: &[(&str, Keys)] = &[
     ("server", SERVER),
     ("timeouts", TIMEOUTS),
     ("limits", LIMITS),
+    ("limits.http2", HTTP2_LIMITS),
     ("admin", ADMIN),
     ("log", LOG),
     ("listener", LISTENER),

@@ -8,6 +8,7 @@ mod check;
 mod expand;
 mod file;
 mod group;
+mod http2;
 mod item;
 mod keys;
 mod listener;
@@ -18,6 +19,7 @@ mod sections;
 mod syntax;
 mod units;
 
+pub use http2::Http2Limits;
 pub use keys::known_keys;
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
@@ -231,6 +233,8 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// Octets a second that a client must send or read on average while it is waited for; `None` for no limit.
     pub min_rate: Option<u64>,
+    /// What one HTTP/2 connection may do.
+    pub http2: Http2Limits,
 }
 
 impl Default for Limits {
@@ -247,6 +251,7 @@ impl Default for Limits {
             in_flight: 50_000,
             memory: Some(1 << 30),
             min_rate: Some(240),
+            http2: Http2Limits::default(),
         }
     }
 }

@@ -4,8 +4,9 @@
 //! They are read in place, over what is there already, because a table may be spread over several files. Called by
 //! `read`, and by the readers of listeners, rules and groups.
 
+use crate::config::http2;
 use crate::config::item::{Item, Table, set};
-use crate::config::keys::{Keys, TIMEOUTS, where_timeout_belongs};
+use crate::config::keys::{HTTP2_LIMITS, Keys, TIMEOUTS, where_timeout_belongs};
 use crate::config::problem::{Wrong, did_you_mean};
 use crate::config::{AccessLog, Admin, Driver, Limits, Log, Server, TimeoutOverrides, Timeouts};
 use crate::config::{Account, Sandbox};
@@ -133,9 +134,12 @@ pub(super) fn limits(table: &Table<'_>, limits: &mut Limits) {
     set(&mut limits.memory, table.item("memory").and_then(|item| item.size_or_none(MEMORY)));
     const RATE: RangeInclusive<u64> = 1..=1 << 30;
     set(&mut limits.min_rate, table.item("min_rate").and_then(|item| item.size_or_none(RATE)));
+    if let Some(table) = table.item("http2").and_then(|item| item.table(HTTP2_LIMITS)) {
+        http2::limits(&table, &mut limits.http2);
+    }
 }
 
-fn count_or_none(item: &Item<'_>) -> Option<Option<u64>> {
+pub(super) fn count_or_none(item: &Item<'_>) -> Option<Option<u64>> {
     const KIND: &str = "\"none\" or a whole number from 1 to 1000000000";
     match item.peek_text() {
         Some("none") => Some(None),
