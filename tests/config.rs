@@ -92,7 +92,7 @@ fn the_reference_documents_every_key() {
 /// The keys of a file, those that are commented out included.
 fn documented_keys(text: &str) -> BTreeSet<String> {
     let header = regex::Regex::new(r"^\[\[?([a-z0-9_.]+)\]\]?$").unwrap();
-    let key = regex::Regex::new(r"^([a-z_]+) = (.*)$").unwrap();
+    let key = regex::Regex::new(r"^([a-z0-9_]+) = (.*)$").unwrap();
     let inner = regex::Regex::new(r"[{,] ?([a-z_-]+) =").unwrap();
     let (mut keys, mut table) = (BTreeSet::new(), String::new());
     for line in text.lines() {

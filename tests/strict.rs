@@ -352,7 +352,7 @@ fn refuses_broken_request_lines() {
             "GET / HTTP/2.0\r\nHost: a.test\r\n\r\n",
             "GET / HTTP/11\r\nHost: a.test\r\n\r\n",
             "GET / HTTP/1.1x\r\nHost: a.test\r\n\r\n",
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n",
             "G(T / HTTP/1.1\r\nHost: a.test\r\n\r\n",
             "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n",
             "TRACE / HTTP/1.1\r\nHost: a.test\r\n\r\n",

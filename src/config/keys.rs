@@ -61,6 +61,7 @@ pub(super) const LISTENER: Keys = &[
     "protocol",
     "proxy_protocol",
     "desync",
+    "http2",
     "steer",
     "backlog",
     "timeouts",

@@ -51,6 +51,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         steer: steer.unwrap_or(Steer::Off),
         backlog: u32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(u32::MAX),
         proxy_protocol: proxy_protocol.flatten(),
+        http2: table.item("http2").and_then(|item| item.boolean()).unwrap_or(true),
         desync: desync.unwrap_or_default(),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
         place: item.place(),

@@ -310,6 +310,8 @@ pub struct Listener {
     pub proxy_protocol: Option<Versions>,
     /// What is done with requests that deviate from the protocol.
     pub desync: desync::Mode,
+    /// Whether HTTP/2 is spoken, too.
+    pub http2: bool,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.

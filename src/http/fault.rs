@@ -73,6 +73,8 @@ faults! {
     HeadTooLarge Client 431 "head_too_large" "The request head is larger than `limits.head`, or a line longer than `limits.line`.",
     TooManyFields Client 431 "too_many_fields" "The request has more fields than `limits.headers`.",
     BodyTooLarge Client 413 "body_too_large" "The request body is larger than `limits.body`.",
+    Http2Error Client 400 "h2_protocol_error" "The client broke a rule of HTTP/2 (RFC 9113).",
+    Http2Excess Client 400 "h2_excess" "The client sent more control frames or resets over HTTP/2 than `limits.http2` allows.",
     MethodRefused Client 405 "method_refused" "CONNECT and TRACE are not served.",
     MethodTooLong Client 501 "unknown_method" "The method is longer than 32 octets.",
     VersionUnsupported Client 505 "version_unsupported" "Only HTTP/1.0 and HTTP/1.1 are spoken here.",

@@ -6,6 +6,7 @@
 //! idle connection holds none. Everything above this layer would run on another runtime unchanged.
 
 pub mod buf;
+pub mod h2;
 pub mod listen;
 pub mod memory;
 pub mod runtime;

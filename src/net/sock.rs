@@ -1,13 +1,16 @@
 //! One stream socket, TCP or Unix: waits through the ring (or epoll), reads and writes by direct system calls. In a
-//! simulation it is the end of a connection in memory instead (`memory`), which costs the kernel's path one branch.
+//! simulation it is the end of a connection in memory instead (`memory`), which costs the kernel's path one branch; and one
+//! stream of an HTTP/2 connection is a socket, too (`h2::Stream`): whoever relays a body need not know what carries it.
 //!
 //! All methods take `&self`, so that both directions of a body can be relayed at once. A wait may be dropped at any
 //! time. Waits end with `TimedOut` when their deadline passes (`timer`).
 
 use crate::base::Tick;
+use crate::net::h2::Stream;
 use crate::net::memory::{Dialled, End};
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Expiry, Role, Side, Slot, Timer, Timers};
+use h2::Reason;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
@@ -40,6 +43,8 @@ pub struct Sock {
 enum Io {
     Kernel(Handle),
     Memory(End),
+    // Thick, and not every connection's.
+    Stream(Box<Stream>),
 }
 
 impl Sock {
@@ -55,6 +60,32 @@ impl Sock {
     /// Adopts the end of a client's connection in memory.
     pub fn in_memory(end: End, timers: &Rc<Timers>) -> Sock {
         Sock::of_client(Io::Memory(end), timers)
+    }
+
+    /// Takes a request on an HTTP/2 connection of a client for a connection of its own.
+    pub fn of_stream(stream: Stream, timers: &Rc<Timers>) -> Sock {
+        Sock::of_client(Io::Stream(Box::new(stream)), timers)
+    }
+
+    /// Takes a request on an HTTP/2 connection to a target for a connection of its own, for the client whose slot this is.
+    pub fn of_target_stream(stream: Stream, slot: Rc<Slot>) -> Sock {
+        let io = Io::Stream(Box::new(stream));
+        Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None }
+    }
+
+    /// The stream of an HTTP/2 connection, if it is one: heads and trailers go by its own calls.
+    #[inline]
+    pub fn stream(&self) -> Option<&Stream> {
+        match &self.io {
+            Io::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody is left to read what would be written, as far as that is known.
+    #[inline]
+    pub fn is_gone(&self) -> bool {
+        self.stream().is_some_and(Stream::is_gone)
     }
 
     fn of_client(io: Io, timers: &Rc<Timers>) -> Sock {
@@ -170,6 +201,10 @@ impl Sock {
                 poll_fn(|cx| self.until_expired(Side::Read, cx, |cx| end.poll_readable(cx).map(Ok)))
                     .await
             }
+            Io::Stream(stream) => {
+                poll_fn(|cx| self.until_expired(Side::Read, cx, |cx| stream.poll_readable(cx)))
+                    .await
+            }
         }
     }
 
@@ -189,6 +224,10 @@ impl Sock {
                     self.until_expired(Side::Write, cx, |cx| end.poll_writable(cx).map(Ok))
                 })
                 .await
+            }
+            Io::Stream(stream) => {
+                poll_fn(|cx| self.until_expired(Side::Write, cx, |cx| stream.poll_writable(cx)))
+                    .await
             }
         }
     }
@@ -215,6 +254,7 @@ impl Sock {
                 Ok(n)
             }
             Io::Memory(end) => Ok(end.read(into)?),
+            Io::Stream(stream) => stream.try_read(into),
         }
     }
 
@@ -238,6 +278,7 @@ impl Sock {
         let io = match &self.io {
             Io::Kernel(io) => io,
             Io::Memory(end) => return end.has_news(),
+            Io::Stream(_) => return false,
         };
         let mut octet = [0];
         let peeked =
@@ -254,19 +295,22 @@ impl Sock {
         while !octets.is_empty() {
             match self.send(octets) {
                 Ok(n) => octets = octets.get(n..).unwrap_or_default(),
-                Err(Errno::AGAIN) => self.wait_for_room(stall).await?,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait_for_room(stall).await?
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
     #[inline]
-    fn send(&self, octets: &[u8]) -> Result<usize, Errno> {
+    fn send(&self, octets: &[u8]) -> io::Result<usize> {
         match &self.io {
-            Io::Kernel(io) => rustix::net::send(fd(io), octets, FLAGS),
-            Io::Memory(end) => end.write(&[IoSlice::new(octets)]),
+            Io::Kernel(io) => Ok(rustix::net::send(fd(io), octets, FLAGS)?),
+            Io::Memory(end) => Ok(end.write(&[IoSlice::new(octets)])?),
+            Io::Stream(stream) => stream.try_write(&[IoSlice::new(octets)], false),
         }
     }
 
@@ -282,6 +326,19 @@ impl Sock {
                 Ok(rustix::net::sendmsg(fd(io), parts, &mut no_control, FLAGS)?)
             }
             Io::Memory(end) => Ok(end.write(parts)?),
+            Io::Stream(stream) => stream.try_write(parts, false),
+        }
+    }
+
+    /// As [`Sock::try_write`]; if that was all of `parts` and `end` is set, a stream of HTTP/2 ends with it.
+    ///
+    /// # Errors
+    /// As [`Sock::try_write`].
+    #[inline]
+    pub fn try_write_end(&self, parts: &[IoSlice<'_>], end: bool) -> io::Result<usize> {
+        match &self.io {
+            Io::Stream(stream) => stream.try_write(parts, end),
+            _ => self.try_write(parts),
         }
     }
 
@@ -335,6 +392,8 @@ impl Sock {
             // A peer that is gone already needs no FIN.
             Io::Kernel(io) => drop(rustix::net::shutdown(fd(io), Shutdown::Write)),
             Io::Memory(end) => end.finish_writing(),
+            // A stream that the peer has reset needs no end.
+            Io::Stream(stream) => drop(stream.end(None)),
         }
     }
 
@@ -343,6 +402,7 @@ impl Sock {
         match &self.io {
             Io::Kernel(io) => drop(sockopt::set_socket_linger(fd(io), Some(Duration::ZERO))),
             Io::Memory(end) => end.reset_on_close(),
+            Io::Stream(stream) => stream.reset(Reason::INTERNAL_ERROR),
         }
     }
 
@@ -351,6 +411,7 @@ impl Sock {
         match &self.io {
             Io::Kernel(io) => SocketAddr::try_from(rustix::net::getsockname(fd(io)).ok()?).ok(),
             Io::Memory(end) => end.local_addr(),
+            Io::Stream(_) => None,
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Writer {
     Plain,
     /// In chunks.
     Chunked,
+    /// As DATA of HTTP/2, which has an end of its own.
+    Stream,
 }
 
 /// Why a body was not relayed to its end.
@@ -94,6 +96,17 @@ const TRAILERS: SectionLimits =
     SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64, bare_lf: false };
 
 impl Reader {
+    /// The body of a message with this framing, as `sock` carries it.
+    pub fn on(sock: &Sock, framing: Framing) -> Reader {
+        match framing {
+            // Counting is done already (RFC 9113 section 8.1.1), and the end is the stream's.
+            Framing::Length(1..) | Framing::Chunked if sock.stream().is_some() => {
+                Reader::new(Framing::Close)
+            }
+            framing => Reader::new(framing),
+        }
+    }
+
     /// The body of a message with this framing.
     pub fn new(framing: Framing) -> Reader {
         let state = match framing {
@@ -209,7 +222,12 @@ impl Relay<'_> {
                 _ => {
                     if self.fill(buf, reader).await? {
                         reader.state = State::Done;
-                        return self.write(&[], &[], &[], true, moved).await;
+                        let section = match self.from.stream() {
+                            Some(stream) => stream.take_trailers(),
+                            None => Ok(None),
+                        };
+                        let section = section.map_err(|_| Broken::BadTrailers)?;
+                        return self.end(section.as_deref(), moved).await;
                     }
                 }
             }
@@ -300,6 +318,19 @@ impl Relay<'_> {
         end: bool,
         moved: u64,
     ) -> Result<(), Broken> {
+        let mut prefix = prefix;
+        if self.writer == Writer::Stream {
+            let nothing = spans.iter().all(|s| s.is_empty());
+            if !prefix.is_empty() {
+                self.send_head(prefix, nothing && end)?;
+                prefix = &[];
+            } else if nothing && end {
+                return self.end_stream(None);
+            }
+            if nothing {
+                return Ok(());
+            }
+        }
         let mut written = 0;
         loop {
             match self.gather_and_write(prefix, buf, spans, end, written) {
@@ -355,7 +386,19 @@ impl Relay<'_> {
             return Ok(None);
         }
         IoSlice::advance_slices(&mut parts, skip);
-        self.to.try_write(parts).map(Some)
+        self.to.try_write_end(parts, end).map(Some)
+    }
+
+    fn send_head(&self, head: &[u8], end: bool) -> Result<(), Broken> {
+        let stream = self.to.stream().ok_or(Broken::SinkGone)?;
+        stream.send_head(head, end).map_err(|_| Broken::SinkGone)?;
+        self.began.set(true);
+        Ok(())
+    }
+
+    fn end_stream(&self, trailers: Option<&[u8]>) -> Result<(), Broken> {
+        let stream = self.to.stream().ok_or(Broken::SinkGone)?;
+        stream.end(trailers).map_err(|_| Broken::SinkGone)
     }
 
     async fn trailers(&self, buf: &mut Buf, scan: &mut Scan, moved: u64) -> Result<(), Broken> {
@@ -373,18 +416,25 @@ impl Relay<'_> {
             }
         };
         let section = buf.filled().get(..len).unwrap_or_default();
-        if section == b"\r\n" || self.writer == Writer::Plain {
-            if section != b"\r\n" {
-                filtered(section)?;
-            }
-            buf.consume(len);
-            return self.write(&[], &[], &[], true, moved).await;
-        }
-        let mut out = b"0\r\n".to_vec();
-        out.extend_from_slice(&filtered(section)?);
-        out.extend_from_slice(b"\r\n");
+        self.end(Some(section).filter(|section| *section != b"\r\n"), moved).await?;
         buf.consume(len);
-        self.to.write_all(&out, self.pace.stall).await.map_err(sink_error)
+        Ok(())
+    }
+
+    // Ends the body, with what may go on of a trailer section where there is one.
+    async fn end(&self, section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
+        let fields = section.map(filtered).transpose()?.filter(|fields| !fields.is_empty());
+        match (self.writer, fields) {
+            (Writer::Stream, Some(mut fields)) => {
+                fields.extend_from_slice(b"\r\n");
+                self.end_stream(Some(&fields))
+            }
+            (Writer::Chunked, Some(fields)) => {
+                let out = [b"0\r\n", fields.as_slice(), b"\r\n"].concat();
+                self.to.write_all(&out, self.pace.stall).await.map_err(sink_error)
+            }
+            _ => self.write(&[], &[], &[], true, moved).await,
+        }
     }
 }
 

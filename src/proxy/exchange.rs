@@ -49,6 +49,8 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     let _active = finish::begin(x);
     upstream_head::assign_id(x);
     if let Err(fault) = walk(x).await {
+        // Whatever failed then, failed for want of a client.
+        let fault = if x.client.sock.is_gone() { Fault::ClientGone } else { fault };
         x.scratch.trace.fault = Some(fault);
         if x.scratch.trace.status == 0 && fault.status() != 460 {
             reply::own(x, fault).await;

@@ -74,6 +74,9 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             picked => picked,
         };
         let Some(place) = picked else { return Err(last) };
+        if x.client.sock.is_gone() {
+            return Err(Fault::ClientGone);
+        }
         let target = group.targets.get(place).ok_or(Fault::Internal)?;
         if let Some(slot) = tried.get_mut(tries) {
             *slot = place;
@@ -268,7 +271,7 @@ async fn stream(
         stop_at_end: true,
         began: false.into(),
     };
-    let mut reader = Reader::new(framing);
+    let mut reader = Reader::on(&client.sock, framing);
     let keep = std::mem::replace(&mut x.keep, false);
     let ended =
         both(&relay, &prefix, &mut body, &mut reader, keep, Answer { x, sock, up, wait, terms })

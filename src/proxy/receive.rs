@@ -141,7 +141,7 @@ async fn pass_interim(x: &mut Exchange<'_>, up: &mut Buf, len: usize) -> Result<
         return Err(Fault::TooManyInterim);
     }
     // RFC 9110 section 15.2: an HTTP/1.0 client must not be sent any.
-    if seen <= MOST_INTERIM && x.scratch.request.version == Version::Http11 {
+    if seen <= MOST_INTERIM && x.scratch.request.version != Version::Http10 {
         let mut out = std::mem::take(&mut x.scratch.reply);
         out.clear();
         status_and_fields(x, up.filled(), &mut out);
@@ -159,7 +159,12 @@ async fn pass_interim(x: &mut Exchange<'_>, up: &mut Buf, len: usize) -> Result<
 /// # Errors
 /// [`Fault::ClientGone`], [`Fault::WriteTimeout`].
 pub async fn interim(x: &mut Exchange<'_>, head: &[u8]) -> Result<(), Fault> {
-    x.client.sock.write_all(head, x.listener.body).await.map_err(|e| client_fault(&e))?;
+    let client = &x.client.sock;
+    let sent = match client.stream() {
+        Some(stream) => stream.send_head(head, false),
+        None => client.write_all(head, x.listener.body).await,
+    };
+    sent.map_err(|e| client_fault(&e))?;
     x.scratch.trace.bytes_out += head.len() as u64;
     Ok(())
 }
@@ -193,14 +198,8 @@ pub async fn deliver(
     let delivered = match whole_body(framing, up) {
         // The usual case: all of it is here, and goes out in one piece.
         Some(length) => {
-            let client = &x.client.sock;
             let body = up.filled().get(..length).unwrap_or_default();
-            let sent = if body.len() <= SMALL_BODY {
-                out.extend_from_slice(body);
-                client.write_all(&out, stall).await
-            } else {
-                client.write_two(&out, body, stall).await
-            };
+            let sent = whole(&x.client.sock, &mut out, body, stall).await;
             up.consume(length);
             x.scratch.trace.body_out += length as u64;
             sent.map_err(|e| client_fault(&e))
@@ -212,13 +211,47 @@ pub async fn deliver(
     x.scratch.reply = out;
     x.scratch.trace.bytes_out += x.scratch.trace.body_out;
     if let Err(fault) = delivered {
-        if writer == Writer::Plain && matches!(framing, Framing::Close | Framing::Chunked) {
+        let unended = matches!(framing, Framing::Close | Framing::Chunked);
+        let begun = x.scratch.trace.status != 0;
+        if begun && (writer == Writer::Stream || (writer == Writer::Plain && unended)) {
             // Nothing but a reset tells this client that there should have been more.
             x.client.sock.reset_on_close();
         }
         return Err(fault);
     }
     Ok(x.scratch.response.keep_alive && framing != Framing::Close)
+}
+
+/// Sends a message to a client of which all is here. `head` may be appended to.
+///
+/// # Errors
+/// Those of writing; `TimedOut` when the client makes no room for `stall`.
+pub async fn whole(
+    sock: &Sock,
+    head: &mut Vec<u8>,
+    body: &[u8],
+    stall: Duration,
+) -> io::Result<()> {
+    if let Some(stream) = sock.stream() {
+        stream.send_head(head, body.is_empty())?;
+        let mut body = body;
+        while !body.is_empty() {
+            match stream.try_write(&[io::IoSlice::new(body)], true) {
+                Ok(n) => body = body.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    sock.wait_for_room(stall).await?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(());
+    }
+    if body.len() <= SMALL_BODY {
+        head.extend_from_slice(body);
+        sock.write_all(head, stall).await
+    } else {
+        sock.write_two(head, body, stall).await
+    }
 }
 
 fn whole_body(framing: Framing, up: &Buf) -> Option<usize> {
@@ -240,7 +273,7 @@ async fn relay(
     writer: Writer,
     stall: Duration,
 ) -> Result<(), Fault> {
-    let mut reader = Reader::new(framing);
+    let mut reader = Reader::on(sock, framing);
     let relay = Relay {
         shard: x.shard,
         from: sock,
@@ -270,12 +303,14 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
     status_and_fields(x, buf, &mut out);
     let (request, response) = (&x.scratch.request, &x.scratch.response);
     let http11 = request.version == Version::Http11;
-    let mut writer = Writer::Plain;
+    let http2 = request.version == Version::Http2;
+    let mut writer = if http2 { Writer::Stream } else { Writer::Plain };
     match (response.framing, response.declared) {
         (Framing::Length(length), _) | (Framing::None, Some(length)) => {
             write::content_length(&mut out, length);
         }
         (Framing::None, None) => {}
+        (Framing::Chunked | Framing::Close, _) if http2 => {}
         (Framing::Chunked | Framing::Close, _) if http11 => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
             writer = Writer::Chunked;

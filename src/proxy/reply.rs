@@ -6,7 +6,7 @@
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
 use crate::proxy::Exchange;
-use crate::proxy::receive::{client_fault, connection_field};
+use crate::proxy::receive::{client_fault, connection_field, whole};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
 
@@ -96,10 +96,10 @@ async fn send(
     out.extend_from_slice(b"\r\n");
     let silent = x.scratch.request.method == Method::Head || matches!(status, 204 | 304);
     let body = if silent { &[] } else { body };
-    let sent = x.client.sock.write_two(&out, body, x.listener.body).await;
     x.scratch.trace.status = status;
     x.scratch.trace.body_out = body.len() as u64;
     x.scratch.trace.bytes_out += (out.len() + body.len()) as u64;
+    let sent = whole(&x.client.sock, &mut out, body, x.listener.body).await;
     out.clear();
     x.scratch.reply = out;
     sent.map_err(|e| client_fault(&e))

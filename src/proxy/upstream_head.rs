@@ -205,6 +205,10 @@ fn via(x: &Exchange<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"via: ");
     match x.scratch.request.version {
         Version::Http11 => out.extend_from_slice(via),
+        Version::Http2 => {
+            out.extend_from_slice(b"2.0");
+            out.extend_from_slice(via.get(3..).unwrap_or_default());
+        }
         Version::Http10 => {
             out.extend_from_slice(b"1.0");
             out.extend_from_slice(via.get(3..).unwrap_or_default());

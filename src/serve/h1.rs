@@ -10,6 +10,7 @@ use crate::net::{Buf, Side};
 use crate::proxy::exchange::exchange;
 use crate::proxy::{Client, Exchange};
 use crate::serve::accept::Open;
+use crate::serve::h2;
 use crate::serve::head::{self, Ended};
 use crate::serve::proxied;
 use crate::serve::refuse::{linger, refuse};
@@ -47,11 +48,52 @@ pub fn serve(
                 Err(()) => return,
             }
         }
+        if listener.http2 && client.sock.stream().is_none() {
+            // Whether it begins as HTTP/2 does is seen with its first octets.
+            let first = first_octets(shard, &client, rest.buf.take(), listener.header);
+            let Some(first) = Box::pin(first).await else {
+                return;
+            };
+            if first.filled().starts_with(h2::PREFACE) {
+                return Box::pin(h2::serve(shard, accepted, client, Some(first))).await;
+            }
+            rest.buf = Some(first);
+        }
         drop(accepted);
         while step(shard, &client, &mut rest).await {
             rest.served += 1;
             // No idle connection keeps an old configuration alive.
             rest.accepted = None;
+        }
+    }
+}
+
+// Waits for the first octets of a connection, for as many as tell whether they are HTTP/2's preface.
+async fn first_octets(
+    shard: &Rc<Shard>,
+    client: &Client,
+    read: Option<Buf>,
+    patience: Duration,
+) -> Option<Buf> {
+    client.sock.arm(Side::Read, Tick::now().after(patience));
+    let mut buf = match read {
+        Some(buf) => buf,
+        None => {
+            client.sock.readable().await.ok()?;
+            shard.buffers.small()
+        }
+    };
+    loop {
+        let have = buf.filled();
+        let undecided = have.len() < h2::PREFACE.len() && h2::PREFACE.starts_with(have);
+        if !undecided {
+            return Some(buf);
+        }
+        match client.sock.read(buf.spare()).await {
+            Ok(n) if n > 0 => buf.fill(n),
+            // What has come is no request, which the reader of heads says.
+            _ if buf.is_empty() => return None,
+            _ => return Some(buf),
         }
     }
 }
@@ -111,7 +153,7 @@ impl Rest {
 async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
     let buf = match rest.buf.take() {
         Some(buf) => {
-            rest.in_a_row += 1;
+            rest.in_a_row += u64::from(rest.served > 0);
             if rest.in_a_row.is_multiple_of(TURN) {
                 // The others' turn.
                 if client.sock.give_way(TURN_WAIT).await.is_err() {
@@ -227,7 +269,7 @@ async fn request(
         return true;
     }
     if answered && (unread || !buf.is_empty()) {
-        linger(client, buf).await;
+        linger(&client.sock, buf).await;
     }
     buf.consume(buf.len());
     false

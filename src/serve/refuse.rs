@@ -3,9 +3,10 @@
 use crate::base::Tick;
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Fields, Method, write};
-use crate::net::{Buf, Side};
+use crate::net::{Buf, Side, Sock};
 use crate::proxy::Client;
 use crate::proxy::finish::{self, Unread};
+use crate::proxy::receive::whole;
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::Listener;
 use std::rc::Rc;
@@ -45,10 +46,9 @@ pub async fn refuse(
     }
     write::content_length(&mut out, body.len() as u64);
     out.extend_from_slice(b"connection: close\r\n\r\n");
-    if scratch.request.method != Method::Head {
-        out.extend_from_slice(&body);
-    }
-    let sent = client.sock.write_all(&out, listener.body).await;
+    let body = if scratch.request.method == Method::Head { &[] } else { body.as_slice() };
+    let bytes_out = (out.len() + body.len()) as u64;
+    let sent = whole(&client.sock, &mut out, body, listener.body).await;
     finish::unread(
         shard,
         &Unread {
@@ -59,27 +59,27 @@ pub async fn refuse(
             deviation: scratch.request.deviation,
             status: if sent.is_ok() { fault.status() } else { 0 },
             bytes_in: scratch.request.len as u64,
-            bytes_out: out.len() as u64,
+            bytes_out,
             request_id: &id,
             generation: epoch.snapshot.generation,
         },
     );
     out.clear();
     (scratch.reply, scratch.request_id) = (out, id);
-    if sent.is_ok() {
-        linger(client, &mut shard.buffers.small()).await;
+    if sent.is_ok() && client.sock.stream().is_none() {
+        linger(&client.sock, &mut shard.buffers.small()).await;
     }
 }
 
 /// Reads on for a moment: a close while octets are unread would be a reset, and could overtake the answer
 /// (RFC 9112 section 9.6).
-pub async fn linger(client: &Client, buf: &mut Buf) {
-    client.sock.finish_writing();
-    client.sock.arm(Side::Read, Tick::now().after(LINGER_TIME));
+pub async fn linger(sock: &Sock, buf: &mut Buf) {
+    sock.finish_writing();
+    sock.arm(Side::Read, Tick::now().after(LINGER_TIME));
     let mut octets = 0;
     while octets < LINGER_OCTETS {
         buf.consume(buf.len());
-        match client.sock.read(buf.spare()).await {
+        match sock.read(buf.spare()).await {
             Ok(n) if n > 0 => octets += n,
             _ => return,
         }

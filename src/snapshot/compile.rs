@@ -110,6 +110,7 @@ fn listeners(
             body: listener.timeouts.body.unwrap_or(config.timeouts.body),
             keep_alive: listener.timeouts.keep_alive.unwrap_or(config.timeouts.keep_alive),
             proxy_protocol: listener.proxy_protocol,
+            http2: listener.http2,
             desync: listener.desync,
             meters: match before {
                 Some(before) => Arc::clone(&before.meters),

@@ -110,6 +110,8 @@ pub struct Listener {
     pub keep_alive: Duration,
     /// Which PROXY headers connections begin with; `None` for none.
     pub proxy_protocol: Option<Versions>,
+    /// Whether HTTP/2 is spoken, too.
+    pub http2: bool,
     /// What is done with requests that deviate.
     pub desync: desync::Mode,
     /// What is counted.

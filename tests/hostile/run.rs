@@ -222,7 +222,7 @@ fn config(servers: &[Server], addresses: &[SocketAddr], log: &str, mode: &str) -
         let (name, target) = (server.name, server.address);
         write!(
             text,
-            "\n[[listener]]\nname = \"{name}\"\nbind = [\"{address}\"]\ndesync = \"{mode}\"\ndefault = {{ forward = \"{name}\" }}\n\n\
+            "\n[[listener]]\nname = \"{name}\"\nbind = [\"{address}\"]\ndesync = \"{mode}\"\nhttp2 = false\ndefault = {{ forward = \"{name}\" }}\n\n\
              [[rule]]\nname = \"limited-{name}\"\nlistener = [\"{name}\"]\nforward = \"{name}\"\n[rule.when]\npath = [\"/limited/*\"]\n[rule.limits]\nbody = \"10B\"\n\n\
              [group.{name}]\ntargets = [\"{target}\"]\nhealth = {{ type = \"off\" }}\npool = {{ idle_timeout = \"2s\" }}\n"
         )

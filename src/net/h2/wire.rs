@@ -1,0 +1,216 @@
+//! Lends a socket to the h2 crate, and runs one connection over it.
+//!
+//! The crate polls for octets; our sockets wait by futures of their own. [`Wire`] therefore only tries: what would block is
+//! noted, and [`drive`] waits for it, with the same two futures for as long as the connection lasts. Nothing is copied or
+//! allocated in between.
+
+use crate::base::Tick;
+use crate::net::{Buf, Side, Sock};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+// Octets read before other connections get their turn (hazard RT-15).
+const TURN: usize = 256 << 10;
+
+/// The octets of one connection, as the crate reads and writes them.
+#[derive(Debug)]
+pub struct Wire {
+    sock: Rc<Sock>,
+    // What was read before the protocol was known.
+    first: RefCell<Option<Buf>>,
+    blocked: [Cell<bool>; 2],
+    read: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Which of the socket's deadlines has passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expired {
+    /// That of [`Side::Read`].
+    pub read: bool,
+    /// That of [`Side::Write`].
+    pub write: bool,
+}
+
+impl Wire {
+    /// Lends `sock`, on which `first` has been read already.
+    pub fn new(sock: Rc<Sock>, first: Option<Buf>) -> Rc<Wire> {
+        Rc::new(Wire {
+            sock,
+            first: RefCell::new(first.filter(|buf| !buf.is_empty())),
+            blocked: Default::default(),
+            read: Cell::new(0),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// The socket.
+    pub fn sock(&self) -> &Rc<Sock> {
+        &self.sock
+    }
+
+    /// Lets the connection's task run, from a task of one of its streams.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut first = self.first.borrow_mut();
+        Ok(match first.as_mut() {
+            Some(buf) => {
+                let n = buf.len().min(into.len());
+                if let (Some(to), Some(from)) = (into.get_mut(..n), buf.filled().get(..n)) {
+                    to.copy_from_slice(from);
+                }
+                buf.consume(n);
+                if buf.is_empty() {
+                    *first = None;
+                }
+                n
+            }
+            None => self.sock.try_read(into)?,
+        })
+    }
+
+    fn block(&self, side: Side) {
+        self.blocked[side as usize].set(true);
+    }
+}
+
+/// What the crate holds: the wire, as tokio's traits.
+#[derive(Debug)]
+pub struct Ends(pub Rc<Wire>);
+
+impl AsyncRead for Ends {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        if wire.read.get() > TURN {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match wire.try_read(into.initialize_unfilled()) {
+            Ok(n) => {
+                into.advance(n);
+                wire.read.set(wire.read.get() + n);
+                Poll::Ready(Ok(()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                wire.block(Side::Read);
+                Poll::Pending
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(e) => Poll::Ready(Err(e)),
+        }
+    }
+}
+
+impl AsyncWrite for Ends {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(octets)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wire = &self.0;
+        match wire.sock.try_write(parts) {
+            Ok(n) => Poll::Ready(Ok(n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                wire.block(Side::Write);
+                Poll::Pending
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Err(e) => Poll::Ready(Err(e)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.sock.finish_writing();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Polls a connection until `poll` says that it has ended, waiting for its socket in between. The peer may make no room for
+/// `stall`; `poll` is told of deadlines that have passed, and arms the one for reading itself.
+pub async fn drive(
+    wire: &Wire,
+    stall: Duration,
+    mut poll: impl FnMut(&mut Context<'_>, Expired) -> Poll<()>,
+) {
+    let sock = &wire.sock;
+    let (mut reading, mut writing) = (pin!(None), pin!(None));
+    let mut expired = Expired::default();
+    poll_fn(|cx| {
+        let mut waker = wire.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        drop(waker);
+        wire.read.set(0);
+        loop {
+            wire.blocked.iter().for_each(|side| side.set(false));
+            if poll(cx, std::mem::take(&mut expired)).is_ready() {
+                return Poll::Ready(());
+            }
+            if reading.is_none() {
+                reading.set(Some(sock.readable()));
+            }
+            if writing.is_none() && wire.blocked[Side::Write as usize].get() {
+                sock.arm(Side::Write, Tick::now().after(stall));
+                writing.set(Some(sock.writable()));
+            }
+            let mut again = false;
+            if let Some(wait) = reading.as_mut().as_pin_mut()
+                && let Poll::Ready(ended) = wait.poll(cx)
+            {
+                reading.set(None);
+                expired.read = ended.is_err();
+                again = true;
+            }
+            if let Some(wait) = writing.as_mut().as_pin_mut()
+                && let Poll::Ready(ended) = wait.poll(cx)
+            {
+                writing.set(None);
+                sock.arm(Side::Write, Tick::NEVER);
+                expired.write = ended.is_err();
+                again = true;
+            }
+            if !again || wire.read.get() > TURN {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}

@@ -1,0 +1,460 @@
+//! One client connection that speaks HTTP/2: its streams, each of them one exchange, and what the whole of it may do.
+//!
+//! Frames, compression and flow control are the h2 crate's; here are its limits, set explicitly (RFC 9113 section 10.5), the
+//! deadlines, and the end: GOAWAY where it drains, has been idle, or where the client misbehaves. A request's head becomes
+//! lines and is judged as one of HTTP/1.1; its stream is a socket of its own (`net::h2`).
+
+use crate::base::Tick;
+use crate::config::Http2Limits;
+use crate::http::lines::{self, Body, ListLimits};
+use crate::http::{Fault, Version};
+use crate::net::h2::wire::Ends;
+use crate::net::h2::{Expired, Stream, Wire, drive};
+use crate::net::{Buf, Side, Sock, runtime};
+use crate::proxy::exchange::exchange;
+use crate::proxy::finish::{self, Unread};
+use crate::proxy::{Client, Exchange};
+use crate::serve::refuse::{self, refuse};
+use crate::shard::{Epoch, Scratch, Shard, Trace};
+use crate::snapshot::Listener;
+use ::http::request::Parts;
+use bytes::Bytes;
+use h2::server::{Connection, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// What a client with prior knowledge sends first (RFC 9113 section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+// A request body of up to this many octets that has arrived with its head is taken as a whole: it can be sent again.
+const HERE: usize = 8 << 10;
+// How long a connection without streams may take to end, once it has been told to.
+const PARTING: Duration = Duration::from_secs(5);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Serves a client that has begun to speak HTTP/2: `first` is what was read of it. `epoch` is the configuration that it was
+/// accepted under.
+pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: Option<Buf>) {
+    let Some(listener) = epoch.snapshot.listener(client.listener) else {
+        return;
+    };
+    let limits = epoch.snapshot.limits.http2;
+    let times =
+        Times { header: listener.header, keep_alive: listener.keep_alive, stall: listener.body };
+    let Client { sock, peer, port, listener } = client;
+    let wire = Wire::new(Rc::new(sock), first);
+    let conn = Rc::new(Conn {
+        shard: Rc::clone(shard),
+        wire: Rc::clone(&wire),
+        peer,
+        port,
+        listener,
+        active: Cell::new(0),
+        since: Cell::new(Tick::now()),
+        served: Cell::new(0),
+        resets: Resets::default(),
+    });
+    let handshake = builder(&limits).handshake(Ends(Rc::clone(&wire)));
+    let mut session = Session {
+        conn: Rc::clone(&conn),
+        phase: Phase::Opening(Box::new(handshake)),
+        limits,
+        times,
+        armed: Tick::NEVER,
+        parting: None,
+        fault: None,
+    };
+    wire.sock().set_idle(true);
+    // A removed listener's connections say goodbye at their next request; until then they hold no configuration.
+    drop(epoch);
+    drive(&wire, times.stall, |cx, expired| session.poll(cx, expired)).await;
+    session.close().await;
+}
+
+fn builder(limits: &Http2Limits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(limits.streams)
+        .initial_window_size(limits.window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_frame_size(16 << 10)
+        .max_header_list_size(limits.header_list)
+        .max_send_buffer_size(limits.send_buffer as usize)
+        .max_concurrent_reset_streams(50)
+        .reset_stream_duration(SECOND)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(Some(limits.local_resets as usize));
+    builder
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    header: Duration,
+    keep_alive: Duration,
+    stall: Duration,
+}
+
+// What the streams of a connection share.
+struct Conn {
+    shard: Rc<Shard>,
+    wire: Rc<Wire>,
+    peer: std::net::SocketAddr,
+    port: u16,
+    listener: u32,
+    // Requests that are being served, those included whose client has reset them.
+    active: Cell<u32>,
+    // When the last one ended, or the connection began.
+    since: Cell<Tick>,
+    served: Cell<u64>,
+    resets: Resets,
+}
+
+// Requests that were reset before their answer was whole, by the client or for its mistakes (hazards H2-05 and H2-06).
+#[derive(Default)]
+struct Resets {
+    all: Cell<u64>,
+    second: Cell<Tick>,
+    in_second: Cell<u32>,
+    excessive: Cell<bool>,
+}
+
+struct Session {
+    conn: Rc<Conn>,
+    phase: Phase,
+    limits: Http2Limits,
+    times: Times,
+    armed: Tick,
+    // Since when it has been told to end.
+    parting: Option<Tick>,
+    fault: Option<Fault>,
+}
+
+enum Phase {
+    Opening(Box<Handshake<Ends, Bytes>>),
+    Open(Box<Connection<Ends, Bytes>>),
+}
+
+impl Session {
+    fn poll(&mut self, cx: &mut Context<'_>, expired: Expired) -> Poll<()> {
+        if let Phase::Opening(handshake) = &mut self.phase {
+            match Pin::new(&mut **handshake).poll(cx) {
+                Poll::Ready(Ok(open)) => self.phase = Phase::Open(Box::new(open)),
+                Poll::Ready(Err(error)) => return self.broken(&error),
+                Poll::Pending if expired.read || expired.write => return Poll::Ready(()),
+                Poll::Pending => {
+                    self.arm(self.conn.since.get().after(self.times.header));
+                    return Poll::Pending;
+                }
+            }
+        }
+        if expired.write || (expired.read && self.is_over(Tick::now())) {
+            return Poll::Ready(());
+        }
+        self.judge();
+        loop {
+            let Phase::Open(open) = &mut self.phase else { return Poll::Ready(()) };
+            match open.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    if !self.conn.begin(&self.limits, request, respond) {
+                        self.part();
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return self.broken(&error),
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.arm(self.deadline());
+        Poll::Pending
+    }
+
+    // A deadline has passed, or somebody wants this to end: whether it ends now.
+    fn is_over(&mut self, now: Tick) -> bool {
+        if now < self.armed || self.parting.is_some() {
+            return true;
+        }
+        self.part();
+        false
+    }
+
+    fn judge(&mut self) {
+        if self.fault.is_some() {
+            return;
+        }
+        if self.conn.resets.excessive.get() {
+            self.calm(Fault::Http2Excess);
+        } else if self.conn.shard.is_draining() {
+            self.part();
+        }
+    }
+
+    // Ends it now, with a word of why.
+    fn calm(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+        self.parting = Some(Tick::now());
+        if let Phase::Open(open) = &mut self.phase {
+            open.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+
+    // Takes no more streams, and ends with the last one (RFC 9113 section 6.8).
+    fn part(&mut self) {
+        if self.parting.is_some() {
+            return;
+        }
+        self.parting = Some(Tick::now());
+        self.conn.wire.sock().set_idle(false);
+        if let Phase::Open(open) = &mut self.phase {
+            open.graceful_shutdown();
+        }
+    }
+
+    fn deadline(&self) -> Tick {
+        let idle = self.conn.active.get() == 0;
+        match self.parting {
+            Some(since) if idle => since.max(self.conn.since.get()).after(PARTING),
+            None if idle && self.conn.served.get() == 0 => {
+                self.conn.since.get().after(self.times.header)
+            }
+            None if idle => self.conn.since.get().after(self.times.keep_alive),
+            _ => Tick::NEVER,
+        }
+    }
+
+    // Arming forgets that somebody else has ended the wait: only what is new is armed.
+    fn arm(&mut self, deadline: Tick) {
+        if deadline != self.armed {
+            self.armed = deadline;
+            self.conn.wire.sock().arm(Side::Read, deadline);
+        }
+    }
+
+    fn broken(&mut self, error: &h2::Error) -> Poll<()> {
+        if !error.is_io() && self.fault.is_none() {
+            let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+            let fault = if calm { Fault::Http2Excess } else { Fault::Http2Error };
+            // What the client says of itself is no fault of its connection.
+            self.fault = Some(fault).filter(|_| !error.is_remote());
+        }
+        Poll::Ready(())
+    }
+
+    // Counts what was wrong, and lets the last word arrive: a close while octets are unread could overtake it.
+    async fn close(self) {
+        let conn = self.conn;
+        drop(self.phase);
+        let Some(fault) = self.fault else { return };
+        let epoch = conn.shard.epoch();
+        if let Some(listener) = epoch.snapshot.listener(conn.listener) {
+            conn.unread(&epoch, listener, conn.since.get(), fault);
+        }
+        refuse::linger(conn.wire.sock(), &mut conn.shard.buffers.small()).await;
+    }
+}
+
+impl Conn {
+    // Begins to serve a request; false if it is the connection's last one, or the first one too many.
+    fn begin(
+        self: &Rc<Conn>,
+        limits: &Http2Limits,
+        request: ::http::Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) -> bool {
+        let epoch = self.shard.epoch();
+        let known = epoch.snapshot.listener(self.listener).is_some();
+        if !known || self.active.get() >= limits.streams {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return known;
+        }
+        self.served.set(self.served.get() + 1);
+        let (head, body) = request.into_parts();
+        let active = Active::new(Rc::clone(self));
+        let stream = Stream::of_client(respond, body);
+        let pulse = Arc::clone(&self.shard.pulse);
+        runtime::spawn(serve_request(active, epoch, head, stream), move || {
+            pulse.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("a stream's task panicked; only that request is lost");
+        });
+        limits.requests.is_none_or(|most| self.served.get() < most)
+    }
+
+    fn unread(&self, epoch: &Epoch, listener: &Listener, began: Tick, fault: Fault) {
+        finish::unread(
+            &self.shard,
+            &Unread {
+                listener,
+                peer: self.peer,
+                began,
+                fault,
+                deviation: None,
+                status: 0,
+                bytes_in: 0,
+                bytes_out: 0,
+                request_id: b"",
+                generation: epoch.snapshot.generation,
+            },
+        );
+    }
+
+    fn count_reset(&self, now: Tick, limits: &Http2Limits) {
+        let resets = &self.resets;
+        resets.all.set(resets.all.get() + 1);
+        if now.since(resets.second.get()) >= SECOND {
+            resets.second.set(now);
+            resets.in_second.set(0);
+        }
+        resets.in_second.set(resets.in_second.get() + 1);
+        // A connection that lives long may cancel some of its requests: browsers do.
+        let most = u64::from(limits.resets).max(self.served.get() / 2);
+        if resets.all.get() > most || resets.in_second.get() > limits.resets_per_second {
+            resets.excessive.set(true);
+            self.wire.wake();
+        }
+    }
+}
+
+// A request that is counted as being served until this is dropped.
+struct Active(Rc<Conn>);
+
+impl Active {
+    fn new(conn: Rc<Conn>) -> Active {
+        conn.active.set(conn.active.get() + 1);
+        Active(conn)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let conn = &self.0;
+        conn.active.set(conn.active.get() - 1);
+        if conn.active.get() == 0 {
+            conn.since.set(Tick::now());
+            // Its deadline begins.
+            conn.wire.wake();
+        }
+    }
+}
+
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice")]
+fn serve_request(
+    active: Active,
+    epoch: Rc<Epoch>,
+    head: Parts,
+    stream: Stream,
+) -> impl Future<Output = ()> + 'static {
+    async move {
+        let conn = &active.0;
+        let sock = Sock::of_stream(stream, &conn.shard.timers);
+        let client = Client { sock, peer: conn.peer, port: conn.port, listener: conn.listener };
+        let mut scratch = conn.shard.scratch();
+        {
+            let mut work = pin!(answer(conn, &epoch, &client, head, &mut scratch));
+            let mut gone = false;
+            poll_fn(|cx| {
+                if !gone
+                    && let Some(stream) = client.sock.stream()
+                    && stream.poll_gone(cx).is_ready()
+                {
+                    // Frees what the target does for it, too (hazard H2-05).
+                    gone = true;
+                    conn.count_reset(Tick::now(), &epoch.snapshot.limits.http2);
+                    client.sock.slot().expire();
+                }
+                work.as_mut().poll(cx)
+            })
+            .await;
+        }
+        conn.shard.give_back(scratch);
+    }
+}
+
+async fn answer(
+    conn: &Conn,
+    epoch: &Rc<Epoch>,
+    client: &Client,
+    head: Parts,
+    scratch: &mut Scratch,
+) {
+    let (shard, began) = (&conn.shard, Tick::now());
+    let Some(listener) = epoch.snapshot.listener(conn.listener) else {
+        return;
+    };
+    scratch.request_id.clear();
+    scratch.trace = Trace { began, ..Trace::default() };
+    let mut buf = shard.buffers.small();
+    match read(epoch, client, head, &mut buf, scratch) {
+        Ok(()) => {
+            let buf = &mut buf;
+            let mut x =
+                Exchange { shard, epoch, listener, client, buf, next: None, scratch, keep: true };
+            exchange(&mut x).await;
+        }
+        // Malformed: an error of the stream (RFC 9113 section 8.1.1). What is only too large is told so.
+        Err(fault) if fault.status() == 400 && scratch.request.len == 0 => {
+            if let Some(stream) = client.sock.stream() {
+                stream.reset(Reason::PROTOCOL_ERROR);
+            }
+            conn.count_reset(began, &epoch.snapshot.limits.http2);
+            conn.unread(epoch, listener, began, fault);
+        }
+        Err(fault) => refuse(shard, epoch, listener, client, scratch, began, fault).await,
+    }
+}
+
+// Puts a request's head as lines into `buf`, with its body where that is here and short, and judges it.
+fn read(
+    epoch: &Epoch,
+    client: &Client,
+    head: Parts,
+    buf: &mut Buf,
+    scratch: &mut Scratch,
+) -> Result<(), Fault> {
+    scratch.request.len = 0;
+    scratch.request.deviation = None;
+    let stream = client.sock.stream().ok_or(Fault::Internal)?;
+    let body = if stream.ends_with_head() {
+        Body::None
+    } else if stream.is_here(HERE) {
+        Body::Length(stream.buffered() as u64)
+    } else {
+        Body::Unknown
+    };
+    let limits = epoch.snapshot.head_limits();
+    let list = ListLimits {
+        size: epoch.snapshot.limits.http2.header_list as usize,
+        fields: limits.fields,
+        line: limits.line,
+    };
+    let mut out = std::mem::take(&mut scratch.upstream);
+    out.clear();
+    let written = lines::request_lines(&head, body, &list, &mut out);
+    let fits =
+        written.is_ok() && (out.len() + HERE <= buf.capacity() || buf.grow(limits.size + HERE));
+    let appended = fits && buf.append(&out) == out.len();
+    scratch.upstream = out;
+    written?;
+    if !appended {
+        return Err(Fault::HeadTooLarge);
+    }
+    scratch.request.parse(buf.filled(), epoch.snapshot.paths)?;
+    scratch.request.version = Version::Http2;
+    if let Body::Length(length) = body {
+        let mut left = usize::try_from(length).unwrap_or(usize::MAX);
+        while left > 0 {
+            let n = stream.try_read(buf.spare()).map_err(|_| Fault::ClientGone)?;
+            if n == 0 {
+                return Err(Fault::ClientGone);
+            }
+            buf.fill(n);
+            left = left.saturating_sub(n);
+        }
+    }
+    Ok(())
+}
