@@ -4,7 +4,10 @@
 #![expect(clippy::expect_used, reason = "a benchmark of heads that do not parse is no benchmark")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ringgate::base::tick::Tick;
+use ringgate::config::Http2Limits;
 use ringgate::http::chunk::{Chunks, Piece, chunk_line};
+use ringgate::http::frames::Gauge;
 use ringgate::http::path::{self, PathPolicy};
 use ringgate::http::scan::{Scan, SectionLimits};
 use ringgate::http::{Method, RequestHead, ResponseHead};
@@ -126,5 +129,31 @@ fn paths(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, requests, responses, chunks, paths);
+/// What h2load sends: requests of 20 octets and a window update now and then; and the DATA of an upload.
+fn frames(c: &mut Criterion) {
+    let frame = |kind: u8, len: u16| {
+        let [high, low] = len.to_be_bytes();
+        let mut octets = vec![0, high, low, kind, 4, 0, 0, 0, 1];
+        octets.resize(9 + usize::from(len), b'x');
+        octets
+    };
+    let mut requests = frame(1, 20).repeat(100);
+    requests.extend(frame(8, 4));
+    let upload = frame(0, 16384).repeat(4);
+    let mut group = c.benchmark_group("parse/frames");
+    let budgets = Http2Limits::default().budgets();
+    for (name, octets, count) in [("requests", requests, 101), ("upload", upload, 4)] {
+        let mut gauge = Gauge::of_server(Tick::ZERO);
+        group.throughput(Throughput::Elements(count));
+        group.bench_with_input(BenchmarkId::from_parameter(name), &octets, |b, octets| {
+            b.iter(|| {
+                gauge.sent(1 << 20);
+                gauge.feed(black_box(octets), Tick::ZERO, &budgets).expect("nothing in excess");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, requests, responses, chunks, paths, frames);
 criterion_main!(benches);

@@ -1,4 +1,5 @@
-//! What writing a head anew costs: a parsed request for a target, and a parsed response for a client.
+//! What writing a head anew costs: a parsed request for a target, and a parsed response for a client; and an HTTP/2 head as
+//! lines, and back.
 //!
 //! `proxy` writes them for a whole exchange, which has a socket; here are the same calls of `http::write` over the same
 //! fields, without the choice of request ids and of what a trusted peer may say.
@@ -6,6 +7,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark of heads that do not parse is no benchmark")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ringgate::http::lines::{self, Body, ListLimits};
 use ringgate::http::path::PathPolicy;
 use ringgate::http::{Field, Known, Method, RequestHead, ResponseHead, write};
 use std::hint::black_box;
@@ -100,5 +102,45 @@ fn copy(fields: &[Field], buf: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-criterion_group!(benches, request, response);
+const LIST: ListLimits = ListLimits { size: 32 << 10, fields: 128, line: 16 << 10 };
+
+fn http2(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rewrite/http2");
+    for (name, text) in [("wrk", WRK), ("browser", BROWSER)] {
+        let text = text.replace("Connection: keep-alive\r\n", "").replace("//items", "/items");
+        let head = lines::request_of(text.as_bytes(), "https").expect("this head is sound");
+        let parts = head.into_parts().0;
+        let mut out = Vec::with_capacity(4096);
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_with_input(BenchmarkId::new("request_lines", name), &parts, |b, parts| {
+            b.iter(|| {
+                out.clear();
+                lines::request_lines(black_box(parts), Body::None, &LIST, &mut out)
+                    .expect("this head is sound");
+                black_box(&out);
+            });
+        });
+        group.bench_with_input(BenchmarkId::new("request_of", name), &text, |b, text| {
+            b.iter(|| lines::request_of(black_box(text.as_bytes()), "https"));
+        });
+    }
+    let response = lines::response_of(APP_RESPONSE.as_bytes()).expect("this head is sound");
+    let parts = response.into_parts().0;
+    let mut out = Vec::with_capacity(4096);
+    group.throughput(Throughput::Bytes(APP_RESPONSE.len() as u64));
+    group.bench_function("response_of", |b| {
+        b.iter(|| lines::response_of(black_box(APP_RESPONSE.as_bytes())));
+    });
+    group.bench_function("response_lines", |b| {
+        b.iter(|| {
+            out.clear();
+            lines::response_lines(black_box(&parts), Body::Unknown, &LIST, &mut out)
+                .expect("this head is sound");
+            black_box(&out);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, request, response, http2);
 criterion_main!(benches);

@@ -52,6 +52,16 @@ fn response_heads_keep_one_meaning() {
 }
 
 #[test]
+fn frames_are_counted_as_the_reference_counts_them() {
+    replay("frames");
+}
+
+#[test]
+fn header_lists_keep_one_meaning_as_lines() {
+    replay("lines");
+}
+
+#[test]
 fn chunked_bodies_are_read_as_the_reference_reads_them() {
     replay("chunks");
 }

@@ -5,6 +5,7 @@
 
 use crate::config::item::{Table, set};
 use crate::config::sections::count_or_none;
+use crate::http::frames::Budgets;
 use std::ops::RangeInclusive;
 
 /// `[limits.http2]`: sizes in bytes.
@@ -49,6 +50,20 @@ impl Default for Http2Limits {
             local_resets: 500,
             continuations: 20,
             control_frames: 500,
+        }
+    }
+}
+
+impl Http2Limits {
+    /// What a connection may spend on frames.
+    pub fn budgets(&self) -> Budgets {
+        Budgets {
+            continuations: self.continuations,
+            // h2 answers a list that is larger than it may be with 431, up to four times as large.
+            header_block: self.header_list.saturating_mul(4),
+            control_frames: self.control_frames,
+            resets: self.resets,
+            resets_per_second: self.resets_per_second,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod desync;
 pub mod fault;
 pub mod fields;
+pub mod frames;
 pub mod host;
 pub mod known;
 pub mod lines;

@@ -7,7 +7,9 @@
 mod chunks;
 mod config;
 mod cookies;
+mod frames;
 mod head;
+mod lines;
 mod proxy_header;
 mod request_head;
 mod response_head;
@@ -18,6 +20,8 @@ mod target;
 pub use chunks::chunks;
 pub use config::config;
 pub use cookies::cookies;
+pub use frames::frames;
+pub use lines::lines;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
 pub use response_head::response_head;
@@ -37,4 +41,6 @@ pub const ALL: &[Check] = &[
     ("routes", routes),
     ("cookies", cookies),
     ("target", target),
+    ("frames", frames),
+    ("lines", lines),
 ];
