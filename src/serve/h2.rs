@@ -6,6 +6,7 @@
 
 use crate::base::Tick;
 use crate::config::Http2Limits;
+use crate::http::frames::Budgets;
 use crate::http::lines::{self, Body, ListLimits};
 use crate::http::{Fault, Version};
 use crate::net::h2::wire::Ends;
@@ -49,7 +50,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
     let times =
         Times { header: listener.header, keep_alive: listener.keep_alive, stall: listener.body };
     let Client { sock, peer, port, listener } = client;
-    let wire = Wire::new(Rc::new(sock), first);
+    let wire = Wire::of_client(Rc::new(sock), first, budgets(&limits));
     let conn = Rc::new(Conn {
         shard: Rc::clone(shard),
         wire: Rc::clone(&wire),
@@ -59,7 +60,6 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         active: Cell::new(0),
         since: Cell::new(Tick::now()),
         served: Cell::new(0),
-        resets: Resets::default(),
     });
     let handshake = builder(&limits).handshake(Ends(Rc::clone(&wire)));
     let mut session = Session {
@@ -94,6 +94,17 @@ fn builder(limits: &Http2Limits) -> h2::server::Builder {
     builder
 }
 
+fn budgets(limits: &Http2Limits) -> Budgets {
+    Budgets {
+        continuations: limits.continuations,
+        // Compressed it is hardly ever larger than not, and a block that is too large is answered with 431.
+        header_block: limits.header_list.saturating_mul(2),
+        control_frames: limits.control_frames,
+        resets: limits.resets,
+        resets_per_second: limits.resets_per_second,
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Times {
     header: Duration,
@@ -113,16 +124,6 @@ struct Conn {
     // When the last one ended, or the connection began.
     since: Cell<Tick>,
     served: Cell<u64>,
-    resets: Resets,
-}
-
-// Requests that were reset before their answer was whole, by the client or for its mistakes (hazards H2-05 and H2-06).
-#[derive(Default)]
-struct Resets {
-    all: Cell<u64>,
-    second: Cell<Tick>,
-    in_second: Cell<u32>,
-    excessive: Cell<bool>,
 }
 
 struct Session {
@@ -180,7 +181,11 @@ impl Session {
         if now < self.armed || self.parting.is_some() {
             return true;
         }
-        self.part();
+        if self.conn.wire.open_since().is_some_and(|since| since.after(self.times.header) <= now) {
+            self.calm(Fault::HeaderTimeout);
+        } else {
+            self.part();
+        }
         false
     }
 
@@ -188,7 +193,8 @@ impl Session {
         if self.fault.is_some() {
             return;
         }
-        if self.conn.resets.excessive.get() {
+        if let Some(excess) = self.conn.wire.excess() {
+            tracing::debug!(client = %self.conn.peer, excess = excess.code(), "GOAWAY");
             self.calm(Fault::Http2Excess);
         } else if self.conn.shard.is_draining() {
             self.part();
@@ -220,6 +226,8 @@ impl Session {
         let idle = self.conn.active.get() == 0;
         match self.parting {
             Some(since) if idle => since.max(self.conn.since.get()).after(PARTING),
+            Some(_) => Tick::NEVER,
+            None if let Some(since) = self.conn.wire.open_since() => since.after(self.times.header),
             None if idle && self.conn.served.get() == 0 => {
                 self.conn.since.get().after(self.times.header)
             }
@@ -302,22 +310,6 @@ impl Conn {
             },
         );
     }
-
-    fn count_reset(&self, now: Tick, limits: &Http2Limits) {
-        let resets = &self.resets;
-        resets.all.set(resets.all.get() + 1);
-        if now.since(resets.second.get()) >= SECOND {
-            resets.second.set(now);
-            resets.in_second.set(0);
-        }
-        resets.in_second.set(resets.in_second.get() + 1);
-        // A connection that lives long may cancel some of its requests: browsers do.
-        let most = u64::from(limits.resets).max(self.served.get() / 2);
-        if resets.all.get() > most || resets.in_second.get() > limits.resets_per_second {
-            resets.excessive.set(true);
-            self.wire.wake();
-        }
-    }
 }
 
 // A request that is counted as being served until this is dropped.
@@ -364,7 +356,7 @@ fn serve_request(
                 {
                     // Frees what the target does for it, too (hazard H2-05).
                     gone = true;
-                    conn.count_reset(Tick::now(), &epoch.snapshot.limits.http2);
+                    conn.wire.cancelled();
                     client.sock.slot().expire();
                 }
                 work.as_mut().poll(cx)
@@ -395,13 +387,16 @@ async fn answer(
             let mut x =
                 Exchange { shard, epoch, listener, client, buf, next: None, scratch, keep: true };
             exchange(&mut x).await;
+            if x.scratch.trace.fault.is_none() {
+                conn.wire.answered();
+            }
         }
         // Malformed: an error of the stream (RFC 9113 section 8.1.1). What is only too large is told so.
         Err(fault) if fault.status() == 400 && scratch.request.len == 0 => {
             if let Some(stream) = client.sock.stream() {
                 stream.reset(Reason::PROTOCOL_ERROR);
             }
-            conn.count_reset(began, &epoch.snapshot.limits.http2);
+            conn.wire.cancelled();
             conn.unread(epoch, listener, began, fault);
         }
         Err(fault) => refuse(shard, epoch, listener, client, scratch, began, fault).await,

@@ -2,9 +2,10 @@
 //!
 //! The crate polls for octets; our sockets wait by futures of their own. [`Wire`] therefore only tries: what would block is
 //! noted, and [`drive`] waits for it, with the same two futures for as long as the connection lasts. Nothing is copied or
-//! allocated in between.
+//! allocated in between. What a client sends is watched by a gauge of its frames on the way.
 
 use crate::base::Tick;
+use crate::http::frames::{Budgets, Excess, Gauge};
 use crate::net::{Buf, Side, Sock};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -24,6 +25,8 @@ pub struct Wire {
     sock: Rc<Sock>,
     // What was read before the protocol was known.
     first: RefCell<Option<Buf>>,
+    gauge: Option<(RefCell<Gauge>, Budgets)>,
+    excess: Cell<Option<Excess>>,
     blocked: [Cell<bool>; 2],
     read: Cell<usize>,
     waker: RefCell<Option<Waker>>,
@@ -39,20 +42,59 @@ pub struct Expired {
 }
 
 impl Wire {
-    /// Lends `sock`, on which `first` has been read already.
-    pub fn new(sock: Rc<Sock>, first: Option<Buf>) -> Rc<Wire> {
-        Rc::new(Wire {
+    /// Lends a client's `sock`, on which `first` has been read already. What arrives is held against `budgets`.
+    pub fn of_client(sock: Rc<Sock>, first: Option<Buf>, budgets: Budgets) -> Rc<Wire> {
+        let gauge = Some((RefCell::new(Gauge::of_client(Tick::now())), budgets));
+        let first = RefCell::new(first.filter(|buf| !buf.is_empty()));
+        Rc::new(Wire { first, gauge, ..Wire::unwatched(sock) })
+    }
+
+    /// Lends a target's `sock`.
+    pub fn of_target(sock: Rc<Sock>) -> Rc<Wire> {
+        Rc::new(Wire::unwatched(sock))
+    }
+
+    fn unwatched(sock: Rc<Sock>) -> Wire {
+        Wire {
             sock,
-            first: RefCell::new(first.filter(|buf| !buf.is_empty())),
+            first: RefCell::default(),
+            gauge: None,
+            excess: Cell::new(None),
             blocked: Default::default(),
             read: Cell::new(0),
             waker: RefCell::new(None),
-        })
+        }
     }
 
     /// The socket.
     pub fn sock(&self) -> &Rc<Sock> {
         &self.sock
+    }
+
+    /// What the peer has sent too much of.
+    pub fn excess(&self) -> Option<Excess> {
+        self.excess.get()
+    }
+
+    /// Since when something is being received that is no DATA and not complete.
+    pub fn open_since(&self) -> Option<Tick> {
+        self.gauge.as_ref().and_then(|(gauge, _)| gauge.borrow().open_since())
+    }
+
+    /// Counts a request that was answered to its end.
+    pub fn answered(&self) {
+        if let Some((gauge, _)) = &self.gauge {
+            gauge.borrow_mut().answered();
+        }
+    }
+
+    /// Counts a request that was reset before (hazards H2-05 and H2-06).
+    pub fn cancelled(&self) {
+        let Some((gauge, budgets)) = &self.gauge else { return };
+        if let Err(excess) = gauge.borrow_mut().cancelled(Tick::now(), budgets) {
+            self.excess.set(Some(excess));
+            self.wake();
+        }
     }
 
     /// Lets the connection's task run, from a task of one of its streams.
@@ -64,7 +106,7 @@ impl Wire {
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         let mut first = self.first.borrow_mut();
-        Ok(match first.as_mut() {
+        let n = match first.as_mut() {
             Some(buf) => {
                 let n = buf.len().min(into.len());
                 if let (Some(to), Some(from)) = (into.get_mut(..n), buf.filled().get(..n)) {
@@ -77,7 +119,16 @@ impl Wire {
                 n
             }
             None => self.sock.try_read(into)?,
-        })
+        };
+        if let Some((gauge, budgets)) = &self.gauge {
+            let octets = into.get(..n).unwrap_or_default();
+            if let Err(excess) = gauge.borrow_mut().feed(octets, Tick::now(), budgets) {
+                self.excess.set(Some(excess));
+                self.wake();
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        Ok(n)
     }
 
     fn block(&self, side: Side) {
@@ -96,6 +147,9 @@ impl AsyncRead for Ends {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = &self.0;
+        if wire.excess.get().is_some() {
+            return Poll::Pending;
+        }
         if wire.read.get() > TURN {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -135,7 +189,12 @@ impl AsyncWrite for Ends {
     ) -> Poll<io::Result<usize>> {
         let wire = &self.0;
         match wire.sock.try_write(parts) {
-            Ok(n) => Poll::Ready(Ok(n)),
+            Ok(n) => {
+                if let Some((gauge, _)) = &wire.gauge {
+                    gauge.borrow_mut().sent(n);
+                }
+                Poll::Ready(Ok(n))
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 wire.block(Side::Write);
                 Poll::Pending
@@ -184,7 +243,7 @@ pub async fn drive(
             if poll(cx, std::mem::take(&mut expired)).is_ready() {
                 return Poll::Ready(());
             }
-            if reading.is_none() {
+            if reading.is_none() && wire.blocked[Side::Read as usize].get() {
                 reading.set(Some(sock.readable()));
             }
             if writing.is_none() && wire.blocked[Side::Write as usize].get() {
