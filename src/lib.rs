@@ -24,6 +24,7 @@
 //! | 4 | [`config`] | the file as written, and everything that can be wrong with it |
 //! | 3 | [`route`] [`balance`] [`health`] | pure decisions |
 //! | 2 | [`http`] | messages as values, bytes to messages and back; what deviates, and how it is mended |
+//! |   | [`tls`] | certificates, policies, tickets; which certificate a name gets; what a handshake failed of |
 //! | 1 | [`base`] | the clock, meters, leases, connections of each client |
 //!
 //! # Invariants
@@ -48,5 +49,6 @@ pub mod route;
 pub mod serve;
 pub mod shard;
 pub mod snapshot;
+pub mod tls;
 pub mod upstream;
 pub mod worker;

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("balance", 3),
     ("health", 3),
     ("http", 2),
+    ("tls", 2),
     ("base", 1),
 ];
 

@@ -11,6 +11,8 @@ use std::rc::Rc;
 pub const SMALL: usize = 16 << 10;
 /// Octets of a large block.
 pub const LARGE: usize = 64 << 10;
+/// Octets of a block for the TLS records that the octets of a large block, and a head before them, become.
+pub const WIDE: usize = LARGE + (4 << 10);
 // Free blocks that a worker keeps of each size; what exceeds it goes back to the allocator.
 const KEEP_SMALL: usize = 1024;
 const KEEP_LARGE: usize = 64;
@@ -20,6 +22,7 @@ const KEEP_LARGE: usize = 64;
 pub struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
+    wide: RefCell<Vec<Box<[u8]>>>,
     leased: Cell<usize>,
     memory: RefCell<Lease>,
 }
@@ -30,6 +33,7 @@ impl Buffers {
         Buffers {
             small: RefCell::default(),
             large: RefCell::default(),
+            wide: RefCell::default(),
             leased: Cell::new(0),
             memory: RefCell::new(memory),
         }
@@ -51,6 +55,12 @@ impl Buffers {
     pub fn large(self: &Rc<Buffers>) -> Buf {
         let block = self.large.borrow_mut().pop();
         Buf::new(block.unwrap_or_else(|| vec![0; LARGE].into_boxed_slice()), self)
+    }
+
+    /// A block of [`WIDE`] octets.
+    pub fn wide(self: &Rc<Buffers>) -> Buf {
+        let block = self.wide.borrow_mut().pop();
+        Buf::new(block.unwrap_or_else(|| vec![0; WIDE].into_boxed_slice()), self)
     }
 
     /// No block: for who waits and has nothing to keep.
@@ -77,6 +87,7 @@ impl Buffers {
         let (free, keep) = match block.len() {
             SMALL => (&self.small, KEEP_SMALL),
             LARGE => (&self.large, KEEP_LARGE),
+            WIDE => (&self.wide, KEEP_LARGE),
             _ => return,
         };
         let mut free = free.borrow_mut();
@@ -113,6 +124,12 @@ impl Buf {
     #[inline]
     pub fn filled(&self) -> &[u8] {
         self.block.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// What was read and not consumed, for who decrypts it where it lies.
+    #[inline]
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        self.block.get_mut(self.start..self.end).unwrap_or_default()
     }
 
     /// Room behind it.
@@ -195,6 +212,26 @@ impl Buf {
         std::mem::swap(self, &mut larger);
         true
     }
+
+    /// Makes sure that `n` more octets fit behind what is there: compacts, or moves into a larger block.
+    pub fn reserve(&mut self, n: usize) {
+        if self.block.len() - self.end >= n {
+            return;
+        }
+        let size = self.len() + n;
+        if size <= self.block.len() {
+            self.compact();
+            return;
+        }
+        let mut larger = match size {
+            ..=SMALL => self.pool.small(),
+            ..=LARGE => self.pool.large(),
+            ..=WIDE => self.pool.wide(),
+            _ => Buf::new(vec![0; size].into_boxed_slice(), &self.pool),
+        };
+        larger.append(self.filled());
+        std::mem::swap(self, &mut larger);
+    }
 }
 
 impl Drop for Buf {
@@ -230,5 +267,24 @@ mod tests {
         assert_eq!(pool.leased(), 0);
         assert!(!pool.is_short());
         assert_eq!((pool.small.borrow().len(), pool.large.borrow().len()), (1, 1));
+    }
+
+    #[test]
+    fn room_is_made_for_what_is_asked() {
+        let pool = Rc::new(Buffers::new(Lease::new(Budget::new(100), 1)));
+        let mut buf = pool.none();
+        for (n, capacity) in [(1, SMALL), (SMALL, SMALL), (LARGE, LARGE), (WIDE, WIDE)] {
+            buf.reserve(n);
+            assert_eq!(buf.capacity(), capacity, "{n}");
+        }
+        buf.append(&[7; WIDE]);
+        buf.consume(10);
+        buf.reserve(10);
+        assert_eq!((buf.len(), buf.capacity(), buf.spare().len()), (WIDE - 10, WIDE, 10));
+        buf.reserve(11);
+        assert_eq!((buf.len(), buf.capacity()), (WIDE - 10, WIDE + 1));
+        assert!(buf.filled().iter().all(|b| *b == 7));
+        drop(buf);
+        assert_eq!((pool.leased(), pool.wide.borrow().len()), (0, 1));
     }
 }

@@ -13,6 +13,7 @@ pub mod runtime;
 pub mod sock;
 mod sys;
 pub mod timer;
+pub mod tls;
 
 pub use buf::{Buf, Buffers};
 pub use sock::Sock;

@@ -10,6 +10,8 @@ use crate::net::h2::Stream;
 use crate::net::memory::{Dialled, End};
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Expiry, Role, Side, Slot, Timer, Timers};
+use crate::net::tls::Tls;
+use crate::tls::Facts;
 use h2::Reason;
 use rustix::io::Errno;
 use rustix::net::{
@@ -31,6 +33,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Sock {
     io: Io,
+    // The TLS session on it, once there is one.
+    pub(super) tls: Option<Box<Tls>>,
     role: Role,
     // The client's own, or that of the client that a target's connection serves now.
     slot: RefCell<Rc<Slot>>,
@@ -70,7 +74,7 @@ impl Sock {
     /// Takes a request on an HTTP/2 connection to a target for a connection of its own, for the client whose slot this is.
     pub fn of_target_stream(stream: Stream, slot: Rc<Slot>) -> Sock {
         let io = Io::Stream(Box::new(stream));
-        Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None }
+        Sock { io, tls: None, role: Role::Target, slot: RefCell::new(slot), _timer: None }
     }
 
     /// The stream of an HTTP/2 connection, if it is one: heads and trailers go by its own calls.
@@ -91,7 +95,7 @@ impl Sock {
     fn of_client(io: Io, timers: &Rc<Timers>) -> Sock {
         let timer = timers.register();
         let slot = RefCell::new(Rc::clone(timer.slot()));
-        Sock { io, role: Role::Client, slot, _timer: Some(timer) }
+        Sock { io, tls: None, role: Role::Client, slot, _timer: Some(timer) }
     }
 
     /// Opens a TCP connection to a target, with TCP_NODELAY, for the client whose slot this is.
@@ -135,7 +139,7 @@ impl Sock {
             })
         });
         let io = Io::Memory(end.await?);
-        Ok(Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None })
+        Ok(Sock { io, tls: None, role: Role::Target, slot: RefCell::new(slot), _timer: None })
     }
 
     async fn finish_connect(
@@ -150,7 +154,8 @@ impl Sock {
             Err(error) => return Err(error.into()),
         };
         let io = Io::Kernel(Handle::from_std(UnixStream::from(socket))?);
-        let sock = Sock { io, role: Role::Target, slot: RefCell::new(slot), _timer: None };
+        let sock =
+            Sock { io, tls: None, role: Role::Target, slot: RefCell::new(slot), _timer: None };
         if pending {
             sock.arm(Side::Write, deadline);
             sock.writable().await?;
@@ -159,6 +164,12 @@ impl Sock {
             }
         }
         Ok(sock)
+    }
+
+    /// What was agreed on in the TLS handshake; `None` where there was none.
+    #[inline]
+    pub fn tls(&self) -> Option<&Rc<Facts>> {
+        self.tls.as_ref().map(|tls| tls.facts())
     }
 
     /// The deadlines that waits on this socket obey.
@@ -191,6 +202,36 @@ impl Sock {
     /// `TimedOut` when the read deadline passes.
     #[inline]
     pub async fn readable(&self) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            if tls.is_readable() {
+                return self.unless_cut(Side::Read);
+            }
+            if tls.is_pending() {
+                // Rare: kept out of the future of every other wait.
+                return Box::pin(self.readable_when_flushed(tls)).await;
+            }
+        }
+        self.carrier_readable().await
+    }
+
+    // Waits until there is something to read, and sends meanwhile what the session owes its peer.
+    async fn readable_when_flushed(&self, tls: &Tls) -> io::Result<()> {
+        while tls.is_pending() {
+            let mut readable = pin!(self.carrier_readable());
+            let mut writable = pin!(self.carrier_writable());
+            let is_readable = poll_fn(|cx| match readable.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(done.map(|()| true)),
+                Poll::Pending => writable.as_mut().poll(cx).map(|done| done.map(|()| false)),
+            });
+            if is_readable.await? {
+                return Ok(());
+            }
+            tls.flush(self)?;
+        }
+        self.carrier_readable().await
+    }
+
+    async fn carrier_readable(&self) -> io::Result<()> {
         match &self.io {
             Io::Kernel(io) => {
                 // Pinned where it is made: handed to a function it would lie in every connection's future twice.
@@ -212,7 +253,12 @@ impl Sock {
     ///
     /// # Errors
     /// `TimedOut` when the write deadline passes.
+    #[inline]
     pub async fn writable(&self) -> io::Result<()> {
+        self.carrier_writable().await
+    }
+
+    async fn carrier_writable(&self) -> io::Result<()> {
         match &self.io {
             Io::Kernel(io) => {
                 let mut ready = pin!(io.writable(false));
@@ -232,6 +278,13 @@ impl Sock {
         }
     }
 
+    fn unless_cut(&self, side: Side) -> io::Result<()> {
+        match self.slot.borrow().expiry(self.role, side) {
+            Expiry::Cut => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
     #[inline]
     fn until_expired(
         &self,
@@ -248,6 +301,15 @@ impl Sock {
     /// `WouldBlock` when nothing is; those of `recv(2)`.
     #[inline]
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match &self.tls {
+            None => self.receive(into),
+            Some(tls) => tls.try_read(self, into),
+        }
+    }
+
+    // As it comes, below TLS.
+    #[inline]
+    pub(super) fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         match &self.io {
             Io::Kernel(io) => {
                 let (n, _) = rustix::net::recv(fd(io), into, RecvFlags::DONTWAIT)?;
@@ -275,6 +337,9 @@ impl Sock {
 
     /// Whether the peer has sent something or closed: an idle connection to a target must have neither.
     pub fn has_news(&self) -> bool {
+        if let Some(tls) = &self.tls {
+            return tls.has_news(self);
+        }
         let io = match &self.io {
             Io::Kernel(io) => io,
             Io::Memory(end) => return end.has_news(),
@@ -293,7 +358,11 @@ impl Sock {
     #[inline]
     pub async fn write_all(&self, mut octets: &[u8], stall: Duration) -> io::Result<()> {
         while !octets.is_empty() {
-            match self.send(octets) {
+            let sent = match &self.tls {
+                None => self.send(octets),
+                Some(tls) => tls.try_write(self, &[IoSlice::new(octets)]),
+            };
+            match sent {
                 Ok(n) => octets = octets.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.wait_for_room(stall).await?
@@ -305,8 +374,9 @@ impl Sock {
         Ok(())
     }
 
+    // As it is, below TLS.
     #[inline]
-    fn send(&self, octets: &[u8]) -> io::Result<usize> {
+    pub(super) fn send(&self, octets: &[u8]) -> io::Result<usize> {
         match &self.io {
             Io::Kernel(io) => Ok(rustix::net::send(fd(io), octets, FLAGS)?),
             Io::Memory(end) => Ok(end.write(&[IoSlice::new(octets)])?),
@@ -314,12 +384,16 @@ impl Sock {
         }
     }
 
-    /// Writes what there is room for of `parts`, in order.
+    /// Writes what there is room for of `parts`, in order. What was offered and not taken must be offered again before
+    /// anything else: with TLS it may be encrypted already.
     ///
     /// # Errors
     /// `WouldBlock` when there is none; those of `sendmsg(2)`.
     #[inline]
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.try_write(self, parts);
+        }
         match &self.io {
             Io::Kernel(io) => {
                 let mut no_control = rustix::net::SendAncillaryBuffer::default();
@@ -386,8 +460,16 @@ impl Sock {
         self.wait_for_room(stall).await
     }
 
-    /// Sends FIN: the peer sees the end of the stream; reading goes on.
+    /// Sends FIN, after close_notify where there is TLS: the peer sees the end of the stream; reading goes on.
     pub fn finish_writing(&self) {
+        match &self.tls {
+            None => self.finish(),
+            Some(tls) => tls.finish_writing(self),
+        }
+    }
+
+    // FIN alone.
+    pub(super) fn finish(&self) {
         match &self.io {
             // A peer that is gone already needs no FIN.
             Io::Kernel(io) => drop(rustix::net::shutdown(fd(io), Shutdown::Write)),
@@ -399,6 +481,9 @@ impl Sock {
 
     /// Makes the close a reset, so that the peer cannot take what it has for the whole.
     pub fn reset_on_close(&self) {
+        if let Some(tls) = &self.tls {
+            tls.keep_silent();
+        }
         match &self.io {
             Io::Kernel(io) => drop(sockopt::set_socket_linger(fd(io), Some(Duration::ZERO))),
             Io::Memory(end) => end.reset_on_close(),
@@ -412,6 +497,15 @@ impl Sock {
             Io::Kernel(io) => SocketAddr::try_from(rustix::net::getsockname(fd(io)).ok()?).ok(),
             Io::Memory(end) => end.local_addr(),
             Io::Stream(_) => None,
+        }
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        // A peer that is not told takes what it has for cut off (RFC 8446 section 6.1).
+        if let Some(tls) = self.tls.take() {
+            tls.say_goodbye(self);
         }
     }
 }

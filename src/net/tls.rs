@@ -1,0 +1,723 @@
+//! A TLS session over a socket, either side: plaintext in and out, records below.
+//!
+//! rustls decides everything; its buffers are ours (`rustls::unbuffered`), leased from the worker's pool and given back as soon as they are
+//! empty, so that an idle session holds none. Records are shown to rustls one at a time: no more is decrypted than the
+//! caller has room for, and writing never reads.
+//!
+//! A write is taken when the kernel has taken the whole record that holds it. What is sealed already but not sent yet is
+//! promised: it is offered again by the caller, and not sealed again. So nothing is ever left behind that nobody waits for,
+//! except what the session itself owes its peer (tickets, answers to key updates), which reads and writes send on.
+
+use crate::base::Tick;
+use crate::net::buf::{LARGE, SMALL};
+use crate::net::{Buf, Buffers, Side, Sock};
+use crate::tls::facts::{self, Facts, Heard};
+use crate::tls::{Failure, Reason};
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+
+// Plaintext of a full record (RFC 8446 section 5.1).
+const RECORD: usize = 16 << 10;
+// What the header, the tag and an explicit nonce add to it at most, and more.
+const OVERHEAD: usize = 64;
+const HEADER: usize = 5;
+// Records that are longer are refused by their header (RFC 5246 section 6.2.3).
+const LONGEST: usize = RECORD + 2048;
+// Plaintext that is sealed at once: a large block with a head and the lines of a chunk around it.
+const AT_ONCE: usize = LARGE + (2 << 10);
+const RECORDS: usize = AT_ONCE.div_ceil(RECORD);
+// Part of a record that is kept outside of a block while the rest is waited for.
+const STASH: usize = 4 << 10;
+
+/// A TLS session whose handshake is complete.
+pub struct Tls {
+    core: RefCell<Core>,
+    facts: Rc<Facts>,
+}
+
+struct Core {
+    session: Session,
+    pool: Rc<Buffers>,
+    // Ciphertext that came. rustls has been shown the first `seen` octets and needs them still: parts of a message.
+    incoming: Buf,
+    seen: usize,
+    // The same, while it is too little to deserve a block.
+    stash: Vec<u8>,
+    // Decrypted, and not read yet.
+    plain: Buf,
+    // Ciphertext that is to be sent.
+    outgoing: Buf,
+    // Of that, what holds the caller's octets.
+    promised: Promised,
+    end: End,
+    // Whether the peer is told of the end when the socket is dropped.
+    silent: bool,
+}
+
+enum Session {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+// How the stream from the peer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Open,
+    // The peer has said that this was all.
+    Closed,
+    Failed(ErrorKind),
+}
+
+// Records in `outgoing`: where each ends there, and how many octets of the caller's it holds.
+#[derive(Default)]
+struct Promised {
+    records: [(usize, usize); RECORDS],
+    first: usize,
+    count: usize,
+    sent: usize,
+}
+
+// What a session is asked for.
+enum Want<'a> {
+    Nothing,
+    Seal(&'a [u8]),
+    CloseNotify,
+}
+
+// How it went.
+enum Step {
+    // There is more to do.
+    Again,
+    // It waits for a record.
+    Blocked,
+    // What was wanted is done.
+    Done,
+    // The peer has closed.
+    Closed,
+}
+
+impl Sock {
+    /// Makes this client's connection a TLS connection; `first` is what was read of it already.
+    ///
+    /// # Errors
+    /// Why there was no handshake before `deadline`. The client has been sent an alert if there is one for it; the
+    /// connection is of no use any more.
+    pub async fn accept_tls(
+        &mut self,
+        config: &Arc<ServerConfig>,
+        pool: &Rc<Buffers>,
+        first: Option<Buf>,
+        deadline: Tick,
+    ) -> Result<(), Failure> {
+        let session = UnbufferedServerConnection::new(Arc::clone(config))?;
+        let mut core = Core::new(Session::Server(session), pool);
+        core.incoming = first.unwrap_or_else(|| pool.none());
+        self.start_tls(core, Heard::default(), deadline).await
+    }
+
+    /// Makes this connection to a target a TLS connection, with the target that has this name.
+    ///
+    /// # Errors
+    /// Why there was no handshake before `deadline`.
+    pub async fn connect_tls(
+        &mut self,
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+        pool: &Rc<Buffers>,
+        deadline: Tick,
+    ) -> Result<(), Failure> {
+        let heard = Heard { name: Some(name.to_str().into()), certificate: None };
+        let session = UnbufferedClientConnection::new(Arc::clone(config), name)?;
+        self.start_tls(Core::new(Session::Client(session), pool), heard, deadline).await
+    }
+
+    async fn start_tls(
+        &mut self,
+        mut core: Core,
+        mut heard: Heard,
+        deadline: Tick,
+    ) -> Result<(), Failure> {
+        self.arm(Side::Read, deadline);
+        self.arm(Side::Write, deadline);
+        let shaken = core.shake_hands(self, &mut heard).await;
+        if let Err(failure) = shaken {
+            core.sound_alert();
+            let _ = core.flush(self);
+            return Err(failure);
+        }
+        self.arm(Side::Read, Tick::NEVER);
+        self.arm(Side::Write, Tick::NEVER);
+        let facts = Rc::new(Facts::of(core.session.common(), heard));
+        self.tls = Some(Box::new(Tls { core: RefCell::new(core), facts }));
+        Ok(())
+    }
+}
+
+impl Tls {
+    pub(super) fn facts(&self) -> &Rc<Facts> {
+        &self.facts
+    }
+
+    /// Whether a read would not block, whatever the socket has.
+    pub(super) fn is_readable(&self) -> bool {
+        let core = self.core.borrow();
+        !core.plain.is_empty() || core.end != End::Open || core.next_record().is_some()
+    }
+
+    /// Whether there is something to be sent that nobody else waits for.
+    pub(super) fn is_pending(&self) -> bool {
+        let core = self.core.borrow();
+        !core.outgoing.is_empty() && core.promised.is_empty()
+    }
+
+    /// Sends what is to be sent, as far as there is room.
+    pub(super) fn flush(&self, sock: &Sock) -> io::Result<()> {
+        self.core.borrow_mut().flush(sock)
+    }
+
+    pub(super) fn try_read(&self, sock: &Sock, into: &mut [u8]) -> io::Result<usize> {
+        self.core.borrow_mut().read(sock, into)
+    }
+
+    pub(super) fn try_write(&self, sock: &Sock, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.core.borrow_mut().write(sock, parts)
+    }
+
+    /// Whether the peer has sent plaintext or an end. Tickets and key updates are taken in and are no news.
+    pub(super) fn has_news(&self, sock: &Sock) -> bool {
+        self.core.borrow_mut().has_news(sock)
+    }
+
+    pub(super) fn finish_writing(&self, sock: &Sock) {
+        let core = &mut *self.core.borrow_mut();
+        core.close_notify();
+        let _ = core.flush(sock);
+        // Where there is no room for it, FIN has to do; so it does where the peer reads nothing.
+        sock.finish();
+    }
+
+    /// From now on the peer is told nothing: what it has is not the whole.
+    pub(super) fn keep_silent(&self) {
+        self.core.borrow_mut().silent = true;
+    }
+
+    /// Tells the peer that this was all, if it was.
+    pub(super) fn say_goodbye(&self, sock: &Sock) {
+        let core = &mut *self.core.borrow_mut();
+        if !std::thread::panicking() {
+            core.close_notify();
+            let _ = core.flush(sock);
+        }
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn new(session: Session, pool: &Rc<Buffers>) -> Core {
+        Core {
+            session,
+            pool: Rc::clone(pool),
+            incoming: pool.none(),
+            seen: 0,
+            stash: Vec::new(),
+            plain: pool.none(),
+            outgoing: pool.none(),
+            promised: Promised::default(),
+            end: End::Open,
+            silent: false,
+        }
+    }
+
+    // ------------------------------------------------------------ the handshake
+
+    async fn shake_hands(&mut self, sock: &Sock, heard: &mut Heard) -> Result<(), Failure> {
+        loop {
+            let done = self.advance();
+            if let Some(now) = facts::heard() {
+                *heard = now;
+            }
+            let done = done?;
+            if done && self.next_record().is_some() && matches!(self.session, Session::Server(_)) {
+                // The first request is here: the tickets go with its answer.
+                return Ok(());
+            }
+            // Also at its end: a client whose last octets nothing acknowledges may hold its request back for 40 ms.
+            while !self.outgoing.is_empty() {
+                self.flush(sock).map_err(|e| closed(&e))?;
+                if !self.outgoing.is_empty() {
+                    sock.writable().await.map_err(|e| closed(&e))?;
+                }
+            }
+            if done {
+                return Ok(());
+            }
+            loop {
+                match self.receive(sock, SMALL) {
+                    Ok(0) => return Err(Failure::new(Reason::Closed)),
+                    Ok(_) => break,
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        self.put_aside();
+                        sock.readable().await.map_err(|e| closed(&e))?;
+                    }
+                    Err(e) => return Err(closed(&e)),
+                }
+            }
+        }
+    }
+
+    // As far as what has come allows. Whether the handshake is complete.
+    fn advance(&mut self) -> Result<bool, Error> {
+        loop {
+            match self.process(Want::Nothing, &mut [])?.0 {
+                Step::Again => {}
+                Step::Closed => return Err(Error::HandshakeNotComplete),
+                Step::Blocked | Step::Done => {
+                    if !self.session.common().is_handshaking() {
+                        return Ok(true);
+                    }
+                    let Some(record) = self.next_record() else { return Ok(false) };
+                    self.seen += record;
+                }
+            }
+        }
+    }
+
+    // Gathers the alert that rustls has ready after an error.
+    fn sound_alert(&mut self) {
+        while self.session.common().wants_write() {
+            if !matches!(self.process(Want::Nothing, &mut []), Ok((Step::Again, _))) {
+                return;
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ reading
+
+    fn read(&mut self, sock: &Sock, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let mut read = self.take_plain(into);
+        loop {
+            let room = into.get_mut(read..).unwrap_or_default();
+            match self.next_record() {
+                Some(record) if read == 0 || record <= room.len() => {
+                    read += self.open(record, room);
+                    continue;
+                }
+                _ if read > 0 => break,
+                _ => {}
+            }
+            match self.end {
+                End::Open => {}
+                End::Closed => break,
+                End::Failed(kind) => return Err(kind.into()),
+            }
+            match self.receive(sock, room.len()) {
+                Ok(0) => self.end = End::Failed(ErrorKind::UnexpectedEof),
+                Ok(_) => {}
+                Err(e) => {
+                    if e.kind() == ErrorKind::WouldBlock {
+                        self.tidy(sock);
+                    }
+                    return Err(e);
+                }
+            }
+        }
+        self.tidy(sock);
+        Ok(read)
+    }
+
+    fn has_news(&mut self, sock: &Sock) -> bool {
+        loop {
+            if !self.plain.is_empty() || self.end != End::Open {
+                return true;
+            }
+            if let Some(record) = self.next_record() {
+                self.open(record, &mut []);
+                continue;
+            }
+            match self.receive(sock, SMALL) {
+                Ok(0) => self.end = End::Failed(ErrorKind::UnexpectedEof),
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.tidy(sock);
+                    return false;
+                }
+                Err(e) => self.end = End::Failed(e.kind()),
+            }
+        }
+    }
+
+    // The length of the first record that rustls has not been shown: when all of it is here, or when its header alone
+    // will be refused.
+    fn next_record(&self) -> Option<usize> {
+        if self.end != End::Open {
+            return None;
+        }
+        let unseen = self.incoming.filled().get(self.seen..)?;
+        let [kind, major, _, high, low] = *unseen.first_chunk::<HEADER>()?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let record = HEADER + length;
+        let refused = !(20..=24).contains(&kind) || major != 3 || length >= LONGEST;
+        if refused {
+            return Some(unseen.len().min(record));
+        }
+        (unseen.len() >= record).then_some(record)
+    }
+
+    // Shows rustls the next record. Its plaintext goes into `into`, and into `plain` what does not fit there. What fails
+    // is seen at the next look at `end`.
+    fn open(&mut self, record: usize, into: &mut [u8]) -> usize {
+        self.seen += record;
+        let mut read = 0;
+        loop {
+            let room = into.get_mut(read..).unwrap_or_default();
+            match self.process(Want::Nothing, room) {
+                Ok((Step::Again, n)) => read += n,
+                Ok((Step::Blocked | Step::Done, _)) => return read,
+                Ok((Step::Closed, _)) => {
+                    self.end = End::Closed;
+                    return read;
+                }
+                Err(_) => {
+                    self.end = End::Failed(ErrorKind::InvalidData);
+                    self.sound_alert();
+                    return read;
+                }
+            }
+        }
+    }
+
+    fn take_plain(&mut self, into: &mut [u8]) -> usize {
+        let n = copy(self.plain.filled(), into);
+        self.plain.consume(n);
+        if self.plain.is_empty() && self.plain.capacity() > 0 {
+            self.plain = self.pool.none();
+        }
+        n
+    }
+
+    // Reads ciphertext, as much as the caller can use at once.
+    fn receive(&mut self, sock: &Sock, wanted: usize) -> io::Result<usize> {
+        if self.incoming.capacity() == 0 {
+            self.incoming = if wanted > SMALL { self.pool.large() } else { self.pool.small() };
+            self.incoming.append(&self.stash);
+            self.stash = Vec::new();
+        }
+        if !self.incoming.is_empty() {
+            self.incoming.compact();
+            let unseen = self.incoming.filled().get(self.seen..).unwrap_or_default();
+            let record = match unseen.first_chunk::<HEADER>() {
+                Some([.., high, low]) => {
+                    HEADER + usize::from(u16::from_be_bytes([*high, *low])).min(LONGEST)
+                }
+                None => HEADER,
+            };
+            self.incoming.reserve(record.saturating_sub(unseen.len()).max(1));
+        }
+        loop {
+            match sock.receive(self.incoming.spare()) {
+                Ok(n) => {
+                    self.incoming.fill(n);
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    // After a read: sends what the session has to say to what came, and keeps no block without need.
+    fn tidy(&mut self, sock: &Sock) {
+        if !self.outgoing.is_empty() && self.promised.is_empty() {
+            // An error will be met by whoever reads or writes next.
+            let _ = self.flush(sock);
+        }
+        self.put_aside();
+    }
+
+    fn put_aside(&mut self) {
+        if self.incoming.capacity() == 0 || self.next_record().is_some() {
+            return;
+        }
+        if self.end != End::Open {
+            self.incoming = self.pool.none();
+        } else if self.incoming.len() <= STASH {
+            self.stash = self.incoming.filled().to_vec();
+            self.incoming = self.pool.none();
+        }
+    }
+
+    // ------------------------------------------------------------ writing
+
+    fn write(&mut self, sock: &Sock, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let End::Failed(kind) = self.end
+            && kind != ErrorKind::UnexpectedEof
+        {
+            return Err(kind.into());
+        }
+        let offered: usize = parts.iter().map(|p| p.len()).sum();
+        if self.promised.is_empty() {
+            self.seal(parts, offered.min(AT_ONCE)).map_err(|e| self.fail(e))?;
+        }
+        self.flush(sock)?;
+        let taken = self.promised.take_sent();
+        if taken > offered {
+            // Not what was offered before: the stream would lose octets.
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        if taken == 0 && offered > 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(taken)
+    }
+
+    // Puts the first `most` octets into records: as few as will hold them.
+    fn seal(&mut self, parts: &[IoSlice<'_>], most: usize) -> Result<(), Error> {
+        self.outgoing.reserve(most + (most.div_ceil(RECORD) + 1) * OVERHEAD);
+        self.promised = Promised::default();
+        let mut parts = Parts { parts, skip: 0 };
+        let mut left = most;
+        while left > 0 {
+            let length = left.min(RECORD);
+            if let Some(octets) = parts.slice(length) {
+                self.seal_one(octets)?;
+            } else {
+                let mut gathered = self.pool.small();
+                parts.gather(length, &mut gathered);
+                self.seal_one(gathered.filled())?;
+            }
+            self.promised.push(self.outgoing.len(), length);
+            left -= length;
+        }
+        Ok(())
+    }
+
+    fn seal_one(&mut self, octets: &[u8]) -> Result<(), Error> {
+        loop {
+            match self.process(Want::Seal(octets), &mut [])?.0 {
+                Step::Again => {}
+                Step::Done => return Ok(()),
+                Step::Blocked | Step::Closed => return Err(Error::HandshakeNotComplete),
+            }
+        }
+    }
+
+    fn close_notify(&mut self) {
+        let whole = self.promised.is_empty() && !self.silent;
+        if !whole || matches!(self.end, End::Failed(kind) if kind != ErrorKind::UnexpectedEof) {
+            return;
+        }
+        self.silent = true;
+        while matches!(self.process(Want::CloseNotify, &mut []), Ok((Step::Again, _))) {}
+    }
+
+    fn flush(&mut self, sock: &Sock) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            match sock.send(self.outgoing.filled()) {
+                Ok(n) => {
+                    self.outgoing.consume(n);
+                    self.promised.sent += n;
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if self.outgoing.capacity() > 0 {
+            self.outgoing = self.pool.none();
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, _: Error) -> io::Error {
+        self.end = End::Failed(ErrorKind::InvalidData);
+        ErrorKind::InvalidData.into()
+    }
+
+    // ------------------------------------------------------------ rustls
+
+    // One step of rustls, over what it has been shown. Returns also how many octets went into `into`.
+    fn process(&mut self, want: Want<'_>, into: &mut [u8]) -> Result<(Step, usize), Error> {
+        let shown = self.incoming.filled_mut().get_mut(..self.seen).unwrap_or_default();
+        let (out, plain, mut read) = (&mut self.outgoing, &mut self.plain, 0);
+        let mut sink = |octets: &[u8]| {
+            let n = copy(octets, into.get_mut(read..).unwrap_or_default());
+            read += n;
+            let rest = octets.get(n..).unwrap_or_default();
+            if !rest.is_empty() {
+                plain.reserve(rest.len());
+                plain.append(rest);
+            }
+        };
+        let (discard, step) = match &mut self.session {
+            Session::Server(s) => settle(s.process_tls_records(shown), want, out, &mut sink),
+            Session::Client(s) => settle(s.process_tls_records(shown), want, out, &mut sink),
+        };
+        self.incoming.consume(discard);
+        self.seen -= discard.min(self.seen);
+        Ok((step?, read))
+    }
+}
+
+// Does what a state of rustls asks for. Returns how many octets of the input it needs no more.
+fn settle<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    want: Want<'_>,
+    out: &mut Buf,
+    plain: &mut impl FnMut(&[u8]),
+) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = match state {
+        Err(error) => Err(error),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            let mut step = Ok(Step::Again);
+            while let Some(record) = traffic.next_record() {
+                match record {
+                    Ok(record) => {
+                        discard += record.discard;
+                        plain(record.payload);
+                    }
+                    Err(error) => step = Err(error),
+                }
+            }
+            step
+        }
+        Ok(ConnectionState::EncodeTlsData(mut data)) => loop {
+            match data.encode(out.spare()) {
+                Ok(n) => {
+                    out.fill(n);
+                    break Ok(Step::Again);
+                }
+                Err(EncodeError::InsufficientSize(size)) => out.reserve(size.required_size),
+                Err(EncodeError::AlreadyEncoded) => break Ok(Step::Again),
+            }
+        },
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            // It is in `out`, in front of whatever comes.
+            data.done();
+            Ok(Step::Again)
+        }
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => loop {
+            let done = match want {
+                Want::Nothing => break Ok(Step::Done),
+                Want::Seal(octets) => traffic.encrypt(octets, out.spare()),
+                Want::CloseNotify => traffic.queue_close_notify(out.spare()),
+            };
+            match done {
+                Ok(n) => {
+                    out.fill(n);
+                    break Ok(Step::Done);
+                }
+                Err(EncryptError::InsufficientSize(size)) => out.reserve(size.required_size),
+                Err(EncryptError::EncryptExhausted) => break Err(Error::EncryptError),
+            }
+        },
+        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Blocked),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::Closed),
+        // Early data is never agreed to.
+        Ok(_) => Err(Error::General("an unexpected state".to_owned())),
+    };
+    (discard, step)
+}
+
+impl Session {
+    fn common(&self) -> &CommonState {
+        match self {
+            Session::Server(session) => session,
+            Session::Client(session) => session,
+        }
+    }
+}
+
+impl Promised {
+    fn is_empty(&self) -> bool {
+        self.first == self.count
+    }
+
+    fn push(&mut self, end: usize, octets: usize) {
+        if let Some(slot) = self.records.get_mut(self.count) {
+            *slot = (end, octets);
+            self.count += 1;
+        }
+    }
+
+    // The caller's octets in records that have been sent since the last call.
+    fn take_sent(&mut self) -> usize {
+        let mut taken = 0;
+        while let Some((end, octets)) =
+            self.records.get(self.first..self.count).and_then(|r| r.first())
+            && *end <= self.sent
+        {
+            taken += octets;
+            self.first += 1;
+        }
+        taken
+    }
+}
+
+// What is left of the caller's octets.
+struct Parts<'a> {
+    parts: &'a [IoSlice<'a>],
+    // Octets of the first part that are taken.
+    skip: usize,
+}
+
+impl<'a> Parts<'a> {
+    // The next `length` octets, where they lie in one part.
+    fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
+        while let Some((first, rest)) = self.parts.split_first() {
+            if self.skip < first.len() {
+                let octets = first.get(self.skip..self.skip + length)?;
+                self.skip += length;
+                return Some(octets);
+            }
+            (self.parts, self.skip) = (rest, 0);
+        }
+        None
+    }
+
+    // The next `length` octets, from however many parts.
+    fn gather(&mut self, length: usize, into: &mut Buf) {
+        while into.len() < length
+            && let Some((first, rest)) = self.parts.split_first()
+        {
+            let octets = first.get(self.skip..).unwrap_or_default();
+            let n = octets.len().min(length - into.len());
+            into.append(octets.get(..n).unwrap_or_default());
+            self.skip += n;
+            if self.skip >= first.len() {
+                (self.parts, self.skip) = (rest, 0);
+            }
+        }
+    }
+}
+
+fn copy(from: &[u8], into: &mut [u8]) -> usize {
+    let n = from.len().min(into.len());
+    if let (Some(from), Some(into)) = (from.get(..n), into.get_mut(..n)) {
+        into.copy_from_slice(from);
+    }
+    n
+}
+
+fn closed(error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::TimedOut => Failure::new(Reason::Timeout),
+        _ => Failure::new(Reason::Closed),
+    }
+}
