@@ -247,6 +247,10 @@ fn objects(scope: &Scope<'_>, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let help = format!("Requests sent again on another connection, of {of}.");
         scope.write(encoder, Counter, "retries", &help, |t| t.retries)?;
     }
+    let help = format!("Tunnels opened, of {of}: upgraded requests, and relayed connections.");
+    scope.write(encoder, Counter, "tunnels", &help, |t| t.tunnels)?;
+    let help = format!("Tunnels open now, of {of}.");
+    scope.write(encoder, Gauge, "open_tunnels", &help, |t| t.open_tunnels)?;
     if let Some(opens) = scope.opens {
         let help = format!("Connections {opens}.");
         scope.write(encoder, Counter, "connects", &help, |t| t.connects)?;

@@ -93,6 +93,10 @@ pub struct Cell {
     pub connections: Counter,
     /// Of these, idle ones that are kept for reuse (a gauge; targets only).
     pub idle: Counter,
+    /// Tunnels opened: upgraded requests, and connections that are relayed.
+    pub tunnels: Counter,
+    /// Tunnels open now (a gauge).
+    pub open_tunnels: Counter,
     /// From the request's first byte to the answer's last.
     pub latency: Histogram,
 }
@@ -135,7 +139,7 @@ impl Meters {
             return;
         }
         let cell = self.cell(worker);
-        for gauge in [&cell.active, &cell.connections, &cell.idle] {
+        for gauge in [&cell.active, &cell.connections, &cell.idle, &cell.open_tunnels] {
             gauge.set(0);
         }
     }
@@ -161,6 +165,8 @@ impl Meters {
             total.connect_errors += cell.connect_errors.value();
             total.connections += cell.connections.value();
             total.idle += cell.idle.value();
+            total.tunnels += cell.tunnels.value();
+            total.open_tunnels += cell.open_tunnels.value();
         }
         total
     }
@@ -180,6 +186,8 @@ pub struct Totals {
     pub connect_errors: u64,
     pub connections: u64,
     pub idle: u64,
+    pub tunnels: u64,
+    pub open_tunnels: u64,
     /// Requests per latency bucket, not cumulative; the bounds are [`BOUNDS`].
     pub buckets: [u64; 17],
     /// The sum of all latencies, in microseconds.

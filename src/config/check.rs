@@ -5,6 +5,7 @@
 
 use crate::config::item::{Item, Table};
 use crate::config::problem::{Problem, did_you_mean, quoted};
+use crate::config::relayed;
 use crate::config::units::show_size;
 use crate::config::{Config, Limits, Place};
 use std::collections::HashMap;
@@ -147,6 +148,7 @@ pub(super) fn check(config: &mut Config, seen: &Seen, main: &Place, problems: &m
         });
     }
     line_fits_head(&mut config.limits, seen, problems);
+    relayed::check(config, problems);
 }
 
 fn uses(seen: &Seen, problems: &mut Vec<Problem>) {

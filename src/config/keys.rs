@@ -36,6 +36,7 @@ pub(super) const LIMITS: Keys = &[
     "pipeline",
     "client_connections",
     "in_flight",
+    "tunnels",
     "memory",
     "min_rate",
     "http2",
@@ -67,17 +68,18 @@ pub(super) const LISTENER: Keys = &[
     "timeouts",
     "default",
 ];
-pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive"];
+pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive", "idle"];
 pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
 pub(super) const FORWARD: Keys = &["group", "weight"];
 pub(super) const REDIRECT: Keys = &["scheme", "host", "port", "path", "query", "status"];
 pub(super) const RESPOND: Keys = &["status", "content_type", "body", "headers"];
 pub(super) const RULE: Keys = &[
     "name", "listener", "priority", "when", "forward", "redirect", "respond", "timeouts", "limits",
+    "upgrade", "origins",
 ];
 pub(super) const WHEN: Keys =
     &["host", "path", "path_regex", "method", "header", "query", "cookie", "source"];
-pub(super) const RULE_TIMEOUTS: Keys = &["body", "response"];
+pub(super) const RULE_TIMEOUTS: Keys = &["body", "response", "idle"];
 pub(super) const RULE_LIMITS: Keys = &["body"];
 pub(super) const GROUP: Keys = &[
     "targets",
@@ -171,7 +173,10 @@ mod tests {
     #[test]
     fn says_where_a_timeout_belongs() {
         let says = |key| where_timeout_belongs(key).unwrap_or_default();
-        assert_eq!(says("idle"), "\"idle\" belongs in [timeouts]");
+        assert_eq!(
+            says("idle"),
+            "\"idle\" belongs in a listener's timeouts or a rule's timeouts or [timeouts]"
+        );
         assert_eq!(says("connect"), "\"connect\" belongs in a group's timeouts or [timeouts]");
         assert_eq!(says("other"), "");
     }

@@ -6,9 +6,9 @@ use crate::config::action;
 use crate::config::check::Seen;
 use crate::config::item::{Item, Table};
 use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
-use crate::config::problem::did_you_mean;
+use crate::config::relayed;
 use crate::config::sections;
-use crate::config::{Action, Listener, Respond, Steer, syntax};
+use crate::config::{Action, Listener, Protocol, Respond, Steer, syntax};
 use crate::http::desync::Mode;
 use crate::http::proxy_protocol::Versions;
 use std::net::SocketAddr;
@@ -24,9 +24,11 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         seen.listener(&name, &item);
         Some(name)
     });
-    if let Some(item) = table.item("protocol") {
-        protocol(&item);
-    }
+    let protocols =
+        [("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls", Protocol::Tls)];
+    let protocol = table.item("protocol").and_then(|item| item.choice(&protocols));
+    let protocol = protocol.unwrap_or_default();
+    relayed::listener(&table, protocol);
     let steer = table
         .item("steer")
         .and_then(|item| item.choice(&[("off", Steer::Off), ("cpu", Steer::Cpu)]));
@@ -44,6 +46,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
     Some(Listener {
         name: name.unwrap_or_default(),
         bind: bind(&table, seen),
+        protocol,
         default: table.item("default").map_or_else(not_found, |item| {
             let table = item.table(ACTION);
             table.and_then(|table| action::action(&table, seen)).unwrap_or_else(not_found)
@@ -72,15 +75,4 @@ fn bind(table: &Table<'_>, seen: &mut Seen) -> Vec<SocketAddr> {
         addresses.push(address);
     }
     addresses
-}
-
-fn protocol(item: &Item<'_>) {
-    const ONLY: &str = "\"http\", the only protocol of this version";
-    item.parsed(ONLY, |text| match text {
-        "http" => Ok(()),
-        _ => Err(crate::config::problem::Wrong {
-            expected: String::new(),
-            hint: did_you_mean(text, ["http"]).filter(|_| text != "https"),
-        }),
-    });
 }

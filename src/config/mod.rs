@@ -12,6 +12,7 @@ mod http2;
 mod item;
 mod keys;
 mod listener;
+mod relayed;
 mod problem;
 mod read;
 mod rule;
@@ -197,7 +198,7 @@ impl Default for Timeouts {
 }
 
 /// `timeouts = { ... }` of a listener, rule or group: what is given overrides `[timeouts]`.
-/// A listener may set header, body, keep_alive; a rule body, response; a group connect, response.
+/// A listener may set header, body, keep_alive, idle; a rule body, response, idle; a group connect, response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the same fields as Timeouts")]
 pub struct TimeoutOverrides {
@@ -206,6 +207,7 @@ pub struct TimeoutOverrides {
     pub keep_alive: Option<Duration>,
     pub connect: Option<Duration>,
     pub response: Option<Duration>,
+    pub idle: Option<Duration>,
 }
 
 /// `[limits]`: sizes in bytes.
@@ -229,6 +231,8 @@ pub struct Limits {
     pub client_connections: Option<u32>,
     /// Requests forwarded at the same time, all workers together; beyond it they are shed.
     pub in_flight: u64,
+    /// Tunnels open at the same time, all workers together: upgraded requests, and connections of protocol tcp and tls.
+    pub tunnels: u64,
     /// Octets of buffers in use, all workers together; beyond it requests are shed. `None` for no limit.
     pub memory: Option<u64>,
     /// Octets a second that a client must send or read on average while it is waited for; `None` for no limit.
@@ -249,6 +253,7 @@ impl Default for Limits {
             pipeline: 10_000,
             client_connections: Some(2048),
             in_flight: 50_000,
+            tunnels: 50_000,
             memory: Some(1 << 30),
             min_rate: Some(240),
             http2: Http2Limits::default(),
@@ -300,6 +305,8 @@ pub struct Listener {
     pub name: String,
     /// Addresses; at least one.
     pub bind: Vec<SocketAddr>,
+    /// What is spoken on its connections.
+    pub protocol: Protocol,
     /// What is done when no rule matches.
     pub default: Action,
     /// `steer = "cpu"` sets SO_INCOMING_CPU on each worker's socket.
@@ -316,6 +323,34 @@ pub struct Listener {
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.
     pub place: Place,
+}
+
+/// `protocol` of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP
+    #[default]
+    Http,
+    /// Whatever it is: connections are relayed as they are.
+    Tcp,
+    /// TLS that is not ended here: relayed as it is, to where its ClientHello wants.
+    Tls,
+}
+
+impl Protocol {
+    /// As users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
+        }
+    }
+
+    /// Whether connections are relayed as they are, so that there are no requests.
+    pub fn is_relayed(self) -> bool {
+        matches!(self, Protocol::Tcp | Protocol::Tls)
+    }
 }
 
 /// `steer` of a listener.
@@ -342,6 +377,10 @@ pub struct Rule {
     pub action: Action,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
+    /// Protocols that requests may switch to, lower-case.
+    pub upgrade: Vec<String>,
+    /// Origins whose requests may switch protocols, lower-case; empty for all.
+    pub origins: Vec<String>,
     /// `limits = { body = ... }`: overrides `[limits]`. `Some(None)` for `"none"`.
     pub body_limit: Option<Option<u64>>,
     /// Where it stands in the file.

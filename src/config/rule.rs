@@ -7,6 +7,7 @@ use crate::config::check::{Kind, Seen};
 use crate::config::item::{Item, Table};
 use crate::config::keys::{EXPECT, RULE, RULE_LIMITS, RULE_TIMEOUTS, WHEN};
 use crate::config::problem::Wrong;
+use crate::config::relayed;
 use crate::config::sections::{self, BODY};
 use crate::config::syntax::{self, value_pattern};
 use crate::config::{Action, Expect, Respond, Rule, When};
@@ -38,6 +39,8 @@ pub(super) fn rule(item: &Item<'_>, seen: &mut Seen) -> Option<Rule> {
         when: table.item("when").and_then(|item| when(&item)).unwrap_or_default(),
         action: action.unwrap_or_else(|| Action::Respond(Respond::default())),
         timeouts: sections::overrides(&table, RULE_TIMEOUTS),
+        upgrade: relayed::upgrade(&table),
+        origins: relayed::origins(&table),
         body_limit,
         place: item.place(),
     })

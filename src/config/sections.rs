@@ -107,6 +107,7 @@ pub(super) fn overrides(owner: &Table<'_>, keys: Keys) -> TimeoutOverrides {
         keep_alive: wait("keep_alive"),
         connect: wait("connect"),
         response: wait("response"),
+        idle: wait("idle"),
     }
 }
 
@@ -130,6 +131,7 @@ pub(super) fn limits(table: &Table<'_>, limits: &mut Limits) {
     );
     let in_flight = table.item("in_flight").and_then(|item| item.integer(1..=10_000_000));
     set(&mut limits.in_flight, in_flight);
+    set(&mut limits.tunnels, table.item("tunnels").and_then(|item| item.integer(1..=10_000_000)));
     const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
     set(&mut limits.memory, table.item("memory").and_then(|item| item.size_or_none(MEMORY)));
     const RATE: RangeInclusive<u64> = 1..=1 << 30;

@@ -38,7 +38,8 @@ impl Needs {
         let sockets = addresses as u64 * workers * 3;
         let targets: usize = config.groups.iter().map(|g| g.targets.len()).sum();
         let probes = (targets as u64).min(PROBES).min(limit / 8);
-        let own = open_now() + workers * WORKER + sockets;
+        let pipes = (crate::net::pipe::most(limit) * 2 * workers).min(limit / 8);
+        let own = open_now() + workers * WORKER + sockets + pipes;
         Some(Needs { limit, own, reserve: probes + ADMIN.min(limit / 8) + SUNDRY })
     }
 

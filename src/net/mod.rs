@@ -9,6 +9,7 @@ pub mod buf;
 pub mod h2;
 pub mod listen;
 pub mod memory;
+pub mod pipe;
 pub mod runtime;
 pub mod sock;
 mod sys;
@@ -16,6 +17,7 @@ pub mod timer;
 pub mod tls;
 
 pub use buf::{Buf, Buffers};
+pub use pipe::{Pipe, Pipes};
 pub use sock::Sock;
 pub use timer::{Side, Timers};
 

@@ -8,6 +8,7 @@
 use crate::base::Tick;
 use crate::net::h2::Stream;
 use crate::net::memory::{Dialled, End};
+use crate::net::pipe::Pipe;
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Expiry, Role, Side, Slot, Timer, Timers};
 use crate::net::tls::Tls;
@@ -489,6 +490,39 @@ impl Sock {
             Io::Memory(end) => end.reset_on_close(),
             Io::Stream(stream) => stream.reset(Reason::INTERNAL_ERROR),
         }
+    }
+
+    /// Whether the waits of this socket were ended for good: by the end of a drain, or since its target was removed.
+    pub fn is_cut(&self) -> bool {
+        self.slot.borrow().is_cut()
+    }
+
+    /// Moves what is there into an empty pipe, without copying it; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; `Unsupported` where octets have to be looked at on their way, as by TLS; those of
+    /// `splice(2)`.
+    pub fn splice_into(&self, pipe: &mut Pipe) -> io::Result<usize> {
+        match &self.io {
+            Io::Kernel(io) => pipe.fill_from(fd(io)),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Writes what a pipe holds, as far as there is room.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; otherwise as [`Sock::splice_into`].
+    pub fn splice_from(&self, pipe: &mut Pipe) -> io::Result<usize> {
+        match &self.io {
+            Io::Kernel(io) => pipe.empty_into(fd(io)),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether octets can be moved from and to it by [`Sock::splice_into`] and [`Sock::splice_from`].
+    pub fn can_splice(&self) -> bool {
+        matches!(self.io, Io::Kernel(_))
     }
 
     /// The address on this side; `None` for a Unix socket.

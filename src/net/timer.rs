@@ -80,6 +80,11 @@ impl Slot {
         self.end_waits(Expiry::Cut);
     }
 
+    /// Whether [`Slot::expire`] was called, for any of its waits that was not armed since.
+    pub(super) fn is_cut(&self) -> bool {
+        self.expired.iter().any(|expired| expired.get() == Expiry::Cut)
+    }
+
     fn end_waits(&self, how: Expiry) {
         self.expired.iter().for_each(|expired| expired.set(how));
         if let Some(waker) = self.waker.borrow().as_ref() {

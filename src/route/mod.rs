@@ -180,6 +180,13 @@ impl Table {
         self.order.get(best as usize).copied()
     }
 
+    /// As [`Table::find`], of the rules that name the listener: those that name none are about requests.
+    pub fn find_named(&self, listener: ListenerId, view: &RequestView<'_>) -> Option<RuleId> {
+        let mut best = u32::MAX;
+        self.named(listener)?.find(&self.rules, view, &mut best);
+        self.order.get(best as usize).copied()
+    }
+
     /// All rules in evaluation order.
     pub fn order(&self) -> &[RuleId] {
         &self.order

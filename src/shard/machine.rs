@@ -16,6 +16,8 @@ pub struct Machine {
     pub connections: Arc<Budget>,
     /// Requests that are being forwarded.
     pub requests: Arc<Budget>,
+    /// Tunnels: upgraded requests, and connections that are relayed.
+    pub tunnels: Arc<Budget>,
     /// Buffers, in units of a small block.
     pub memory: Arc<Budget>,
     /// Connections of each client address.
@@ -29,6 +31,8 @@ pub struct Shares {
     pub connections: Lease,
     /// Of requests that are being forwarded.
     pub requests: Lease,
+    /// Of tunnels.
+    pub tunnels: Lease,
     /// Of buffers.
     pub memory: Lease,
     /// All of it.
@@ -46,6 +50,7 @@ impl Machine {
         Machine {
             connections: Budget::new(max_connections),
             requests: Budget::new(limits.in_flight),
+            tunnels: Budget::new(limits.tunnels),
             memory: Budget::new(blocks(limits)),
             clients: Arc::default(),
         }
@@ -55,6 +60,7 @@ impl Machine {
     pub fn follow(&self, max_connections: u64, limits: &Limits) {
         self.connections.resize(max_connections);
         self.requests.resize(limits.in_flight);
+        self.tunnels.resize(limits.tunnels);
         self.memory.resize(blocks(limits));
     }
 
@@ -66,6 +72,7 @@ impl Machine {
         Shares {
             connections: lease(&self.connections, CONNECTIONS),
             requests: lease(&self.requests, REQUESTS),
+            tunnels: lease(&self.tunnels, REQUESTS),
             memory: lease(&self.memory, BLOCKS),
             clients: Arc::clone(&self.clients),
         }

@@ -24,7 +24,7 @@ use crate::base::lease::Lease;
 use crate::base::{Rng, Tick, tick};
 use crate::http::Fault;
 use crate::http::desync::Reason;
-use crate::net::{Buffers, Network, Timers};
+use crate::net::{Buffers, Network, Pipes, Timers};
 use crate::observe::{Format, Record, Sink};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -41,6 +41,8 @@ pub struct Shard {
     pub worker: usize,
     /// Blocks for reading.
     pub buffers: Rc<Buffers>,
+    /// Pipes for octets that need not be looked at.
+    pub pipes: Rc<Pipes>,
     /// All deadlines.
     pub timers: Rc<Timers>,
     /// What targets are dialled through.
@@ -57,6 +59,7 @@ pub struct Shard {
     log: RefCell<AccessLog>,
     connections: RefCell<Lease>,
     requests: RefCell<Lease>,
+    tunnels: RefCell<Lease>,
     clients: Arc<Clients>,
     date: RefCell<Date>,
     draining: Cell<bool>,
@@ -156,6 +159,16 @@ impl Drop for Place<'_> {
     }
 }
 
+/// A tunnel that is counted until this is dropped.
+#[derive(Debug)]
+pub struct TunnelPlace(Rc<Shard>);
+
+impl Drop for TunnelPlace {
+    fn drop(&mut self) {
+        self.0.tunnels.borrow_mut().release(1);
+    }
+}
+
 /// The worker's end of the access log.
 #[derive(Debug)]
 pub struct AccessLog {
@@ -200,6 +213,7 @@ impl Shard {
         let shard = Shard {
             worker,
             buffers: Rc::new(Buffers::new(shares.memory)),
+            pipes: Rc::default(),
             timers,
             network,
             pulse,
@@ -209,6 +223,7 @@ impl Shard {
             log: RefCell::new(log),
             connections: RefCell::new(shares.connections),
             requests: RefCell::new(shares.requests),
+            tunnels: RefCell::new(shares.tunnels),
             clients: shares.clients,
             date: RefCell::new(Date { text: [b' '; 29], second: 0 }),
             draining: Cell::new(false),
@@ -326,6 +341,12 @@ impl Shard {
         admitted.then(|| Place(self))
     }
 
+    /// A place for a tunnel; `None` when the machine has as many as `limits.tunnels`, or as much memory in use as it may.
+    pub fn tunnel_place(self: &Rc<Shard>) -> Option<TunnelPlace> {
+        let admitted = !self.buffers.is_short() && self.tunnels.borrow_mut().acquire();
+        admitted.then(|| TunnelPlace(Rc::clone(self)))
+    }
+
     /// Client connections of this worker.
     pub fn connections(&self) -> u64 {
         self.connections.borrow().used()
@@ -352,6 +373,7 @@ impl Shard {
         }
         self.connections.borrow_mut().settle();
         self.requests.borrow_mut().settle();
+        self.tunnels.borrow_mut().settle();
         self.buffers.settle();
         self.refresh_date();
         let epoch = self.epoch();

@@ -32,8 +32,15 @@ pub fn unmet(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
 /// wrong; [`crate::route::Table::hidden`] says which rules may be missed.
 pub fn hidden(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
     let rule = |id: RuleId| config.rules.get(id.0 as usize);
+    let relayed = |name: &String| {
+        config.listeners.iter().any(|l| l.name == *name && l.protocol.is_relayed())
+    };
     let warning = |(hidden, by): (RuleId, RuleId)| {
         let (hidden, by) = (rule(hidden)?, rule(by)?);
+        // A rule that names no listener takes requests only.
+        if by.listeners.is_empty() && hidden.listeners.iter().any(relayed) {
+            return None;
+        }
         Some(Problem {
             place: hidden.place.clone(),
             key: format!("rule.{}", hidden.name),
@@ -81,7 +88,11 @@ impl Judge<'_> {
         let view = head.view(&buf, expect.source.unwrap_or(SOURCE));
         let wanted_id = wanted.and_then(|name| self.rules.get(name).copied());
         for listener in self.listeners_of(expect) {
-            let taken_by = self.snapshot.routes.find(listener, &view);
+            let relayed = self.config.listeners.get(listener.0 as usize);
+            let taken_by = match relayed.is_some_and(|l| l.protocol.is_relayed()) {
+                true => self.snapshot.routes.find_named(listener, &view),
+                false => self.snapshot.routes.find(listener, &view),
+            };
             if taken_by != wanted_id {
                 return Some(self.mismatch(expect, listener, &view, wanted_id, taken_by));
             }

@@ -7,13 +7,15 @@ pub mod compile;
 pub mod expect;
 pub mod live;
 pub mod redirect;
+pub mod upgrades;
 
 pub use compile::compile;
 pub use live::{Address, GroupLive, TargetLive};
+pub use upgrades::Upgrades;
 
 use crate::balance;
 use crate::base::meters::Meters;
-use crate::config::{HashKey, Limits};
+use crate::config::{HashKey, Limits, Protocol};
 use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::Versions;
@@ -100,6 +102,8 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// Which number the route table knows it by.
     pub route: route::ListenerId,
+    /// What is spoken on its connections.
+    pub protocol: Protocol,
     /// What is done when no rule matches.
     pub default: Action,
     /// For the whole request head.
@@ -108,6 +112,8 @@ pub struct Listener {
     pub body: Duration,
     /// For an idle connection.
     pub keep_alive: Duration,
+    /// For a tunnel without an octet either way.
+    pub idle: Duration,
     /// Which PROXY headers connections begin with; `None` for none.
     pub proxy_protocol: Option<Versions>,
     /// Whether HTTP/2 is spoken, too.
@@ -131,6 +137,10 @@ pub struct Rule {
     pub body: Option<Duration>,
     /// Overrides the group's.
     pub response: Option<Duration>,
+    /// Overrides the listener's.
+    pub idle: Option<Duration>,
+    /// What requests may switch to.
+    pub upgrades: Upgrades,
     /// Octets of a request body; `None` for no limit.
     pub body_limit: Option<u64>,
     /// What is counted.
