@@ -24,8 +24,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         seen.listener(&name, &item);
         Some(name)
     });
-    let protocols =
-        [("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls", Protocol::Tls)];
+    let protocols = [("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls", Protocol::Tls)];
     let protocol = table.item("protocol").and_then(|item| item.choice(&protocols));
     let protocol = protocol.unwrap_or_default();
     relayed::listener(&table, protocol);

@@ -19,7 +19,11 @@ pub(super) fn listener(table: &Table<'_>, protocol: Protocol) {
     }
     let name = protocol.name();
     if let Some(item) = table.item("desync") {
-        item.problem("desync", format!("none with protocol = \"{name}\": it has no requests"), None);
+        item.problem(
+            "desync",
+            format!("none with protocol = \"{name}\": it has no requests"),
+            None,
+        );
     }
 }
 
@@ -135,7 +139,11 @@ fn rule(rule: &Rule, listener: &str, protocol: Protocol) -> Option<Problem> {
     Some(Problem {
         place: rule.place.clone(),
         key: format!("rule.{}", rule.name),
-        found: format!("{} on listener {listener:?} of protocol {}", found.join(", "), protocol.name()),
+        found: format!(
+            "{} on listener {listener:?} of protocol {}",
+            found.join(", "),
+            protocol.name()
+        ),
         expected: format!("forward, {known}: connections are relayed as they are"),
         hint: Some("give requests and connections rules of their own".to_owned()),
     })
@@ -189,7 +197,10 @@ mod tests {
         check(&listener("tcp", "default = { respond = { status = 200 } }"), &["found respond"]);
         check(&listener("tls", "desync = \"monitor\""), &["it has no requests"]);
         check(&listener("tpc", ""), &["did you mean \"tcp\""]);
-        check(&(tcp.clone() + &rule(&format!("{forward}\nwhen = {{ source = \"10.0.0.0/8\" }}"))), &[]);
+        check(
+            &(tcp.clone() + &rule(&format!("{forward}\nwhen = {{ source = \"10.0.0.0/8\" }}"))),
+            &[],
+        );
         for (condition, name) in [
             ("host = \"a.test\"", "when.host"),
             ("path = \"/a\"", "when.path"),
@@ -206,7 +217,10 @@ mod tests {
             check(&(tls.clone() + &text), on_tls);
         }
         check(&(tcp.clone() + &rule("respond = { status = 200 }")), &["found respond"]);
-        check(&(tcp.clone() + &rule(&format!("{forward}\nlimits = {{ body = 1 }}"))), &["limits.body"]);
+        check(
+            &(tcp.clone() + &rule(&format!("{forward}\nlimits = {{ body = 1 }}"))),
+            &["limits.body"],
+        );
         check(&(tcp + &rule(&format!("{forward}\ntimeouts = {{ idle = \"1s\" }}"))), &[]);
     }
 
@@ -217,13 +231,18 @@ mod tests {
         let rules = |key: &str| parse(&with(key)).unwrap().rules;
         assert_eq!(rules("")[0].upgrade, ["websocket"]);
         assert!(rules("upgrade = []")[0].upgrade.is_empty());
-        assert_eq!(rules("upgrade = [\"WebSocket\", \"foo/2\"]")[0].upgrade, ["websocket", "foo/2"]);
+        assert_eq!(
+            rules("upgrade = [\"WebSocket\", \"foo/2\"]")[0].upgrade,
+            ["websocket", "foo/2"]
+        );
         for bad in ["h2c", "H2", "HTTP/2.0", "tls/1.0", "a b", "", "a/b/c"] {
             check(&with(&format!("upgrade = [\"{bad}\"]")), &["rule.r.upgrade"]);
         }
         let origins = rules("origins = [\"https://A.test\", \"http://*.b.test:81\"]");
         assert_eq!(origins[0].origins, ["https://a.test", "http://*.b.test:81"]);
-        for bad in ["a.test", "https://", "https://a.test/x", "https://*", "https://a.*.test", "null"] {
+        for bad in
+            ["a.test", "https://", "https://a.test/x", "https://*", "https://a.*.test", "null"]
+        {
             check(&with(&format!("origins = [\"{bad}\"]")), &["rule.r.origins"]);
         }
         check(&with("origins = []"), &["rule.r.origins"]);

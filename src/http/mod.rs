@@ -19,6 +19,7 @@ pub mod response;
 pub mod scan;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 pub mod write;
 
 pub use fault::Fault;

@@ -9,6 +9,7 @@ pub mod combined;
 pub mod escape;
 pub mod format;
 pub mod json;
+pub mod kept;
 pub mod output;
 pub mod record;
 pub mod template;

@@ -3,13 +3,16 @@
 //! Every protocol that clients speak comes through here. `serve` reads heads and hands them in; `forward` sends them
 //! on, `reply` writes answers, `finish` counts and logs. One exit, so that every request is counted once.
 
+pub mod account;
 pub mod body;
+pub mod dial;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
 pub mod pace;
 pub mod receive;
 pub mod reply;
+pub mod tunnel;
 pub mod upstream_head;
 
 pub use exchange::{Client, Exchange, exchange};

@@ -3,16 +3,19 @@
 //! Under pressure (no descriptors, no memory) it leaves the queue alone until the next sweep rather than spin; at
 //! `max_connections` it takes connections only to say 503 and close them, so that their clients learn at once.
 
+use crate::base::meters::Meters;
 use crate::http::Fault;
 use crate::net::Sock;
 use crate::net::listen::{self, Acceptor};
 use crate::net::runtime::{self, Ticker};
 use crate::proxy::Client;
-use crate::serve::h1;
+use crate::serve::{h1, relayed};
 use crate::shard::{Admitted, Shard};
+use crate::snapshot::Listener;
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// One listening socket as a worker serves it.
@@ -62,6 +65,9 @@ pub async fn serve(door: Rc<Door>, shard: Rc<Shard>) {
 /// # Errors
 /// When the process lacks what a connection needs.
 pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::Result<()> {
+    let epoch = shard.epoch();
+    let listener = epoch.snapshot.listener(door.listener);
+    let relays = listener.is_some_and(|l| l.protocol.is_relayed());
     for _ in 0..most {
         let Some((socket, peer)) = door.acceptor.accept()? else {
             return Ok(());
@@ -69,7 +75,8 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
         let admitted = match shard.admit(peer.ip()) {
             Ok(admitted) => admitted,
             Err(fault) => {
-                listen::turn_away(socket, no_room(fault));
+                // Who does not speak HTTP is told nothing.
+                listen::turn_away(socket, if relays { b"" } else { no_room(fault) });
                 shard.pulse.faults.add(fault);
                 continue;
             }
@@ -83,11 +90,16 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
         };
         let client = Client { sock, peer, port: door.port, listener: door.listener };
         let open = Open { shard: Rc::clone(shard), client: peer.ip(), admitted };
-        let pulse = std::sync::Arc::clone(&shard.pulse);
-        runtime::spawn(h1::serve(client, open, shard.epoch()), move || {
+        let pulse = Arc::clone(&shard.pulse);
+        let on_panic = move || {
             pulse.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a connection's task panicked; only that connection is lost");
-        });
+        };
+        if relays {
+            runtime::spawn(relayed::serve(client, open, Rc::clone(&epoch)), on_panic);
+        } else {
+            runtime::spawn(h1::serve(client, open, Rc::clone(&epoch)), on_panic);
+        }
     }
     Ok(())
 }
@@ -105,6 +117,28 @@ pub struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.shard.leave(self.client, self.admitted);
+    }
+}
+
+/// A connection in its listener's gauge, until it is dropped.
+pub struct Counted {
+    meters: Arc<Meters>,
+    worker: usize,
+}
+
+impl Counted {
+    /// Counts one in.
+    pub fn new(listener: &Listener, worker: usize) -> Counted {
+        let meters = Arc::clone(&listener.meters);
+        meters.cell(worker).connects.add(1);
+        meters.cell(worker).connections.add(1);
+        Counted { meters, worker }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.meters.cell(self.worker).connections.sub(1);
     }
 }
 

@@ -4,12 +4,11 @@
 //! a row. What cannot be parsed is answered once, and ends it. Reading a head is `head`, answering a bad one `refuse`.
 
 use crate::base::Tick;
-use crate::base::meters::Meters;
 use crate::http::desync::Closes;
 use crate::net::{Buf, Side};
 use crate::proxy::exchange::exchange;
 use crate::proxy::{Client, Exchange};
-use crate::serve::accept::Open;
+use crate::serve::accept::{Counted, Open};
 use crate::serve::h2;
 use crate::serve::head::{self, Ended};
 use crate::serve::proxied;
@@ -17,7 +16,6 @@ use crate::serve::refuse::{linger, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 // Requests in a row after which other connections get their turn.
@@ -95,27 +93,6 @@ async fn first_octets(
             _ if buf.is_empty() => return None,
             _ => return Some(buf),
         }
-    }
-}
-
-// A connection in its listener's gauge, until it is dropped.
-struct Counted {
-    meters: Arc<Meters>,
-    worker: usize,
-}
-
-impl Counted {
-    fn new(listener: &Listener, worker: usize) -> Counted {
-        let meters = Arc::clone(&listener.meters);
-        meters.cell(worker).connects.add(1);
-        meters.cell(worker).connections.add(1);
-        Counted { meters, worker }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.meters.cell(self.worker).connections.sub(1);
     }
 }
 

@@ -32,9 +32,8 @@ pub fn unmet(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
 /// wrong; [`crate::route::Table::hidden`] says which rules may be missed.
 pub fn hidden(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
     let rule = |id: RuleId| config.rules.get(id.0 as usize);
-    let relayed = |name: &String| {
-        config.listeners.iter().any(|l| l.name == *name && l.protocol.is_relayed())
-    };
+    let relayed =
+        |name: &String| config.listeners.iter().any(|l| l.name == *name && l.protocol.is_relayed());
     let warning = |(hidden, by): (RuleId, RuleId)| {
         let (hidden, by) = (rule(hidden)?, rule(by)?);
         // A rule that names no listener takes requests only.

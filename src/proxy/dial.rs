@@ -1,0 +1,90 @@
+//! Finds a target for a connection that is relayed, and opens one to it: another target where one cannot be reached.
+//!
+//! Nothing has been sent yet, so that any target is as good as another. Requests go their own way (`forward`), since they may be
+//! sent over connections that are open already. Called by `serve::relayed`.
+
+use crate::balance;
+use crate::base::Tick;
+use crate::http::Fault;
+use crate::net::Sock;
+use crate::shard::epoch::GroupCore;
+use crate::shard::{Shard, TargetConn};
+use crate::snapshot::KeySource;
+use crate::upstream;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Who is connected to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The client's connection.
+    pub sock: &'a Sock,
+    /// The client's address.
+    pub peer: SocketAddr,
+}
+
+/// What came of it, whether it went well or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempts {
+    /// The last target that was tried: an index into the group's.
+    pub target: Option<usize>,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// What all of them took.
+    pub took: Duration,
+}
+
+// Targets tried for one connection, at most.
+const MOST_TRIES: usize = 6;
+
+/// Opens a connection to a target of `group`.
+///
+/// # Errors
+/// [`Fault::NoTarget`] when there is none; why the last one could not be reached.
+pub async fn dial(
+    shard: &Shard,
+    group: &GroupCore,
+    caller: Caller<'_>,
+    attempts: &mut Attempts,
+) -> Result<TargetConn, Fault> {
+    let key = match &group.group.key {
+        KeySource::Client => Some(address_key(caller.peer.ip())),
+        KeySource::None | KeySource::Request(_) => None,
+    };
+    let began = Tick::now();
+    let most = (group.group.retries as usize + 1).min(MOST_TRIES);
+    let mut tried = [0_usize; MOST_TRIES];
+    let mut last = Fault::NoTarget;
+    for tries in 0..most {
+        let before = tried.get(..tries).unwrap_or_default();
+        let picked = match shard.with_rng(|rng| group.pick(key, before, rng)) {
+            None if tries > 0 => group.last_resort(before),
+            picked => picked,
+        };
+        let Some(place) = picked else { return Err(last) };
+        let target = group.targets.get(place).ok_or(Fault::Internal)?;
+        if let Some(slot) = tried.get_mut(tries) {
+            *slot = place;
+        }
+        attempts.target = Some(place);
+        attempts.retries = u32::try_from(tries).unwrap_or(u32::MAX);
+        let opened = upstream::connect(shard, caller.sock, target, group.group.connect).await;
+        attempts.took = Tick::now().since(began);
+        match opened {
+            Ok(conn) => return Ok(conn),
+            Err(Fault::Shed) => return Err(Fault::Shed),
+            Err(fault) => last = fault,
+        }
+        if caller.sock.is_cut() {
+            return Err(Fault::TunnelCut);
+        }
+    }
+    Err(last)
+}
+
+fn address_key(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => balance::hash_key(&v4.octets()),
+        IpAddr::V6(v6) => balance::hash_key(&v6.octets()),
+    }
+}
