@@ -3,7 +3,7 @@
 //! Labels come from the configuration, never from a request. prometheus-client writes them in the OpenMetrics
 //! text format; `text` turns that into the classic one for those who do not ask for OpenMetrics.
 
-use crate::admin::scrape::{Scrape, TargetStat};
+use crate::admin::scrape::{AcmeStat, Scrape, TargetStat};
 use crate::base::meters::{BOUNDS, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -33,7 +33,8 @@ impl Collector for Families {
         objects(&Scope::rules(s), &mut encoder)?;
         objects(&Scope::groups(s), &mut encoder)?;
         objects(&Scope::targets(s), &mut encoder)?;
-        targets(&s.targets, &mut encoder)
+        targets(&s.targets, &mut encoder)?;
+        acme(&s.acme, &mut encoder)
     }
 }
 
@@ -295,6 +296,37 @@ fn durations(scope: &Scope<'_>, encoder: &mut DescriptorEncoder) -> fmt::Result 
             .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)?;
     }
     Ok(())
+}
+
+fn acme(names: &[AcmeStat], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    use MetricType::{Counter, Gauge};
+    if names.is_empty() {
+        return Ok(());
+    }
+    family(
+        encoder,
+        Counter,
+        "acme_attempts",
+        "Attempts to obtain a certificate by ACME, by whether there is one.",
+        names.iter().flat_map(|n| {
+            [("ok", n.successes), ("failed", n.failures)]
+                .map(|(result, count)| (vec![("name", n.name.as_str()), ("result", result)], count))
+        }),
+    )?;
+    family(
+        encoder,
+        Gauge,
+        "acme_last_success_timestamp_seconds",
+        "When a certificate was obtained last, since 1970; 0 for not since the start.",
+        names.iter().map(|n| (vec![("name", n.name.as_str())], n.last_success_unix)),
+    )?;
+    family(
+        encoder,
+        Gauge,
+        "acme_certificate_not_after_seconds",
+        "When the certificate that is kept for a name ends, since 1970; 0 without one.",
+        names.iter().map(|n| (vec![("name", n.name.as_str())], n.not_after_unix)),
+    )
 }
 
 fn targets(targets: &[TargetStat], encoder: &mut DescriptorEncoder) -> fmt::Result {

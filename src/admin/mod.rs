@@ -10,5 +10,5 @@ pub mod scrape;
 pub mod serve;
 pub mod text;
 
-pub use scrape::{Scrape, Source, TargetStat, WorkerStat};
+pub use scrape::{AcmeStat, Scrape, Source, TargetStat, WorkerStat};
 pub use serve::serve;

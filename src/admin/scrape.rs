@@ -59,8 +59,25 @@ pub struct Scrape {
     pub max_connections: u64,
     /// Answers that ringgate made because something failed, by reason code.
     pub faults: Vec<(&'static str, u64)>,
+    /// Each name that certificates are obtained for by ACME.
+    pub acme: Vec<AcmeStat>,
     /// Requests that were not compliant, by class and reason.
     pub deviations: Vec<(&'static str, &'static str, u64)>,
+}
+
+/// One name that certificates are obtained for.
+#[derive(Clone, Debug, Default)]
+pub struct AcmeStat {
+    /// The name.
+    pub name: String,
+    /// When a certificate was obtained last, in seconds since 1970; 0 for not yet, since the start.
+    pub last_success_unix: u64,
+    /// When the one that is kept ends, in seconds since 1970; 0 without one.
+    pub not_after_unix: u64,
+    /// Certificates obtained.
+    pub successes: u64,
+    /// Attempts that failed.
+    pub failures: u64,
 }
 
 /// One worker.

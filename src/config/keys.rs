@@ -7,7 +7,7 @@
 pub(super) type Keys = &'static [&'static str];
 
 pub(super) const ROOT: Keys = &[
-    "include", "server", "timeouts", "limits", "admin", "log", "listener", "rule", "group",
+    "include", "server", "timeouts", "limits", "admin", "acme", "log", "listener", "rule", "group",
     "expect",
 ];
 pub(super) const SERVER: Keys = &[
@@ -55,6 +55,10 @@ pub(super) const HTTP2_LIMITS: Keys = &[
     "control_frames",
 ];
 pub(super) const ADMIN: Keys = &["bind"];
+pub(super) const ACME: Keys =
+    &["directory", "contact", "storage", "ca", "terms_agreed", "renew_before", "eab"];
+pub(super) const ACME_EAB: Keys = &["kid", "hmac"];
+pub(super) const LISTENER_ACME: Keys = &["names", "challenge"];
 pub(super) const LOG: Keys = &["access", "format"];
 pub(super) const LISTENER: Keys = &[
     "name",
@@ -67,6 +71,7 @@ pub(super) const LISTENER: Keys = &[
     "backlog",
     "timeouts",
     "default",
+    "tls",
 ];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive", "idle"];
 pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
@@ -108,9 +113,13 @@ const TABLES: &[(&str, Keys)] = &[
     ("limits", LIMITS),
     ("limits.http2", HTTP2_LIMITS),
     ("admin", ADMIN),
+    ("acme", ACME),
+    ("acme.eab", ACME_EAB),
     ("log", LOG),
     ("listener", LISTENER),
     ("listener.timeouts", LISTENER_TIMEOUTS),
+    ("listener.tls", &["acme"]),
+    ("listener.tls.acme", LISTENER_ACME),
     ("listener.default", ACTION),
     ("listener.default.forward", FORWARD),
     ("listener.default.redirect", REDIRECT),

@@ -2,13 +2,13 @@
 //!
 //! That an address is bound only once is noted here for `check`. Called by `read`.
 
-use crate::config::action;
 use crate::config::check::Seen;
 use crate::config::item::{Item, Table};
 use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
 use crate::config::relayed;
 use crate::config::sections;
 use crate::config::{Action, Listener, Protocol, Respond, Steer, syntax};
+use crate::config::{acme, action};
 use crate::http::desync::Mode;
 use crate::http::proxy_protocol::Versions;
 use std::net::SocketAddr;
@@ -56,6 +56,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         http2: table.item("http2").and_then(|item| item.boolean()).unwrap_or(true),
         desync: desync.unwrap_or_default(),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
+        acme: table.item("tls").and_then(|i| acme::listener(&i.table(&["acme"])?.item("acme")?)),
         place: item.place(),
     })
 }

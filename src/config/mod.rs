@@ -3,6 +3,7 @@
 //! [`load`] reads a file with its includes and returns either a whole [`Config`] or every problem at once.
 //! Names, units and defaults are documented in `config/reference.toml`. Compiling is `snapshot`'s work.
 
+mod acme;
 mod action;
 mod check;
 mod expand;
@@ -20,6 +21,7 @@ mod sections;
 mod syntax;
 mod units;
 
+pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
 pub use http2::Http2Limits;
 pub use keys::known_keys;
 pub use problem::{Problem, Problems};
@@ -47,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[admin]`; without the table there is no admin listener.
     pub admin: Option<Admin>,
+    /// `[acme]`; without the table no certificates are obtained.
+    pub acme: Option<Acme>,
     /// `[log]`
     pub log: Log,
     /// `[[listener]]`, in the order of the file.
@@ -321,6 +325,8 @@ pub struct Listener {
     pub http2: bool,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
+    /// `tls.acme`
+    pub acme: Option<ListenerAcme>,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -350,6 +356,13 @@ impl Protocol {
     /// Whether connections are relayed as they are, so that there are no requests.
     pub fn is_relayed(self) -> bool {
         matches!(self, Protocol::Tcp | Protocol::Tls)
+    }
+}
+
+impl Listener {
+    /// What certificates are obtained for it.
+    pub fn acme(&self) -> Option<&ListenerAcme> {
+        self.acme.as_ref()
     }
 }
 

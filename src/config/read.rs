@@ -9,7 +9,7 @@ use crate::config::file::{self, DEEPEST, MOST_FILES};
 use crate::config::item::{Doc, Item, Table};
 use crate::config::keys;
 use crate::config::problem::{Problem, Problems};
-use crate::config::{Config, Place, group, listener, rule, sections, syntax};
+use crate::config::{Config, Place, acme, group, listener, rule, sections, syntax};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -156,6 +156,9 @@ impl<'e> Build<'e> {
         }
         if let Some(table) = section("admin", keys::ADMIN) {
             sections::admin(&table, &mut config.admin);
+        }
+        if let Some(table) = section("acme", keys::ACME) {
+            acme::acme(&table, &mut config.acme);
         }
         if let Some(table) = section("log", keys::LOG) {
             sections::log(&table, &mut config.log);

@@ -104,7 +104,7 @@ pub(super) fn port(text: &str) -> Option<u16> {
 
 /// Letters, digits, `-` and `_` in labels of at most 63 octets. A last label of digits would be a mistyped IPv4 address
 /// (RFC 1123 section 2.1).
-fn is_dns_name(text: &str) -> bool {
+pub(super) fn is_dns_name(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);

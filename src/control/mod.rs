@@ -3,6 +3,7 @@
 //! It runs tokio and well-kept libraries, owns the listening sockets, and tells workers what to do through their mailboxes.
 //! [`service`] is the loop; each other file is one concern.
 
+pub mod acme;
 pub mod check;
 pub mod crew;
 pub mod demo;
@@ -55,8 +56,10 @@ pub fn run(path: &Path) -> ExitCode {
 pub fn check(path: &Path) -> ExitCode {
     let checked = check::check(path);
     // Accounts are a matter of the machine: another one than this may serve by the file.
-    let account = rights::user::find(&checked.config.server).err();
-    for warning in checked.warnings.iter().chain(&account) {
+    let account = rights::user::find(&checked.config.server);
+    let storage =
+        account.as_ref().ok().and_then(|a| rights::storage::problem(&checked.config, a.as_ref()));
+    for warning in checked.warnings.iter().chain(account.as_ref().err()).chain(&storage) {
         eprintln!("warning: {warning}");
     }
     if !checked.problems.0.is_empty() {

@@ -5,6 +5,7 @@
 use crate::admin;
 use crate::base::Tick;
 use crate::config::{self, AccessLog, Config};
+use crate::control::acme::{Acme, Obtained};
 use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
@@ -66,6 +67,8 @@ struct Service {
     ended: UnboundedReceiver<Ended>,
     alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
+    acme: Acme,
+    obtained: UnboundedReceiver<Obtained>,
     rights: Rights,
     notify: Notify,
 }
@@ -107,6 +110,7 @@ pub async fn serve(
             Some(ended) = service.ended.recv() => service.note_end(ended),
             Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
+            Some(Obtained(name)) = service.obtained.recv() => service.renew(&name).await,
             _ = look.tick() => {
                 service.bury();
                 service.tend();
@@ -159,9 +163,12 @@ impl Service {
         let (alarms_tx, alarms) = mpsc::unbounded_channel();
         watchdog::start(crew.pulses(), alarms_tx).map_err(Failed::run)?;
         let probes = Probes::default();
+        let (obtained_tx, obtained) = mpsc::unbounded_channel();
+        let acme = Acme::new(Arc::clone(&snapshot.challenges), obtained_tx);
         let shared = Arc::new(Shared {
             current: ArcSwap::new(Arc::clone(&snapshot)),
             pulses: crew.pulses(),
+            acme: acme.known(),
             healths: probes.healths.clone(),
             log: log.clone(),
             driver: driver.name(),
@@ -191,12 +198,15 @@ impl Service {
             ended,
             alarms,
             renamed,
+            acme,
+            obtained,
             rights,
             notify: Notify::from_environment(),
         };
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
         service.names.follow(&service.config);
+        service.acme.follow(&service.config);
         service.listen(change.added);
         service.serve_admin(admin_socket);
         service.greet(note);
@@ -322,6 +332,7 @@ impl Service {
         if config.log.access != self.config.log.access {
             self.rights.admit(&config.log.access)?;
         }
+        self.rights.admit_storage(config.acme.as_ref())?;
         self.names.meet(&config).await;
         let old = self.shared.current.load_full();
         let snapshot = compile(&config, &self.names, Some(&old), self.crew.len())?;
@@ -363,6 +374,7 @@ impl Service {
         self.listen(added);
         self.probes.follow(&self.config, &snapshot);
         self.names.follow(&self.config);
+        self.acme.follow(&self.config);
         if let Some(socket) = new_admin {
             self.serve_admin(socket);
         }
@@ -401,6 +413,15 @@ impl Service {
         match self.adopt(config).await {
             Ok(generation) => tracing::info!(generation, "targets follow their names"),
             Err(error) => tracing::error!("new addresses of names cannot be taken up: {error}"),
+        }
+    }
+
+    // A certificate is new in the storage: the same file, other certificates.
+    async fn renew(&mut self, name: &str) {
+        let config = self.config.clone();
+        match self.adopt(config).await {
+            Ok(generation) => tracing::info!(generation, name, "the new certificate is in use"),
+            Err(error) => tracing::error!(name, "the new certificate cannot be taken up: {error}"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
-use crate::admin::{Scrape, Source, TargetStat, WorkerStat};
+use crate::admin::{AcmeStat, Scrape, Source, TargetStat, WorkerStat};
 use crate::base::{Tick, tick};
+use crate::control::acme;
 use crate::control::watch::Healths;
 use crate::http::Fault;
 use crate::http::desync::Reason;
@@ -20,6 +21,8 @@ pub struct Shared {
     pub current: ArcSwap<Snapshot>,
     /// By the numbers of workers; some are vacant.
     pub pulses: Vec<Arc<Pulse>>,
+    /// What is known of names that certificates are obtained for.
+    pub acme: acme::Known,
     /// What the probes know.
     pub healths: Healths,
     /// The access log.
@@ -147,6 +150,7 @@ impl Source for Shared {
             log_written_bytes: log.written_bytes,
             task_panics: sum(&|p| p.panics.load(Ordering::Relaxed)),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
+            acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),
             max_connections: self.max_connections.load(Ordering::Relaxed),
@@ -163,6 +167,16 @@ impl Source for Shared {
         let missing = pulses.filter_map(|(id, pulse)| self.missing(id, pulse, generation));
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+    }
+}
+
+fn acme_stat((name, known): (String, acme::Progress)) -> AcmeStat {
+    AcmeStat {
+        name,
+        last_success_unix: known.last_success,
+        not_after_unix: known.not_after,
+        successes: known.successes,
+        failures: known.failures,
     }
 }
 

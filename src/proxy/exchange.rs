@@ -5,7 +5,7 @@ use crate::http::{Fault, Framing, Known, RequestView, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::{finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
-use crate::snapshot::{Action, Listener, Rule, Snapshot};
+use crate::snapshot::{Action, FixedResponse, Listener, Rule, Snapshot};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -65,6 +65,11 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
 async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
     let epoch = Rc::clone(x.epoch);
     let snapshot: &Snapshot = &epoch.snapshot;
+    // Before any rule: a redirect to https, or a sign-on, would keep an authority from seeing it.
+    if let Some(answer) = snapshot.challenges.answer(x.view().path) {
+        x.scratch.trace.action = "respond";
+        return reply::fixed(x, &FixedResponse::acme(answer)).await;
+    }
     let (rule, action) = route(x, snapshot);
     x.scratch.trace.action = action.name();
     let limit = rule.map_or(snapshot.limits.body, |r| r.body_limit);

@@ -68,6 +68,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         routes,
         rules: rules.collect(),
         groups: groups.collect(),
+        challenges: context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges)),
     })
 }
 

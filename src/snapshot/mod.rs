@@ -3,12 +3,14 @@
 //! What an unchanged object had learnt (health, counters, cursors) lives in small shared parts (`live`) that a new
 //! snapshot takes over from the old one by name. All that can fail, fails in [`compile`], before anything is published.
 
+pub mod challenges;
 pub mod compile;
 pub mod expect;
 pub mod live;
 pub mod redirect;
 pub mod upgrades;
 
+pub use challenges::Challenges;
 pub use compile::compile;
 pub use live::{Address, GroupLive, TargetLive};
 pub use upgrades::Upgrades;
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub rules: Vec<Rule>,
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
+    /// Answers to an ACME authority; the same in every snapshot of a process.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Snapshot {
@@ -186,6 +190,15 @@ pub struct FixedResponse {
     pub fields: Vec<u8>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl FixedResponse {
+    /// The answer to a challenge (RFC 8555 section 8.3).
+    pub fn acme(answer: Vec<u8>) -> FixedResponse {
+        let fields =
+            b"content-type: application/octet-stream\r\ncache-control: no-store\r\n".to_vec();
+        FixedResponse { status: 200, fields, body: answer }
+    }
 }
 
 /// A group as run.

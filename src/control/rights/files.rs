@@ -42,6 +42,15 @@ const READ: &[&str] = &[
     "/sys/fs/cgroup",
     "/dev/urandom",
 ];
+/// Where systems keep the roots that certificates are verified by.
+const ROOTS: &[&str] = &[
+    "/etc/ca-certificates",
+    "/etc/pki",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/ca-certificates",
+];
 /// Written to whatever the log is now, since a reload may switch to them.
 const SINKS: &[&str] = &["/dev/full", "/dev/null", "/dev/stderr", "/dev/stdout"];
 
@@ -52,6 +61,8 @@ pub struct Files {
     read: Vec<PathBuf>,
     /// Folders in which files may be created and appended to, and files that may be.
     write: Vec<PathBuf>,
+    /// Folders in which files may also be read and replaced.
+    keep: Vec<PathBuf>,
 }
 
 impl Files {
@@ -86,6 +97,11 @@ impl Files {
         if let AccessLog::File(path) = &config.log.access {
             files.write.extend(log_place(path));
             files.write.extend(path.canonicalize().ok().and_then(|real| log_place(&real)));
+        }
+        if let Some(acme) = &config.acme {
+            files.read.extend(ROOTS.iter().map(PathBuf::from));
+            files.read.extend(acme.ca.clone());
+            files.keep.extend(acme.storage.canonicalize());
         }
         for list in [&mut files.read, &mut files.write] {
             list.sort();
@@ -127,7 +143,10 @@ impl Files {
         ruleset = allow(ruleset, &self.read, AccessFs::ReadFile | AccessFs::ReadDir)?;
         // An existing log is read for whether it ends within a line.
         let write = AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::ReadFile;
-        allow(ruleset, &self.write, write)?.restrict_self()
+        ruleset = allow(ruleset, &self.write, write)?;
+        // To be renamed over another, a file must be one that may be removed.
+        let keep = write | AccessFs::ReadDir | AccessFs::RemoveFile | AccessFs::Truncate;
+        allow(ruleset, &self.keep, keep)?.restrict_self()
     }
 
     /// Whether the access log may be at `path`.
@@ -153,6 +172,22 @@ impl Files {
             "log.access: {} is outside of what this process may write (Landlock: {allowed}, and that cannot be widened); \
              restart ringgate to log there",
             path.display()
+        ))
+    }
+
+    /// Whether certificates may be kept in `folder`.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn admit_storage(&self, folder: &Path) -> Result<(), String> {
+        let real = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+        if self.keep.contains(&real) {
+            return Ok(());
+        }
+        Err(format!(
+            "acme.storage: {} is outside of what this process may write (Landlock, fixed at the start); restart \
+             ringgate to obtain certificates there",
+            folder.display()
         ))
     }
 

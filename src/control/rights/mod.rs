@@ -8,9 +8,10 @@ pub mod capabilities;
 pub mod files;
 pub mod limits;
 pub mod seccomp;
+pub mod storage;
 pub mod user;
 
-use crate::config::{AccessLog, Config, Problem, Problems, Sandbox};
+use crate::config::{self, AccessLog, Config, Problem, Problems, Sandbox};
 use files::Files;
 use std::path::Path;
 
@@ -59,6 +60,8 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
         Sandbox::Auto => root,
         Sandbox::Off => false,
     };
+    // As the one who may create it, for the one who writes there.
+    rights.warnings.extend(storage::prepare(config, account.as_ref()));
     if sandboxed || account.is_some() {
         rights.identity(account.as_ref())?;
     }
@@ -71,7 +74,7 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
         if rights.step(strict, "Landlock", files.restrict())? {
             rights.files = Some(files);
         }
-        rights.step(strict, "seccomp", seccomp::restrict())?;
+        rights.step(strict, "seccomp", seccomp::restrict(config.acme.is_some()))?;
     } else if root {
         let kept = if account.is_some() { "files and system calls" } else { "the rights of root" };
         rights.warnings.push(format!(
@@ -100,6 +103,17 @@ impl Rights {
     pub fn admit(&self, log: &AccessLog) -> Result<(), String> {
         match (log, &self.files) {
             (AccessLog::File(path), Some(files)) => files.admit(path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a reload may keep certificates there.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn admit_storage(&self, acme: Option<&config::Acme>) -> Result<(), String> {
+        match (acme, &self.files) {
+            (Some(acme), Some(files)) => files.admit_storage(&acme.storage),
             _ => Ok(()),
         }
     }

@@ -42,6 +42,12 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_getegid, libc::SYS_capget,
 ];
 
+/// For who keeps certificates: files there are replaced as a whole. Where, Landlock and the user say.
+#[cfg(target_arch = "x86_64")]
+const REPLACE: &[c_long] = &[libc::SYS_rename, libc::SYS_renameat];
+#[cfg(not(target_arch = "x86_64"))]
+const REPLACE: &[c_long] = &[libc::SYS_renameat];
+
 /// The older forms that only this architecture has, and libraries still use.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
@@ -103,12 +109,12 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u64;
 
-/// Holds this thread, and those it starts, to the list. The part for the log comes back.
+/// Holds this thread, and those it starts, to the list; `keeps` files or not. The part for the log comes back.
 ///
 /// # Errors
 /// When the kernel has no filters, or refuses.
-pub fn restrict() -> Result<String, String> {
-    let (count, programs) = programs().map_err(|error| error.to_string())?;
+pub fn restrict(keeps: bool) -> Result<String, String> {
+    let (count, programs) = programs(keeps).map_err(|error| error.to_string())?;
     for program in &programs {
         apply_filter(program).map_err(|error| error.to_string())?;
     }
@@ -116,13 +122,15 @@ pub fn restrict() -> Result<String, String> {
 }
 
 /// How many calls are allowed, and the filters in the order in which they are set: of several the strictest answer counts.
-fn programs() -> Result<(usize, [BpfProgram; 2]), seccompiler::BackendError> {
+fn programs(keeps: bool) -> Result<(usize, [BpfProgram; 2]), seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let absent = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
     let no_such = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
     let absent = SeccompFilter::new(absent, SeccompAction::Allow, no_such, arch)?;
 
-    let plain = [ALWAYS, OLDER, ABSENT].concat().into_iter().map(|call| (call, Vec::new()));
+    let replace = if keeps { REPLACE } else { &[] };
+    let plain =
+        [ALWAYS, OLDER, ABSENT, replace].concat().into_iter().map(|call| (call, Vec::new()));
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = plain.collect();
     for (call, alternatives) in conditional() {
         rules.insert(call, alternatives.iter().map(|tests| rule(tests)).collect::<Result<_, _>>()?);
@@ -147,8 +155,10 @@ mod tests {
 
     #[test]
     fn the_filters_fit_into_the_kernel() {
-        let (count, programs) = programs().unwrap();
+        let (fewer, _) = programs(false).unwrap();
+        let (count, programs) = programs(true).unwrap();
         assert!((90..150).contains(&count), "{count} system calls");
+        assert_eq!(count - fewer, REPLACE.len());
         for program in programs {
             // BPF_MAXINSNS
             assert!(program.len() < 4096, "{} instructions", program.len());
@@ -185,6 +195,7 @@ mod tests {
             libc::SYS_capset,
             libc::SYS_kill,
             libc::SYS_unlinkat,
+            libc::SYS_renameat,
             libc::SYS_renameat2,
             libc::SYS_linkat,
             libc::SYS_symlinkat,
@@ -202,7 +213,7 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice() {
-        let mut listed = [ALWAYS, OLDER, ABSENT].concat();
+        let mut listed = [ALWAYS, OLDER, ABSENT, REPLACE].concat();
         listed.extend(conditional().iter().map(|(call, _)| *call));
         let all = listed.len();
         listed.sort_unstable();
