@@ -8,6 +8,7 @@ pub mod check;
 pub mod crew;
 pub mod demo;
 pub mod descriptors;
+pub mod fresh;
 pub mod notify;
 pub mod probe;
 pub mod report;
