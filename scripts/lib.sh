@@ -11,6 +11,7 @@ package_of() {
     case $1 in
         cc) echo gcc libc6-dev ;;
         node) echo nodejs ;;
+        pebble-challtestsrv) echo pebble ;;
         h2load) echo nghttp2-client ;;
         taskset) echo util-linux ;;
         sysctl) echo procps ;;

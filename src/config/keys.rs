@@ -24,6 +24,7 @@ pub(super) const SERVER: Keys = &[
     "user",
     "group",
     "sandbox",
+    "watch_certificates",
 ];
 pub(super) const TIMEOUTS: Keys = &["header", "body", "keep_alive", "connect", "response", "idle"];
 pub(super) const LIMITS: Keys = &[

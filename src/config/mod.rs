@@ -111,6 +111,8 @@ pub struct Server {
     pub group: Option<Account>,
     /// Whether the process gives up what it does not need.
     pub sandbox: Sandbox,
+    /// Whether files of certificates are looked at, and taken up when they change.
+    pub watch_certificates: bool,
 }
 
 impl Default for Server {
@@ -128,6 +130,7 @@ impl Default for Server {
             user: None,
             group: None,
             sandbox: Sandbox::Auto,
+            watch_certificates: true,
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) fn server(table: &Table<'_>, server: &mut Server) {
     set(&mut server.group, table.item("group").map(|item| account(&item)));
     let sandbox = [("auto", Sandbox::Auto), ("on", Sandbox::On), ("off", Sandbox::Off)];
     set(&mut server.sandbox, table.item("sandbox").and_then(|item| item.choice(&sandbox)));
+    let watch = table.item("watch_certificates").and_then(|item| item.boolean());
+    set(&mut server.watch_certificates, watch);
 }
 
 fn account(item: &Item<'_>) -> Option<Account> {

@@ -6,6 +6,7 @@
 
 mod client;
 mod order;
+pub mod placeholder;
 pub mod schedule;
 pub mod store;
 
