@@ -3,7 +3,14 @@
 //!
 //! Pure and resumable: [`parse`] is given all that has arrived and says what it is, or that more is needed, which is
 //! bounded by [`V1_LONGEST`] and [`V2_LONGEST`]. Whether the peer may be believed is not known here (HDR-07: the listener
-//! asks `server.trusted_proxies` first). TLVs are checked, not kept: nothing reads them. Called by `serve`.
+//! asks `server.trusted_proxies` first). What it says beside the addresses is for [`tlvs`] and [`Said`]. Called by `serve`;
+//! what targets are sent is in [`write`].
+
+mod tlv;
+pub mod write;
+
+pub use tlv::{Said, SaidTls};
+pub use write::{Behind, Version};
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -87,7 +94,7 @@ pub enum Malformed {
     Family,
     /// A version 2 length that is more than [`V2_LENGTH`], or too little for the addresses.
     Length,
-    /// A TLV that does not end where the header ends.
+    /// A TLV that does not end where the header ends, or is not what its type must be.
     Tlv,
     /// A CRC32c that is not that of the header, not four octets long, or there twice.
     Checksum,
@@ -131,6 +138,22 @@ pub fn parse(input: &[u8], accepted: Versions) -> Result<Option<(Header, usize)>
     }
 }
 
+/// The type-length-values of a header that [`parse`] took, from its first octet to its last: none in version 1, and none of
+/// a connection of the sender's own.
+pub fn tlvs(header: &[u8]) -> &[u8] {
+    let Some((start, body)) = header.split_first_chunk::<V2_START>() else { return &[] };
+    if !start.starts_with(V2_SIGNATURE) {
+        return &[];
+    }
+    let addresses = match start {
+        [.., 0x21, 0x11 | 0x12, _, _] => V2_INET,
+        [.., 0x21, 0x21 | 0x22, _, _] => V2_INET6,
+        [.., 0x21, 0x31 | 0x32, _, _] => V2_UNIX,
+        _ => return &[],
+    };
+    body.get(addresses..).unwrap_or_default()
+}
+
 const V1_SIGNATURE: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -142,9 +165,6 @@ const V2_INET: usize = 12;
 const V2_INET6: usize = 36;
 /// Octets of two paths.
 const V2_UNIX: usize = 216;
-
-/// PP2_TYPE_CRC32C (section 2.2.4).
-const TLV_CRC32C: u8 = 0x03;
 
 fn parse_v1(input: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
     let window = input.get(..V1_LONGEST).unwrap_or(input);
@@ -235,7 +255,7 @@ fn parse_v2(input: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
         V2_INET6 => v2_addresses::<16>(body, transport)?,
         _ => Header::Unix(transport),
     };
-    check_tlvs(header, tlvs)?;
+    tlv::check(header, tlvs)?;
     Ok(Some((meaning, end)))
 }
 
@@ -253,52 +273,6 @@ where
         destination: SocketAddr::new(IpAddr::from(*destination), u16::from_be_bytes([c, d])),
     })
 }
-
-/// Walks the type-length-values, which are the last octets of `header`.
-fn check_tlvs(header: &[u8], tlvs: &[u8]) -> Result<(), Malformed> {
-    let mut rest = tlvs;
-    let mut checked = false;
-    while let Some((&[kind, high, low], after)) = rest.split_first_chunk::<3>() {
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let (value, next) = after.split_at_checked(length).ok_or(Malformed::Tlv)?;
-        if kind == TLV_CRC32C {
-            let wanted = value.try_into().ok().map(u32::from_be_bytes);
-            let at = header.len() - after.len();
-            if checked || wanted != Some(crc32c_without(header, at)) {
-                return Err(Malformed::Checksum);
-            }
-            checked = true;
-        }
-        rest = next;
-    }
-    if rest.is_empty() { Ok(()) } else { Err(Malformed::Tlv) }
-}
-
-/// The CRC32c (RFC 4960 appendix B) of the header with zeros for the four octets at `at`.
-fn crc32c_without(header: &[u8], at: usize) -> u32 {
-    let octets =
-        header.iter().enumerate().map(|(i, b)| if i.wrapping_sub(at) < 4 { 0 } else { *b });
-    !octets.fold(!0, |crc, octet| {
-        let entry = CRC32C.get(usize::from(crc as u8 ^ octet)).copied().unwrap_or_default();
-        crc >> 8 ^ entry
-    })
-}
-
-const CRC32C: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let (mut crc, mut bit) = (octet as u32, 0);
-        while bit < 8 {
-            // The Castagnoli polynomial, its bits reversed.
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[octet] = crc;
-        octet += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests;

@@ -62,6 +62,17 @@ pub fn built_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> bool {
     clean
 }
 
+/// Appends a field as [`field`] does, unless the head in `out` has one of this name already.
+pub fn field_unless_given(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let given = out.split(|b| *b == b'\n').any(|line| {
+        let (start, rest) = line.split_at(name.len().min(line.len()));
+        rest.starts_with(b":") && start.eq_ignore_ascii_case(name)
+    });
+    if !given {
+        field(out, name, value);
+    }
+}
+
 /// Appends `Content-Length`.
 pub fn content_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"content-length: ");
@@ -169,6 +180,21 @@ mod tests {
             let control = (octet < b' ' && octet != b'\t') || octet == 0x7f;
             assert_eq!(written, !control, "octet {octet:#x}");
             assert_eq!(out.is_empty(), control);
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_given_is_not_written_again() {
+        for (head, given) in [
+            ("HTTP/1.1 200 OK\r\nA-B: x\r\n", true),
+            ("HTTP/1.1 200 OK\r\na-b:\r\n", true),
+            ("HTTP/1.1 200 OK\r\na-bc: x\r\nx: a-b: y\r\n", false),
+            ("HTTP/1.1 200 OK\r\na-\r\n", false),
+        ] {
+            let mut out = head.as_bytes().to_vec();
+            field_unless_given(&mut out, b"a-b", b"1");
+            let expected = format!("{head}{}", if given { "" } else { "a-b: 1\r\n" });
+            assert_eq!(out, expected.as_bytes());
         }
     }
 

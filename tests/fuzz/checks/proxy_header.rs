@@ -4,7 +4,8 @@
 
 use super::split::splits;
 use ringgate::http::proxy_protocol::{
-    Header, Malformed, Transport, V1_LONGEST, V2_LONGEST, Versions, parse,
+    Behind, Header, Malformed, Said, Transport, V1_LONGEST, V2_LONGEST, Version, Versions, parse,
+    tlvs, write,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -32,6 +33,7 @@ pub fn proxy_header(data: &[u8]) {
             assert!(len <= data.len());
             assert_eq!(parse(&data[..len], Versions::Any), Ok(Some((header, len))));
             is_read_back(header);
+            is_sent_on(header, Said::of(tlvs(&data[..len])));
         }
         Err(_) => {}
     }
@@ -137,6 +139,15 @@ fn tlvs_are_fine(header: &[u8], mut at: usize) -> bool {
         if end > header.len() {
             return false;
         }
+        let fits = match *kind {
+            2 => end - value <= 255,
+            5 => end - value <= 128,
+            0x20 => end - value >= 5 && lengths_are_fine(&header[value + 5..end]),
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
         if *kind == 3 {
             checksums += 1;
             if end - value != 4 || checksums > 1 {
@@ -151,6 +162,18 @@ fn tlvs_are_fine(header: &[u8], mut at: usize) -> bool {
         at = end;
     }
     true
+}
+
+/// Whether the types of a TLS description end where it ends.
+fn lengths_are_fine(mut rest: &[u8]) -> bool {
+    while let [_, high, low, more @ ..] = rest {
+        let length = usize::from(*high) * 256 + usize::from(*low);
+        if length > more.len() {
+            return false;
+        }
+        rest = &more[length..];
+    }
+    rest.is_empty()
 }
 
 /// Bit by bit, as a shift register.
@@ -178,4 +201,31 @@ fn is_read_back(header: Header) {
     let again = parse(line.as_bytes(), Versions::V1);
     let stream = Header::Ip { transport: Transport::Stream, source, destination };
     assert_eq!(again, Ok(Some((stream, line.len()))), "{line:?} for {transport:?}");
+}
+
+/// What was understood is what a target is told of it, in one family of addresses.
+fn is_sent_on(header: Header, said: Said<'_>) {
+    let Header::Ip { source, destination, .. } = header else {
+        return assert!(matches!(header, Header::Unix(_)) || said == Said::default());
+    };
+    let flat = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    for version in [Version::V1, Version::V2] {
+        let sent = write::client(version, &Behind { source, destination, said });
+        let Ok(Some((Header::Ip { source: from, destination: to, .. }, len))) =
+            parse(&sent, Versions::Any)
+        else {
+            panic!("refused: {:?}", sent.escape_ascii());
+        };
+        assert_eq!(len, sent.len());
+        assert_eq!(from.is_ipv4(), to.is_ipv4());
+        assert_eq!((flat(from), flat(to)), (flat(source), flat(destination)));
+        let again = Said::of(tlvs(&sent));
+        if version == Version::V1 {
+            assert_eq!(again, Said::default());
+            continue;
+        }
+        assert_eq!((again.authority, again.unique_id), (said.authority, said.unique_id));
+        assert_eq!(again.tls.is_some(), said.tls.is_some());
+        assert_eq!(again.tls.map(|t| t.verified), said.tls.map(|t| t.verified));
+    }
 }
