@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "config/edge.rs"]
+mod edge;
 #[path = "config/wrong.rs"]
 mod wrong;
 

@@ -7,6 +7,7 @@ use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HASH, HEALTH, POOL, TARGET};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, DRAIN, WAIT};
 use crate::config::{Algorithm, Group, HashKey, Health, HealthKind, Target, syntax};
+use crate::http::proxy_protocol::Version;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
         max_idle: 1024,
         idle_timeout: Duration::from_secs(50),
         fail_open: true,
+        proxy_protocol: None,
         timeouts: sections::overrides(&table, GROUP_TIMEOUTS),
         place: item.place(),
     };
@@ -37,6 +39,9 @@ pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
     let retries = table.item("retries").and_then(|item| item.integer(0..=10));
     set(&mut group.retries, retries.and_then(|retries| u32::try_from(retries).ok()));
     set(&mut group.fail_open, table.item("fail_open").and_then(|item| item.boolean()));
+    let versions = [("off", None), ("v1", Some(Version::V1)), ("v2", Some(Version::V2))];
+    let version = table.item("proxy_protocol").and_then(|item| item.choice(&versions));
+    set(&mut group.proxy_protocol, version);
     if let Some(pool) = table.item("pool").and_then(|item| item.table(POOL)) {
         let max_idle = pool.item("max_idle").and_then(|item| item.integer(0..=1_000_000));
         set(&mut group.max_idle, max_idle);

@@ -173,13 +173,18 @@ impl<'a> Item<'a> {
 
     /// `true` or `false`; also as a string that holds a variable.
     pub(super) fn boolean(&self) -> Option<bool> {
+        self.boolean_or("true or false")
+    }
+
+    /// [`Item::boolean`] where the file may also say something else.
+    pub(super) fn boolean_or(&self, kind: &str) -> Option<bool> {
         match self.value.get_ref() {
             DeValue::Boolean(value) => Some(*value),
             DeValue::String(text) if text.contains("${") => {
-                self.parsed("true or false", |text| text.parse().or_else(|_| Wrong::plain()))
+                self.parsed(kind, |text| text.parse().or_else(|_| Wrong::plain()))
             }
             _ => {
-                self.wrong("true or false");
+                self.wrong(kind);
                 None
             }
         }

@@ -70,11 +70,14 @@ pub(super) const LISTENER: Keys = &[
     "http2",
     "steer",
     "backlog",
+    "hsts",
+    "redirect_https",
     "timeouts",
     "default",
     "tls",
 ];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive", "idle"];
+pub(super) const HSTS: Keys = &["max_age", "include_subdomains", "preload"];
 pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
 pub(super) const FORWARD: Keys = &["group", "weight"];
 pub(super) const REDIRECT: Keys = &["scheme", "host", "port", "path", "query", "status"];
@@ -96,6 +99,7 @@ pub(super) const GROUP: Keys = &[
     "retries",
     "pool",
     "fail_open",
+    "proxy_protocol",
     "timeouts",
 ];
 pub(super) const TARGET: Keys = &["address", "weight", "zone"];
@@ -118,6 +122,7 @@ const TABLES: &[(&str, Keys)] = &[
     ("acme.eab", ACME_EAB),
     ("log", LOG),
     ("listener", LISTENER),
+    ("listener.hsts", HSTS),
     ("listener.timeouts", LISTENER_TIMEOUTS),
     ("listener.tls", &["acme"]),
     ("listener.tls.acme", LISTENER_ACME),

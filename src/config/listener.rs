@@ -3,6 +3,7 @@
 //! That an address is bound only once is noted here for `check`. Called by `read`.
 
 use crate::config::check::Seen;
+use crate::config::hsts;
 use crate::config::item::{Item, Table};
 use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
 use crate::config::relayed;
@@ -55,6 +56,8 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         proxy_protocol: proxy_protocol.flatten(),
         http2: table.item("http2").and_then(|item| item.boolean()).unwrap_or(true),
         desync: desync.unwrap_or_default(),
+        hsts: hsts::hsts(&table, false),
+        redirect_https: hsts::redirect_https(&table, false),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
         acme: table.item("tls").and_then(|i| acme::listener(&i.table(&["acme"])?.item("acme")?)),
         place: item.place(),

@@ -9,6 +9,7 @@ mod check;
 mod expand;
 mod file;
 mod group;
+mod hsts;
 mod http2;
 mod item;
 mod keys;
@@ -29,7 +30,7 @@ pub use read::{load, parse};
 
 use crate::http::desync;
 use crate::http::path::PathPolicy;
-use crate::http::proxy_protocol::Versions;
+use crate::http::proxy_protocol::{Version, Versions};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -326,6 +327,10 @@ pub struct Listener {
     pub desync: desync::Mode,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
+    /// `Strict-Transport-Security` of every response.
+    pub hsts: Option<Hsts>,
+    /// The port of https that every request is sent to.
+    pub redirect_https: Option<u16>,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// `tls.acme`
@@ -367,6 +372,17 @@ impl Listener {
     pub fn acme(&self) -> Option<&ListenerAcme> {
         self.acme.as_ref()
     }
+}
+
+/// `hsts` of a listener (RFC 6797).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// For how long, in seconds.
+    pub max_age: u64,
+    /// Whether hosts below are meant, too.
+    pub include_subdomains: bool,
+    /// Whether browsers' list may take it up.
+    pub preload: bool,
 }
 
 /// `steer` of a listener.
@@ -498,6 +514,8 @@ pub struct Group {
     pub idle_timeout: Duration,
     /// When no target is healthy: use all of them (as ALB does) rather than answer 503.
     pub fail_open: bool,
+    /// The version of the PROXY header that connections to targets begin with; `None` for none.
+    pub proxy_protocol: Option<Version>,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.

@@ -5,6 +5,7 @@
 
 use crate::config::{Health, HealthKind};
 use crate::health::Outcome;
+use crate::http::proxy_protocol::{Version, write};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -46,6 +47,8 @@ pub struct Check {
     pub port: Option<u16>,
     /// For the whole probe.
     pub timeout: Duration,
+    /// The PROXY header that the connection begins with, where targets expect one.
+    pub header: Vec<u8>,
 }
 
 /// The GET of a probe.
@@ -60,8 +63,8 @@ pub struct HttpCheck {
 }
 
 impl Check {
-    /// What a group's `health` asks for; `None` when it is off.
-    pub fn of(health: &Health) -> Option<Check> {
+    /// What a group's `health` asks for; `None` when it is off. `proxy` is the version of the PROXY header that its targets expect.
+    pub fn of(health: &Health, proxy: Option<Version>) -> Option<Check> {
         let http = match health.kind {
             HealthKind::Off => return None,
             HealthKind::Tcp => None,
@@ -71,7 +74,8 @@ impl Check {
                 expect: health.expect.clone(),
             }),
         };
-        Some(Check { http, port: health.port, timeout: health.timeout })
+        let header = proxy.map(write::local).unwrap_or_default();
+        Some(Check { http, port: health.port, timeout: health.timeout, header })
     }
 }
 
@@ -107,13 +111,19 @@ async fn judge<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match (connected, &check.http) {
-        (Err(error), _) if is_ours(&error) => {
-            Outcome::Internal(format!("cannot open a connection: {error}"))
+    let mut stream = match connected {
+        Ok(stream) => stream,
+        Err(error) if is_ours(&error) => {
+            return Outcome::Internal(format!("cannot open a connection: {error}"));
         }
-        (Err(error), _) => Outcome::Failed(format!("no connection: {error}")),
-        (Ok(_), None) => Outcome::Success,
-        (Ok(stream), Some(http)) => ask(stream, address, http, verdict).await,
+        Err(error) => return Outcome::Failed(format!("no connection: {error}")),
+    };
+    if let Err(error) = stream.write_all(&check.header).await {
+        return Outcome::Failed(format!("the connection broke: {error}"));
+    }
+    match &check.http {
+        None => Outcome::Success,
+        Some(http) => ask(stream, address, http, verdict).await,
     }
 }
 
@@ -201,7 +211,7 @@ fn is_ours(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, UnixListener};
     use tokio::task::JoinHandle;
 
@@ -209,7 +219,7 @@ mod tests {
         let kind = if http { HealthKind::Http } else { HealthKind::Tcp };
         let path = "/health?deep=1".to_owned();
         let expect = vec![200..=299, 418..=418];
-        Check::of(&Health { kind, path, expect, timeout, ..Health::default() }).unwrap()
+        Check::of(&Health { kind, path, expect, timeout, ..Health::default() }, None).unwrap()
     }
 
     const SHORT: Duration = Duration::from_millis(300);

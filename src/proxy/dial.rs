@@ -6,21 +6,21 @@
 use crate::balance;
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::net::Sock;
+use crate::proxy::{Client, proxied};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{Shard, TargetConn};
 use crate::snapshot::KeySource;
 use crate::upstream;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Who is connected to whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
-    /// The client's connection.
-    pub sock: &'a Sock,
-    /// The client's address.
-    pub peer: SocketAddr,
+    /// The client.
+    pub client: &'a Client,
+    /// The name it asked for; empty where it named none.
+    pub name: &'a [u8],
 }
 
 /// What came of it, whether it went well or not.
@@ -48,10 +48,13 @@ pub async fn dial(
     attempts: &mut Attempts,
 ) -> Result<TargetConn, Fault> {
     let key = match &group.group.key {
-        KeySource::Client => Some(address_key(caller.peer.ip())),
+        KeySource::Client => Some(address_key(caller.client.peer.ip())),
         KeySource::None | KeySource::Request(_) => None,
     };
     let began = Tick::now();
+    let version = group.group.proxy_protocol;
+    let header = version.map(|v| proxied::of_connection(caller.client, caller.name, v));
+    let header = header.unwrap_or_default();
     let most = (group.group.retries as usize + 1).min(MOST_TRIES);
     let mut tried = [0_usize; MOST_TRIES];
     let mut last = Fault::NoTarget;
@@ -68,14 +71,15 @@ pub async fn dial(
         }
         attempts.target = Some(place);
         attempts.retries = u32::try_from(tries).unwrap_or(u32::MAX);
-        let opened = upstream::connect(shard, caller.sock, target, group.group.connect).await;
+        let (sock, timeout) = (&caller.client.sock, group.group.connect);
+        let opened = upstream::connect(shard, sock, target, timeout, &header).await;
         attempts.took = Tick::now().since(began);
         match opened {
             Ok(conn) => return Ok(conn),
             Err(Fault::Shed) => return Err(Fault::Shed),
             Err(fault) => last = fault,
         }
-        if caller.sock.is_cut() {
+        if sock.is_cut() {
             return Err(Fault::TunnelCut);
         }
     }

@@ -1,10 +1,12 @@
 //! The walk: route, act, finish. What a request meets on its way stands here, in order.
 
 use crate::base::Tick;
-use crate::http::{Fault, Framing, Known, RequestView, request::Form};
+use crate::http::proxy_protocol::Said;
+use crate::http::{Fault, Framing, Known, Method, RequestView, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::{finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
+use crate::snapshot::redirect::RedirectTemplate;
 use crate::snapshot::{Action, FixedResponse, Listener, Rule, Snapshot};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -20,6 +22,29 @@ pub struct Client {
     pub port: u16,
     /// [`crate::snapshot::Listener::id`]
     pub listener: u32,
+    /// What a trusted balancer in front said of the connection in its PROXY header.
+    pub passed: Option<Rc<Passed>>,
+}
+
+/// What a PROXY header says of a connection beside the client's address.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Where the client connected to.
+    pub destination: Option<SocketAddr>,
+    /// The type-length-values of version 2, checked; [`Said::of`] reads them.
+    pub tlvs: Box<[u8]>,
+}
+
+impl Client {
+    /// What is known of the connection beside its addresses.
+    pub fn said(&self) -> Said<'_> {
+        self.passed.as_ref().map(|p| Said::of(&p.tlvs)).unwrap_or_default()
+    }
+
+    /// How the client came: to ringgate, or to the balancer in front of it that it trusts.
+    pub fn scheme(&self) -> &'static str {
+        if self.said().tls.is_some() { "https" } else { "http" }
+    }
 }
 
 /// One request on its way.
@@ -70,6 +95,12 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         x.scratch.trace.action = "respond";
         return reply::fixed(x, &FixedResponse::acme(answer)).await;
     }
+    if let Some(template) = to_https(x) {
+        x.scratch.trace.action = "redirect";
+        // A request of HTTP/1.0 need not name a host; where https is for it is then not known.
+        let known = !x.scratch.request.host.is_empty();
+        return if known { reply::redirect(x, template).await } else { Err(Fault::HostMissing) };
+    }
     let (rule, action) = route(x, snapshot);
     x.scratch.trace.action = action.name();
     let limit = rule.map_or(snapshot.limits.body, |r| r.body_limit);
@@ -109,6 +140,20 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         Action::Respond(fixed) => reply::fixed(x, fixed).await,
         Action::NotFound => Err(Fault::NoRoute),
     }
+}
+
+// What a certificate authority fetches over plain HTTP to see whose a name is (RFC 8555 section 8.3).
+const ACME_CHALLENGE: &[u8] = b"/.well-known/acme-challenge/";
+
+// How a request is sent to https, where the listener does that to all. One that came by TLS to a balancer in front, which it
+// says as a trusted peer, would come back here for ever.
+fn to_https<'a>(x: &Exchange<'a>) -> Option<&'a RedirectTemplate> {
+    let [get, other] = x.listener.redirect_https.as_deref()?;
+    if x.came_by_tls() || x.view().path.starts_with(ACME_CHALLENGE) {
+        return None;
+    }
+    let is_get = matches!(x.scratch.request.method, Method::Get | Method::Head);
+    Some(if is_get { get } else { other })
 }
 
 // How often a request may come through proxies of this name before that is taken for a loop (RFC 9110 section 7.6.3).
@@ -204,6 +249,18 @@ impl Exchange<'_> {
             }
         }
         found
+    }
+
+    /// Whether the client came by TLS, here or to a trusted proxy.
+    pub fn came_by_tls(&self) -> bool {
+        if self.client.scheme() == "https" {
+            return true;
+        }
+        let mut fields = self.scratch.request.fields.iter();
+        let said = fields.find(|f| f.known == Known::XForwardedProto);
+        let by_tls =
+            said.is_some_and(|f| f.value.of(self.buf.filled()).eq_ignore_ascii_case(b"https"));
+        by_tls && self.epoch.snapshot.trusts(self.client.peer.ip())
     }
 
     /// Whether the target is the whole server (`OPTIONS *`).

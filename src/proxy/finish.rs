@@ -94,7 +94,7 @@ fn log(
         group: group.map_or("", |g| &g.name),
         target: target.map(|t| &*t.live.name),
         method: view.method,
-        scheme: "http",
+        scheme: x.client.scheme(),
         host: view.host,
         path: sent_as.as_deref().unwrap_or(received),
         received: sent_as.is_some().then_some(received),

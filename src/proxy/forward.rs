@@ -11,7 +11,7 @@ use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
-use crate::proxy::{Exchange, upstream_head};
+use crate::proxy::{Exchange, proxied, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
@@ -97,7 +97,8 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         };
         match attempt(x, group, &conn, terms).await {
             Ok(reusable) => {
-                if reusable {
+                // A connection that begins with one client's PROXY header is not for another.
+                if reusable && group.group.proxy_protocol.is_none() {
                     let now = x.scratch.trace.answered.unwrap_or_else(Tick::now);
                     TargetCore::keep(conn, now, group.idle_share);
                 }
@@ -122,14 +123,19 @@ async fn open(
     target: &Rc<TargetCore>,
     fresh: bool,
 ) -> Result<TargetConn, Fault> {
-    if !fresh && let Some(conn) = target.take(&x.client.sock) {
+    let header = group.group.proxy_protocol.map(|v| proxied::header(x, v)).unwrap_or_default();
+    // A connection that begins with a header is not kept: after a reload the pool may still hold others.
+    if !fresh
+        && header.is_empty()
+        && let Some(conn) = target.take(&x.client.sock)
+    {
         x.scratch.trace.reused = true;
         return Ok(conn);
     }
     x.scratch.trace.reused = false;
     let began = Tick::now();
     // Opening a connection allocates anyway; its future would make every idle connection larger.
-    let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect);
+    let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect, &header);
     let conn = Box::pin(opening).await?;
     x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)

@@ -10,9 +10,10 @@ pub mod exchange;
 pub mod finish;
 pub mod forward;
 pub mod pace;
+pub mod proxied;
 pub mod receive;
 pub mod reply;
 pub mod tunnel;
 pub mod upstream_head;
 
-pub use exchange::{Client, Exchange, exchange};
+pub use exchange::{Client, Exchange, Passed, exchange};

@@ -10,6 +10,7 @@ use crate::proxy::Exchange;
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
 use crate::proxy::pace::Pace;
+use crate::snapshot::Listener;
 use std::io;
 use std::time::Duration;
 
@@ -322,10 +323,18 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
         // RFC 9110 section 6.6.1: a response without Date gets the time it was received.
         x.shard.with_date(|date| write::field(&mut out, b"date", date));
     }
+    hsts(x.listener, &mut out);
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");
     x.scratch.reply = out;
     writer
+}
+
+/// Appends `Strict-Transport-Security` where the listener promises it and the target says nothing of it.
+pub fn hsts(listener: &Listener, out: &mut Vec<u8>) {
+    if let Some(value) = &listener.hsts {
+        write::field_unless_given(out, b"strict-transport-security", value);
+    }
 }
 
 /// Appends the `Connection` field that the client needs to be told, if any.

@@ -6,7 +6,7 @@
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
 use crate::proxy::Exchange;
-use crate::proxy::receive::{client_fault, connection_field, whole};
+use crate::proxy::receive::{client_fault, connection_field, hsts, whole};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
 
@@ -25,13 +25,15 @@ pub async fn fixed(x: &mut Exchange<'_>, fixed: &FixedResponse) -> Result<(), Fa
 /// # Errors
 /// As [`fixed`]; [`Fault::Internal`] when the location cannot be written as a field.
 pub async fn redirect(x: &mut Exchange<'_>, template: &RedirectTemplate) -> Result<(), Fault> {
-    let port = x.scratch.request.port.unwrap_or(if x.scratch.request.host.is_empty() {
-        x.client.port
-    } else {
-        80
-    });
+    let scheme = x.client.scheme();
+    let port = match x.scratch.request.port {
+        Some(port) => port,
+        None if x.scratch.request.host.is_empty() => x.client.port,
+        None if scheme == "https" => 443,
+        None => 80,
+    };
     let mut location = Vec::new();
-    template.location(&x.view(), Via { scheme: "http", port }, &mut location);
+    template.location(&x.view(), Via { scheme, port }, &mut location);
     let mut out = begin(x, template.status);
     if !write::built_field(&mut out, b"location", &location) {
         return Err(Fault::Internal);
@@ -92,6 +94,7 @@ async fn send(
     if !matches!(status, 204 | 304) {
         write::content_length(&mut out, body.len() as u64);
     }
+    hsts(x.listener, &mut out);
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");
     let silent = x.scratch.request.method == Method::Head || matches!(status, 204 | 304);

@@ -152,7 +152,9 @@ fn forwarding_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     }
     address(out, peer);
     out.extend_from_slice(b"\r\nx-forwarded-proto: ");
-    out.extend_from_slice(given(Known::XForwardedProto).next().unwrap_or(b"http"));
+    out.extend_from_slice(
+        given(Known::XForwardedProto).next().unwrap_or(x.client.scheme().as_bytes()),
+    );
     out.extend_from_slice(b"\r\nx-forwarded-port: ");
     match given(Known::XForwardedPort).next() {
         Some(port) => out.extend_from_slice(port),
@@ -170,13 +172,13 @@ fn forwarding_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
             out.extend_from_slice(value);
             out.extend_from_slice(b", ");
         }
-        forwarded_element(peer, authority, out);
+        forwarded_element(peer, authority, x.client.scheme(), out);
         out.extend_from_slice(b"\r\n");
     }
 }
 
 // RFC 7239 section 4: an IPv6 node is bracketed and, with its colons, quoted; so is a host with a port.
-fn forwarded_element(peer: IpAddr, host: &[u8], out: &mut Vec<u8>) {
+fn forwarded_element(peer: IpAddr, host: &[u8], scheme: &str, out: &mut Vec<u8>) {
     match peer {
         IpAddr::V4(_) => {
             out.extend_from_slice(b"for=");
@@ -196,7 +198,8 @@ fn forwarded_element(peer: IpAddr, host: &[u8], out: &mut Vec<u8>) {
             out.push(b'"');
         }
     }
-    out.extend_from_slice(b";proto=http");
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(scheme.as_bytes());
 }
 
 // RFC 9110 section 7.6.3: the version is that of the message as it was received.

@@ -14,7 +14,7 @@ use crate::net::h2::{Expired, Stream, Wire, drive};
 use crate::net::{Buf, Side, Sock, runtime};
 use crate::proxy::exchange::exchange;
 use crate::proxy::finish::{self, Unread};
-use crate::proxy::{Client, Exchange};
+use crate::proxy::{Client, Exchange, Passed};
 use crate::serve::refuse::{self, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
@@ -49,7 +49,10 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
     let limits = epoch.snapshot.limits.http2;
     let times =
         Times { header: listener.header, keep_alive: listener.keep_alive, stall: listener.body };
-    let Client { sock, peer, port, listener } = client;
+    let Client { sock, peer, port, listener, passed } = client;
+    // A stream has no address: what targets may be told of the connection is kept for all of them.
+    let passed = passed
+        .unwrap_or_else(|| Rc::new(Passed { destination: sock.local_addr(), ..Passed::default() }));
     let wire = Wire::of_client(Rc::new(sock), first, budgets(&limits));
     let conn = Rc::new(Conn {
         shard: Rc::clone(shard),
@@ -57,6 +60,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         peer,
         port,
         listener,
+        passed,
         active: Cell::new(0),
         since: Cell::new(Tick::now()),
         served: Cell::new(0),
@@ -119,6 +123,7 @@ struct Conn {
     peer: std::net::SocketAddr,
     port: u16,
     listener: u32,
+    passed: Rc<Passed>,
     // Requests that are being served, those included whose client has reset them.
     active: Cell<u32>,
     // When the last one ended, or the connection began.
@@ -293,6 +298,12 @@ impl Conn {
         limits.requests.is_none_or(|most| self.served.get() < most)
     }
 
+    // The client of one stream.
+    fn client(&self, sock: Sock) -> Client {
+        let passed = Some(Rc::clone(&self.passed));
+        Client { sock, peer: self.peer, port: self.port, listener: self.listener, passed }
+    }
+
     fn unread(&self, epoch: &Epoch, listener: &Listener, began: Tick, fault: Fault) {
         finish::unread(
             &self.shard,
@@ -344,7 +355,7 @@ fn serve_request(
     async move {
         let conn = &active.0;
         let sock = Sock::of_stream(stream, &conn.shard.timers);
-        let client = Client { sock, peer: conn.peer, port: conn.port, listener: conn.listener };
+        let client = conn.client(sock);
         let mut scratch = conn.shard.scratch();
         {
             let mut work = pin!(answer(conn, &epoch, &client, head, &mut scratch));

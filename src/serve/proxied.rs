@@ -7,8 +7,8 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::http::proxy_protocol::{self, Header};
 use crate::net::{Buf, Side};
-use crate::proxy::Client;
 use crate::proxy::finish::{self, Unread};
+use crate::proxy::{Client, Passed};
 use crate::shard::{Epoch, Shard};
 use crate::snapshot::Listener;
 use std::rc::Rc;
@@ -52,8 +52,9 @@ pub async fn read(
     loop {
         match proxy_protocol::parse(buf.filled(), versions) {
             Ok(Some((header, len))) => {
+                let tlvs = proxy_protocol::tlvs(buf.filled().get(..len).unwrap_or_default());
+                apply(header, tlvs, client);
                 buf.consume(len);
-                apply(header, client);
                 return Ok(Some(buf).filter(|buf| !buf.is_empty()));
             }
             Ok(None) => {}
@@ -70,9 +71,14 @@ pub async fn read(
     Err(())
 }
 
-fn apply(header: Header, client: &mut Client) {
+fn apply(header: Header, tlvs: &[u8], client: &mut Client) {
+    let mut passed = Passed { destination: None, tlvs: tlvs.into() };
     if let Header::Ip { source, destination, .. } = header {
         client.peer = source;
         client.port = destination.port();
+        passed.destination = Some(destination);
+    }
+    if passed.destination.is_some() || !passed.tlvs.is_empty() {
+        client.passed = Some(std::rc::Rc::new(passed));
     }
 }

@@ -6,7 +6,7 @@ use crate::http::{Fault, Fields, Method, write};
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::Client;
 use crate::proxy::finish::{self, Unread};
-use crate::proxy::receive::whole;
+use crate::proxy::receive::{hsts, whole};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::Listener;
 use std::rc::Rc;
@@ -44,6 +44,7 @@ pub async fn refuse(
     if fault == Fault::MethodRefused {
         write::field(&mut out, b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
     }
+    hsts(listener, &mut out);
     write::content_length(&mut out, body.len() as u64);
     out.extend_from_slice(b"connection: close\r\n\r\n");
     let body = if scratch.request.method == Method::Head { &[] } else { body.as_slice() };

@@ -130,7 +130,8 @@ async fn find_and_join<'s>(
     let _in_flight = shard.place().ok_or(Fault::Shed)?;
     let group = route(shard, epoch, listener, client, known)?;
     known.group = Some(group);
-    let caller = Caller { sock: &client.sock, peer: client.peer };
+    let name = known.hello.name.as_deref().unwrap_or_default().as_bytes();
+    let caller = Caller { client, name };
     let conn = dial::dial(shard, group, caller, &mut known.attempts).await?;
     let parties = Parties {
         listener: Arc::clone(&listener.meters),

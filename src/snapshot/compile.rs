@@ -117,6 +117,8 @@ fn listeners(
             proxy_protocol: listener.proxy_protocol,
             http2: listener.http2,
             desync: listener.desync,
+            hsts: listener.hsts.as_ref().map(hsts),
+            redirect_https: listener.redirect_https.map(redirect_https),
             meters: match before {
                 Some(before) => Arc::clone(&before.meters),
                 None => Arc::new(Meters::new(context.workers)),
@@ -124,6 +126,31 @@ fn listeners(
         });
     }
     listeners
+}
+
+// RFC 6797 section 6.1.
+fn hsts(hsts: &config::Hsts) -> Box<[u8]> {
+    let mut value = format!("max-age={}", hsts.max_age);
+    if hsts.include_subdomains {
+        value.push_str("; includeSubDomains");
+    }
+    if hsts.preload {
+        value.push_str("; preload");
+    }
+    value.into_bytes().into()
+}
+
+// 301 lets a client turn any method but GET and HEAD into GET; 308 does not (RFC 9110 section 15.4).
+fn redirect_https(port: u16) -> Box<[RedirectTemplate; 2]> {
+    let template = |status| {
+        RedirectTemplate::new(&config::Redirect {
+            scheme: Some("https".to_owned()),
+            port: Some(port.to_string()),
+            status,
+            ..config::Redirect::default()
+        })
+    };
+    Box::new([template(301), template(308)])
 }
 
 fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
@@ -190,6 +217,7 @@ fn compile_group(
         key,
         targets,
         fail_open: group.fail_open,
+        proxy_protocol: group.proxy_protocol,
         connect: group.timeouts.connect.unwrap_or(config.timeouts.connect),
         response: group.timeouts.response.unwrap_or(config.timeouts.response),
         retries: group.retries,

@@ -20,7 +20,7 @@ use crate::base::meters::Meters;
 use crate::config::{HashKey, Limits, Protocol};
 use crate::http::desync;
 use crate::http::path::PathPolicy;
-use crate::http::proxy_protocol::Versions;
+use crate::http::proxy_protocol::{Version, Versions};
 use crate::http::scan::SectionLimits;
 use crate::route;
 use ipnet::IpNet;
@@ -124,6 +124,10 @@ pub struct Listener {
     pub http2: bool,
     /// What is done with requests that deviate.
     pub desync: desync::Mode,
+    /// The value of `Strict-Transport-Security`, which every response carries that has none of its target.
+    pub hsts: Option<Box<[u8]>>,
+    /// Where every request is sent instead of being served: GET and HEAD by the first, other methods by the second.
+    pub redirect_https: Option<Box<[RedirectTemplate; 2]>>,
     /// What is counted.
     pub meters: Arc<Meters>,
 }
@@ -214,6 +218,9 @@ pub struct Group {
     pub targets: Vec<Target>,
     /// Use unhealthy targets when no other is left.
     pub fail_open: bool,
+    /// The PROXY header that a connection to a target begins with. Such a connection speaks for one client and is not
+    /// used again.
+    pub proxy_protocol: Option<Version>,
     /// For a connection to a target.
     pub connect: Duration,
     /// From the request's last octet to the response head.

@@ -11,7 +11,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Opens a connection to `target` for a client.
+/// Opens a connection to `target` for a client. `header` is written before all else: the PROXY header, where there is one.
 ///
 /// # Errors
 /// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`].
@@ -20,10 +20,16 @@ pub async fn connect(
     client: &Sock,
     target: &Rc<TargetCore>,
     timeout: Duration,
+    header: &[u8],
 ) -> Result<TargetConn, Fault> {
     let deadline = Tick::now().after(timeout);
     let meters = target.live.meters.cell(shard.worker);
     let opened = shard.network.connect(&target.live.address, client.slot(), deadline).await;
+    let opened = match opened {
+        // A fresh connection has room for it: nothing is waited for but an error.
+        Ok(sock) if !header.is_empty() => sock.write_all(header, timeout).await.map(|()| sock),
+        opened => opened,
+    };
     match opened {
         Ok(sock) => {
             meters.connects.add(1);

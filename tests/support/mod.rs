@@ -10,6 +10,7 @@
 pub mod load;
 pub mod message;
 pub mod origin;
+pub mod process;
 pub mod ringgate;
 
 pub use load::Load;
