@@ -6,6 +6,7 @@ use crate::config::item::{Item, Table, set};
 use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HASH, HEALTH, POOL, TARGET};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, DRAIN, WAIT};
+use crate::config::target_tls;
 use crate::config::{Algorithm, Group, HashKey, Health, HealthKind, Target, syntax};
 use crate::http::proxy_protocol::Version;
 use std::collections::HashSet;
@@ -21,9 +22,11 @@ const INTERVAL: RangeInclusive<Duration> =
 /// One group; `item.path` is `group.NAME`.
 pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
     let table = item.table(GROUP)?;
+    let targets = targets(&table);
     let mut group = Group {
         name: name.to_owned(),
-        targets: targets(&table),
+        tls: target_tls::target_tls(&table, &targets),
+        targets,
         algorithm: algorithm(&table),
         health: table.item("health").and_then(|item| health(&item)).unwrap_or_default(),
         drain: Duration::from_secs(300),

@@ -100,8 +100,11 @@ pub(super) const GROUP: Keys = &[
     "pool",
     "fail_open",
     "proxy_protocol",
+    "tls",
     "timeouts",
 ];
+pub(super) const TARGET_TLS: Keys =
+    &["verify", "ca", "server_name", "client_cert", "client_key", "min"];
 pub(super) const TARGET: Keys = &["address", "weight", "zone"];
 pub(super) const HASH: Keys = &["header", "cookie", "query"];
 pub(super) const HEALTH: Keys =
@@ -139,6 +142,7 @@ const TABLES: &[(&str, Keys)] = &[
     ("rule.limits", RULE_LIMITS),
     ("group.*", GROUP),
     ("group.*.targets", TARGET),
+    ("group.*.tls", TARGET_TLS),
     ("group.*.hash", HASH),
     ("group.*.health", HEALTH),
     ("group.*.pool", POOL),

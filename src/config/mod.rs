@@ -20,6 +20,7 @@ mod relayed;
 mod rule;
 mod sections;
 mod syntax;
+mod target_tls;
 mod units;
 
 pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
@@ -31,6 +32,7 @@ pub use read::{load, parse};
 use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::{Version, Versions};
+use crate::tls::client::Dial;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -516,6 +518,8 @@ pub struct Group {
     pub fail_open: bool,
     /// The version of the PROXY header that connections to targets begin with; `None` for none.
     pub proxy_protocol: Option<Version>,
+    /// How targets are spoken to by TLS; `None` for plain TCP.
+    pub tls: Option<TargetTls>,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.
@@ -572,6 +576,55 @@ pub enum TargetAddress {
     Name(String, u16),
     /// A Unix stream socket.
     Unix(PathBuf),
+}
+
+/// `tls` of a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetTls {
+    /// Whether a target must prove who it is.
+    pub verify: bool,
+    /// Who may vouch for it, in PEM; left out, whom this system trusts.
+    pub ca: Option<Material>,
+    /// Whom it must prove to be, instead of the name or address that it is reached at.
+    pub server_name: Option<String>,
+    /// What is shown to a target that asks: a chain and its key, in PEM.
+    pub client: Option<(Material, Material)>,
+    /// Whether TLS 1.3 is the least; 1.2 otherwise.
+    pub only_13: bool,
+    /// Where it stands in the file.
+    pub place: Place,
+    /// What control makes of it, once it has read the files.
+    pub dial: Option<Arc<Dial>>,
+}
+
+impl TargetTls {
+    /// The defaults.
+    pub fn new(place: Place) -> TargetTls {
+        TargetTls {
+            verify: true,
+            ca: None,
+            server_name: None,
+            client: None,
+            only_13: false,
+            place,
+            dial: None,
+        }
+    }
+
+    /// The files that it names.
+    pub fn materials(&self) -> impl Iterator<Item = &Material> {
+        let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
+        self.ca.iter().chain(client)
+    }
+}
+
+/// A file that another one names, which control reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// Relative to the working folder, or absolute.
+    pub path: PathBuf,
+    /// Where it is named.
+    pub place: Place,
 }
 
 /// `health`: ALB's defaults.

@@ -2,6 +2,7 @@
 //!
 //! The handshake itself and the records are rustls'; driving it over a socket is `net::tls`.
 
+pub mod client;
 pub mod facts;
 pub mod failure;
 

@@ -1,0 +1,66 @@
+//! `tls` of a group: how targets are spoken to, and whom they must prove to be.
+//!
+//! The files that it names are read by control, which also finds out whether they can work; here only their places are noted.
+//! Called by `group`.
+
+use crate::config::item::{Item, Table};
+use crate::config::keys::TARGET_TLS;
+use crate::config::problem::Wrong;
+use crate::config::{Material, Target, TargetAddress, TargetTls};
+use std::path::Path;
+
+const KIND: &str = "true, false or a table of verify, ca, server_name, client_cert, client_key, min";
+
+/// `tls = true | { ... }`
+pub(super) fn target_tls(group: &Table<'_>, targets: &[Target]) -> Option<TargetTls> {
+    let item = group.item("tls")?;
+    let mut tls = TargetTls::new(item.place());
+    if !item.is_table() {
+        if !item.boolean_or(KIND)? {
+            return None;
+        }
+    } else {
+        read(&item.table(TARGET_TLS)?, &mut tls);
+    }
+    let nameless = |t: &&Target| matches!(t.address, TargetAddress::Unix(_));
+    if tls.server_name.is_none() && targets.iter().any(|t| nameless(&t)) {
+        let expected = "tls = { server_name = NAME }, since a Unix socket has no name in a certificate";
+        item.problem("a target on a Unix socket without a name", expected, None);
+    }
+    Some(tls)
+}
+
+fn read(table: &Table<'_>, tls: &mut TargetTls) {
+    tls.verify = table.item("verify").and_then(|item| item.boolean()).unwrap_or(true);
+    tls.ca = table.item("ca").and_then(|item| material(&item));
+    tls.server_name = table.item("server_name").and_then(|item| {
+        item.parsed("a DNS name or an address, as it stands in the certificate", |text| {
+            let fits = !text.is_empty() && text.len() <= 253 && !text.contains(['*', '/', ' ']);
+            if fits { Ok(text.to_owned()) } else { Wrong::plain() }
+        })
+    });
+    let words = [("1.2", false), ("1.3", true)];
+    tls.only_13 = table.item("min").and_then(|item| item.choice(&words)).unwrap_or(false);
+    let (cert, key) = (table.item("client_cert"), table.item("client_key"));
+    tls.client = match (&cert, &key) {
+        (Some(cert), Some(key)) => material(cert).zip(material(key)),
+        (Some(lone), None) | (None, Some(lone)) => {
+            lone.problem("one of client_cert and client_key", "both, or none", None);
+            None
+        }
+        (None, None) => None,
+    };
+    if let (false, Some(ca)) = (tls.verify, table.item("ca")) {
+        ca.problem("ca beside verify = false", "ca only where targets are verified", None);
+    }
+}
+
+/// A file, relative to the folder of the one that names it.
+fn material(item: &Item<'_>) -> Option<Material> {
+    let place = item.place();
+    let path = item.parsed("the path of a file in PEM", |text| {
+        if text.is_empty() || text.contains('\0') { Wrong::plain() } else { Ok(text.to_owned()) }
+    })?;
+    let folder = Path::new(&*place.file).parent().unwrap_or(Path::new(""));
+    Some(Material { path: folder.join(path), place })
+}
