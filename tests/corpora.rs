@@ -92,6 +92,16 @@ fn targets_are_sent_where_they_were_routed() {
 }
 
 #[test]
+fn grpc_fields_are_read_as_the_reference_reads_them() {
+    replay("grpc");
+}
+
+#[test]
+fn grpc_web_texts_are_read_as_the_reference_reads_them() {
+    replay("grpc_web");
+}
+
+#[test]
 fn every_target_has_a_check_a_corpus_and_a_test() {
     let checks: BTreeSet<String> = checks::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
     let targets = names(&root().join("fuzz/targets"));

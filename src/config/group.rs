@@ -7,7 +7,9 @@ use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HASH, HEALTH, POOL, TARGET};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, DRAIN, WAIT};
 use crate::config::target_tls;
-use crate::config::{Algorithm, Group, HashKey, Health, HealthKind, Target, syntax};
+use crate::config::{
+    Algorithm, Group, HashKey, Health, HealthKind, Target, TargetProtocol, syntax,
+};
 use crate::http::proxy_protocol::Version;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -35,6 +37,7 @@ pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
         idle_timeout: Duration::from_secs(50),
         fail_open: true,
         proxy_protocol: None,
+        protocol: protocol(&table),
         timeouts: sections::overrides(&table, GROUP_TIMEOUTS),
         place: item.place(),
     };
@@ -126,6 +129,12 @@ fn algorithm(table: &Table<'_>) -> Algorithm {
     }
 }
 
+fn protocol(table: &Table<'_>) -> TargetProtocol {
+    use TargetProtocol::{H2, H2c, Http1};
+    let words = [("http1", Http1), ("h2", H2), ("h2c", H2c)];
+    table.item("protocol").and_then(|item| item.choice(&words)).unwrap_or_default()
+}
+
 /// `hash = { header | cookie | query = NAME }`
 fn hash(item: &Item<'_>) -> Option<HashKey> {
     let table = item.table(HASH)?;
@@ -151,22 +160,22 @@ fn hash(item: &Item<'_>) -> Option<HashKey> {
     }
 }
 
-/// `health = { ... }`. Without `type` it is HTTP if something is given that only HTTP has.
+/// `health = { ... }`. Without `type` it is gRPC if a service is given, HTTP if something that only HTTP has, else TCP.
 fn health(item: &Item<'_>) -> Option<Health> {
     let table = item.table(HEALTH)?;
     let mut health = Health::default();
-    let kinds = [("http", HealthKind::Http), ("tcp", HealthKind::Tcp), ("off", HealthKind::Off)];
-    let of_http: Vec<Item<'_>> =
-        ["path", "expect", "host"].into_iter().filter_map(|key| table.item(key)).collect();
-    let guess = if of_http.is_empty() { HealthKind::Tcp } else { HealthKind::Http };
-    let kind = table.item("type").map_or(Some(guess), |item| item.choice(&kinds));
-    if kind == Some(HealthKind::Tcp) {
-        for item in &of_http {
-            let expected = "path, expect and host only with type = \"http\"";
-            item.problem("a key of HTTP probes in a TCP probe", expected, None);
-        }
+    let kind = kind(&table);
+    if let Some(kind) = kind {
+        misplaced(&table, kind);
     }
     set(&mut health.kind, kind);
+    let service = table.item("service").and_then(|item| {
+        item.parsed("the name of a gRPC service, up to 256 visible characters", |text| {
+            let fits = syntax::is_visible(text) && text.len() <= 256;
+            if fits || text.is_empty() { Ok(text.to_owned()) } else { Wrong::plain() }
+        })
+    });
+    set(&mut health.service, service);
     let path = table.item("path").and_then(|item| {
         item.parsed("a path that begins with \"/\", percent-encoded", |text| {
             let fits = text.starts_with('/') && syntax::is_visible(text) && !text.contains('#');
@@ -184,6 +193,35 @@ fn health(item: &Item<'_>) -> Option<Health> {
     health.port = port.and_then(|port| u16::try_from(port).ok());
     times(&table, &mut health);
     Some(health)
+}
+
+fn kind(table: &Table<'_>) -> Option<HealthKind> {
+    use HealthKind::{Grpc, Http, Off, Tcp};
+    let given = |key| table.item(key).is_some();
+    let guess = if given("service") {
+        Grpc
+    } else if given("path") || given("expect") || given("host") {
+        Http
+    } else {
+        Tcp
+    };
+    let kinds = [("http", Http), ("tcp", Tcp), ("grpc", Grpc), ("off", Off)];
+    table.item("type").map_or(Some(guess), |item| item.choice(&kinds))
+}
+
+/// Notes keys that mean nothing to this kind of probe; one that is off may keep them for later.
+fn misplaced(table: &Table<'_>, kind: HealthKind) {
+    let (of, wrong): (_, &[&str]) = match kind {
+        HealthKind::Http => ("an HTTP", &["service"]),
+        HealthKind::Tcp => ("a TCP", &["path", "expect", "host", "service"]),
+        HealthKind::Grpc => ("a gRPC", &["path", "expect"]),
+        HealthKind::Off => return,
+    };
+    for item in wrong.iter().filter_map(|key| table.item(key)) {
+        let expected =
+            "path and expect with type = \"http\", service with \"grpc\", host with both";
+        item.problem(format!("a key of other probes in {of} probe"), expected, None);
+    }
 }
 
 /// A probe must end before the next one begins.

@@ -102,13 +102,24 @@ pub(super) const GROUP: Keys = &[
     "proxy_protocol",
     "tls",
     "timeouts",
+    "protocol",
 ];
 pub(super) const TARGET_TLS: Keys =
     &["verify", "ca", "server_name", "client_cert", "client_key", "min"];
 pub(super) const TARGET: Keys = &["address", "weight", "zone"];
 pub(super) const HASH: Keys = &["header", "cookie", "query"];
-pub(super) const HEALTH: Keys =
-    &["type", "path", "interval", "timeout", "healthy", "unhealthy", "expect", "host", "port"];
+pub(super) const HEALTH: Keys = &[
+    "type",
+    "path",
+    "interval",
+    "timeout",
+    "healthy",
+    "unhealthy",
+    "expect",
+    "host",
+    "port",
+    "service",
+];
 pub(super) const POOL: Keys = &["max_idle", "idle_timeout"];
 pub(super) const GROUP_TIMEOUTS: Keys = &["connect", "response"];
 pub(super) const EXPECT: Keys = &["request", "rule", "listener", "headers", "source"];

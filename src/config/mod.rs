@@ -520,10 +520,31 @@ pub struct Group {
     pub proxy_protocol: Option<Version>,
     /// How targets are spoken to by TLS; `None` for plain TCP.
     pub tls: Option<TargetTls>,
+    /// What is spoken with the targets.
+    pub protocol: TargetProtocol,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.
     pub place: Place,
+}
+
+/// `protocol` of a group: what is spoken with its targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TargetProtocol {
+    /// HTTP/1.1, one request at a time on each connection.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS; the target must choose it by ALPN.
+    H2,
+    /// HTTP/2 in clear text, by prior knowledge (RFC 9113 section 3.3).
+    H2c,
+}
+
+impl TargetProtocol {
+    /// Whether it is HTTP/2.
+    pub fn is_h2(self) -> bool {
+        self != TargetProtocol::Http1
+    }
 }
 
 /// `algorithm` (with `hash = { ... }`).
@@ -644,8 +665,10 @@ pub struct Health {
     pub unhealthy: u32,
     /// Statuses that count as success.
     pub expect: Vec<RangeInclusive<u16>>,
-    /// The `Host` of an HTTP probe; the target's address when left out.
+    /// The `Host` of an HTTP probe and the `:authority` of a gRPC probe; the target's address when left out.
     pub host: Option<String>,
+    /// The service that a gRPC probe asks for; empty for the server as a whole.
+    pub service: String,
     /// A port to probe instead of the target's.
     pub port: Option<u16>,
 }
@@ -661,6 +684,7 @@ impl Default for Health {
             unhealthy: 2,
             expect: vec![200..=200],
             host: None,
+            service: String::new(),
             port: None,
         }
     }
@@ -673,6 +697,8 @@ pub enum HealthKind {
     Http,
     /// A connection that opens.
     Tcp,
+    /// `grpc.health.v1.Health/Check` over HTTP/2, judged by the status in its answer.
+    Grpc,
     /// No probes: always healthy.
     Off,
 }

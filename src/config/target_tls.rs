@@ -9,7 +9,8 @@ use crate::config::problem::Wrong;
 use crate::config::{Material, Target, TargetAddress, TargetTls};
 use std::path::Path;
 
-const KIND: &str = "true, false or a table of verify, ca, server_name, client_cert, client_key, min";
+const KIND: &str =
+    "true, false or a table of verify, ca, server_name, client_cert, client_key, min";
 
 /// `tls = true | { ... }`
 pub(super) fn target_tls(group: &Table<'_>, targets: &[Target]) -> Option<TargetTls> {
@@ -24,7 +25,8 @@ pub(super) fn target_tls(group: &Table<'_>, targets: &[Target]) -> Option<Target
     }
     let nameless = |t: &&Target| matches!(t.address, TargetAddress::Unix(_));
     if tls.server_name.is_none() && targets.iter().any(|t| nameless(&t)) {
-        let expected = "tls = { server_name = NAME }, since a Unix socket has no name in a certificate";
+        let expected =
+            "tls = { server_name = NAME }, since a Unix socket has no name in a certificate";
         item.problem("a target on a Unix socket without a name", expected, None);
     }
     Some(tls)

@@ -1,11 +1,14 @@
-//! One probe of one target: connect, and for HTTP ask and judge the status.
+//! One probe of one target: connect, and for HTTP and gRPC ask and judge the answer.
 //!
 //! It follows no redirect, keeps no connection and resolves no name. When to probe and what an outcome means is decided
 //! elsewhere (`health`); the schedule on the control thread calls it.
 
+mod grpc;
+
 use crate::config::{Health, HealthKind};
 use crate::health::Outcome;
 use crate::http::proxy_protocol::{Version, write};
+use grpc::GrpcCheck;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -43,6 +46,8 @@ pub enum ProbeTarget {
 pub struct Check {
     /// For a GET: what it asks and what it accepts; `None` where a connection that opens suffices.
     pub http: Option<HttpCheck>,
+    /// For a call of gRPC's health service: what it asks.
+    pub grpc: Option<GrpcCheck>,
     /// A port to probe instead of the target's.
     pub port: Option<u16>,
     /// For the whole probe.
@@ -67,7 +72,7 @@ impl Check {
     pub fn of(health: &Health, proxy: Option<Version>) -> Option<Check> {
         let http = match health.kind {
             HealthKind::Off => return None,
-            HealthKind::Tcp => None,
+            HealthKind::Tcp | HealthKind::Grpc => None,
             HealthKind::Http => Some(HttpCheck {
                 path: health.path.clone(),
                 host: health.host.clone(),
@@ -75,7 +80,9 @@ impl Check {
             }),
         };
         let header = proxy.map(write::local).unwrap_or_default();
-        Some(Check { http, port: health.port, timeout: health.timeout, header })
+        let grpc = (health.kind == HealthKind::Grpc)
+            .then(|| GrpcCheck { service: health.service.clone(), host: health.host.clone() });
+        Some(Check { http, grpc, port: health.port, timeout: health.timeout, header })
     }
 }
 
@@ -121,9 +128,10 @@ where
     if let Err(error) = stream.write_all(&check.header).await {
         return Outcome::Failed(format!("the connection broke: {error}"));
     }
-    match &check.http {
-        None => Outcome::Success,
-        Some(http) => ask(stream, address, http, verdict).await,
+    match (&check.http, &check.grpc) {
+        (Some(http), _) => ask(stream, address, http, verdict).await,
+        (None, Some(call)) => grpc::ask(stream, address, "http", call, check.timeout).await,
+        (None, None) => Outcome::Success,
     }
 }
 

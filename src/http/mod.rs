@@ -8,6 +8,8 @@ pub mod desync;
 pub mod fault;
 pub mod fields;
 pub mod frames;
+pub mod grpc;
+pub mod grpc_web;
 pub mod host;
 pub mod known;
 pub mod lines;

@@ -221,6 +221,7 @@ fn compile_group(
         connect: group.timeouts.connect.unwrap_or(config.timeouts.connect),
         response: group.timeouts.response.unwrap_or(config.timeouts.response),
         retries: group.retries,
+        protocol: group.protocol,
         max_idle: group.max_idle,
         idle_timeout: group.idle_timeout,
         drain: group.drain,

@@ -17,7 +17,7 @@ pub use upgrades::Upgrades;
 
 use crate::balance;
 use crate::base::meters::Meters;
-use crate::config::{HashKey, Limits, Protocol};
+use crate::config::{HashKey, Limits, Protocol, TargetProtocol};
 use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::{Version, Versions};
@@ -227,6 +227,8 @@ pub struct Group {
     pub response: Duration,
     /// Further attempts when a connection cannot be used.
     pub retries: u32,
+    /// What is spoken with the targets.
+    pub protocol: TargetProtocol,
     /// Idle connections to each target, all workers together.
     pub max_idle: u64,
     /// How long an idle connection is kept.

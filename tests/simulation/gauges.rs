@@ -22,6 +22,7 @@ pub struct Budgets {
     pub connections: Arc<Budget>,
     pub requests: Arc<Budget>,
     pub memory: Arc<Budget>,
+    pub tunnels: Arc<Budget>,
     pub clients: Arc<Clients>,
 }
 
@@ -35,6 +36,7 @@ impl Budgets {
             connections: Budget::new(settings::CONNECTIONS),
             requests: Budget::new(0),
             memory: Budget::new(0),
+            tunnels: Budget::new(settings::CONNECTIONS),
             clients: CLIENTS.with(Arc::clone),
         };
         budgets.resize(config);
@@ -52,6 +54,7 @@ impl Budgets {
             connections: lease(&self.connections),
             requests: lease(&self.requests),
             memory: lease(&self.memory),
+            tunnels: lease(&self.tunnels),
             clients: Arc::clone(&self.clients),
         }
     }

@@ -8,6 +8,8 @@ mod chunks;
 mod config;
 mod cookies;
 mod frames;
+mod grpc;
+mod grpc_web;
 mod head;
 mod lines;
 mod proxy_header;
@@ -21,6 +23,8 @@ pub use chunks::chunks;
 pub use config::config;
 pub use cookies::cookies;
 pub use frames::frames;
+pub use grpc::grpc;
+pub use grpc_web::grpc_web;
 pub use lines::lines;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
@@ -43,4 +47,6 @@ pub const ALL: &[Check] = &[
     ("target", target),
     ("frames", frames),
     ("lines", lines),
+    ("grpc", grpc),
+    ("grpc_web", grpc_web),
 ];
