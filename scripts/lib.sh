@@ -12,7 +12,8 @@ package_of() {
         cc) echo gcc libc6-dev ;;
         node) echo nodejs ;;
         pebble-challtestsrv) echo pebble ;;
-        h2load) echo nghttp2-client ;;
+        h2load | nghttp) echo nghttp2-client ;;
+        nghttpd) echo nghttp2-server ;;
         taskset) echo util-linux ;;
         sysctl) echo procps ;;
         systemd-analyze) echo systemd ;;
@@ -45,22 +46,34 @@ need() {
         packages+=($(package_of "$command"))
     done
     [ ${#missing[@]} = 0 ] && return 0
-    local by_hand="Missing: ${missing[*]}. Please run: sudo apt-get install --no-install-recommends ${packages[*]}"
-    have apt-get || die "$by_hand (or your distribution's packages of these names)"
+    install_packages "${missing[*]}" "${packages[@]}" || exit 1
+    for command in "${missing[@]}"; do
+        have "$command" || die "$command is still missing after installing ${packages[*]}"
+    done
+}
+
+# need_file PATH PACKAGE: makes sure that a file is there which is no command.
+need_file() {
+    [ -e "$1" ] && return 0
+    install_packages "$1" "$2" || exit 1
+    [ -e "$1" ] || die "$1 is still missing after installing $2"
+}
+
+# install_packages WHAT PACKAGE...: installs Debian packages; fails, and says what to do, where it may not.
+install_packages() {
+    local by_hand="Missing: $1. Please run: sudo apt-get install --no-install-recommends ${*:2}"
+    have apt-get || { say "$by_hand (or your distribution's packages of these names)"; return 1; }
     export DEBIAN_FRONTEND=noninteractive
     # An installed nginx or haproxy package must not start a service: only what a script starts may listen.
     local policy=/usr/sbin/policy-rc.d made_policy=
     if [ ! -e $policy ] && as_root sh -c "printf '#!/bin/sh\nexit 101\n' > $policy && chmod +x $policy"; then
         made_policy=1
     fi
-    say "Installing ${packages[*]} ..."
-    { as_root apt-get update -qq && as_root apt-get install -qq -y --no-install-recommends "${packages[@]}"; } >&2
+    say "Installing ${*:2} ..."
+    { as_root apt-get update -qq && as_root apt-get install -qq -y --no-install-recommends "${@:2}"; } >&2
     local ended=$?
     [ -z "$made_policy" ] || as_root rm -f $policy
-    [ $ended = 0 ] || die "$by_hand"
-    for command in "${missing[@]}"; do
-        have "$command" || die "$command is still missing after installing ${packages[*]}"
-    done
+    [ $ended = 0 ] || { say "$by_hand"; return 1; }
 }
 
 # The cargo-deny that is built where there is none.
