@@ -10,6 +10,10 @@ mod attacks;
 mod bytes;
 #[path = "harden/clients.rs"]
 mod clients;
+#[path = "harden/floods.rs"]
+mod floods;
+#[path = "harden/frames.rs"]
+mod frames;
 #[path = "../tests/hostile/mod.rs"]
 mod hostile;
 #[path = "harden/inputs.rs"]
@@ -26,6 +30,8 @@ mod slow;
 mod stuck;
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "harden/tls.rs"]
+mod tls;
 
 use std::path::PathBuf;
 
@@ -76,6 +82,7 @@ const ROWS: &[(&str, Measure)] = &[
     ("kills", kills::measure),
     ("slow", slow::measure),
     ("bytes", bytes::measure),
+    ("floods", floods::measure),
     ("stuck", stuck::measure),
 ];
 

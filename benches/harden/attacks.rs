@@ -13,6 +13,8 @@ pub struct Site {
     pub flood: SocketAddr,
     /// Octets of one answer of that target.
     pub flood_octets: u64,
+    /// Forwards to a plain origin, over TLS.
+    pub tls: SocketAddr,
     pub time: Duration,
 }
 
@@ -23,6 +25,9 @@ pub struct Sent {
     pub payload: u64,
     /// Octets with what each segment and each connection costs a sender on Ethernet.
     pub wire: u64,
+    pub connections: u64,
+    /// From one connection to the next: zero is as fast as it goes.
+    pub gap: Duration,
 }
 
 /// Ethernet, IP and TCP with timestamps.
@@ -44,11 +49,14 @@ impl Sent {
     }
 
     pub fn connect(&mut self, to: SocketAddr) -> io::Result<TcpStream> {
+        std::thread::sleep(self.gap);
         let from = Ipv4Addr::new(127, 4, fastrand::u8(..), fastrand::u8(1..255));
         let stream = connect_from(from, to)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(5)))?;
         self.wire += CONNECTION;
+        self.connections += 1;
         Ok(stream)
     }
 }
@@ -85,18 +93,18 @@ pub const ATTACKS: &[(&str, Attack)] = &[
     ("pipelined GETs, answered here", |site, sent| {
         pipeline(site, sent, "GET /local HTTP/1.1\r\nHost:a\r\n\r\n")
     }),
-    ("1 MB of empty lines", |site, sent| refused(site, sent, &"\r\n".repeat(1 << 19))),
-    ("1,000 fields", |site, sent| refused(site, sent, &with(&"X-A: b\r\n".repeat(1000)))),
+    ("1 MB of empty lines", |site, sent| refuse(site, sent, &"\r\n".repeat(1 << 19))),
+    ("1,000 fields", |site, sent| refuse(site, sent, &with(&"X-A: b\r\n".repeat(1000)))),
     ("a field without end", |site, sent| {
-        refused(site, sent, &with(&format!("X-A: {}\r\n", "y".repeat(1 << 20))))
+        refuse(site, sent, &with(&format!("X-A: {}\r\n", "y".repeat(1 << 20))))
     }),
     ("trailers without end", |site, sent| {
         let start = chunked("");
-        refused(site, sent, &format!("{}\r\n{}", start.trim_end(), "X-A: b\r\n".repeat(20_000)))
+        refuse(site, sent, &format!("{}\r\n{}", start.trim_end(), "X-A: b\r\n".repeat(20_000)))
     }),
-    ("bad requests, a connection each", |site, sent| refused(site, sent, "GET\r\n\r\n")),
-    ("connections without a word", |site, sent| refused(site, sent, "")),
-    ("half a head, then the end", |site, sent| refused(site, sent, "GET / HTTP/1.1\r\nHost: a.te")),
+    ("bad requests, a connection each", |site, sent| refuse(site, sent, "GET\r\n\r\n")),
+    ("connections without a word", |site, sent| refuse(site, sent, "")),
+    ("half a head, then the end", |site, sent| refuse(site, sent, "GET / HTTP/1.1\r\nHost: a.te")),
     ("requests that are abandoned", abandoned),
     ("1xx floods from a target", flood),
 ];
@@ -204,12 +212,16 @@ fn pipeline(site: &Site, sent: &mut Sent, request: &str) -> io::Result<()> {
     Ok(())
 }
 
+fn refuse(site: &Site, sent: &mut Sent, bytes: &str) -> io::Result<()> {
+    refused(site.web, site.time, sent, bytes.as_bytes())
+}
+
 /// Something that ends its connection, again and again.
-fn refused(site: &Site, sent: &mut Sent, bytes: &str) -> io::Result<()> {
+pub fn refused(to: SocketAddr, time: Duration, sent: &mut Sent, bytes: &[u8]) -> io::Result<()> {
     let began = Instant::now();
-    while began.elapsed() < site.time {
-        let mut stream = sent.connect(site.web)?;
-        let mut left = bytes.as_bytes();
+    while began.elapsed() < time {
+        let mut stream = sent.connect(to)?;
+        let mut left = bytes;
         // Only what was taken counts: a write fails when the other side has had enough.
         while let Some(piece) = left.get(..left.len().min(16 << 10)).filter(|p| !p.is_empty()) {
             if sent.write(&mut stream, piece).is_err() {

@@ -5,9 +5,11 @@
 //! many connections are held, against what they have sent.
 
 use crate::attacks::{ATTACKS, Sent, Site, normal, repeat};
+use crate::frames;
 use crate::hostile::origins::Server;
 use crate::process::{cpu_ns, forget_peak, peak, resident};
 use crate::support::{Origin, Ringgate, free_address};
+use crate::tls::Certificate;
 use crate::{Options, Row};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -26,16 +28,19 @@ fn processor(options: &Options) -> Vec<Row> {
     let answer =
         "HTTP/1.1 103 X\r\n\r\n".repeat(100) + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone";
     let flooding = Origin::answering(answer.clone());
-    let (web, flood) = (free_address(), free_address());
+    let (web, flood, tls) = (free_address(), free_address(), free_address());
+    let certificate = Certificate::make("a.test");
     let ringgate = Ringgate::start(&format!(
         "{}\n[[listener]]\nname = \"flood\"\nbind = [\"{flood}\"]\ndefault = {{ forward = \"flood\" }}\n\n\
+         [[listener]]\nname = \"tls\"\nbind = [\"{tls}\"]\ndefault = {{ forward = \"all\" }}\n{}\n\
          [group.flood]\ntargets = [\"{}\"]\nhealth = {{ type = \"off\" }}\n\n\
          [[rule]]\nname = \"local\"\nrespond = {{ status = 200, body = \"x\" }}\n[rule.when]\npath = [\"/local\"]\n",
         before(web, origin.address),
+        certificate.listener(),
         flooding.address
     ));
     let time = Duration::from_millis(options.of(2500, 300));
-    let site = Site { web, flood, flood_octets: answer.len() as u64, time };
+    let site = Site { web, flood, flood_octets: answer.len() as u64, tls, time };
     let idle = idle(&ringgate);
     let cost = |run: &dyn Fn(&mut Sent) -> std::io::Result<()>| {
         let (began, before) = (Instant::now(), cpu_ns(&ringgate));
@@ -53,7 +58,8 @@ fn processor(options: &Options) -> Vec<Row> {
         "bytes: normal request: {per_wire:.1} ns per octet on the wire, {per_payload:.1} ns per octet of payload"
     );
     let (mut worst, mut worst_payload) = (("", 0.0), ("", 0.0));
-    for (name, attack) in ATTACKS {
+    let attacks = || ATTACKS.iter().chain(frames::ATTACKS);
+    for (name, attack) in attacks() {
         let (used, sent, ended) = cost(&|sent| attack(&site, sent));
         let ratio = used / sent.wire as f64 / per_wire;
         let strict = if sent.payload == 0 { 0.0 } else { used / sent.payload as f64 / per_payload };
@@ -69,7 +75,7 @@ fn processor(options: &Options) -> Vec<Row> {
             worst_payload = (name, strict);
         }
     }
-    let measured = format!("worst of {}: {} {:.1} times", ATTACKS.len(), worst.0, worst.1);
+    let measured = format!("worst of {}: {} {:.1} times", attacks().count(), worst.0, worst.1);
     let strict = format!("worst: {} {:.1} times", worst_payload.0, worst_payload.1);
     vec![
         Row::new(
@@ -98,7 +104,24 @@ fn before(listen: SocketAddr, target: SocketAddr) -> String {
 }
 
 /// What is held: a beginning that every one of the connections sends, and then nothing.
-fn held() -> Vec<(&'static str, String)> {
+fn held() -> Vec<(&'static str, Vec<u8>)> {
+    let lines = held_lines().into_iter().map(|(name, first)| (name, first.into_bytes()));
+    lines.chain(held_frames()).collect()
+}
+
+/// The same in HTTP/2, with prior knowledge.
+fn held_frames() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("a preface and nothing", frames::started([])),
+        ("half a header block", frames::started(frames::frame(1, 0, 1, &[0x82; 100]))),
+        (
+            "5 streams that wait",
+            frames::started(frames::streams(5).flat_map(|n| frames::get(n, 1))),
+        ),
+    ]
+}
+
+fn held_lines() -> Vec<(&'static str, String)> {
     let get = "GET / HTTP/1.1\r\nHost: a.test\r\n";
     let post = "POST / HTTP/1.1\r\nHost: a.test\r\n";
     vec![
@@ -134,7 +157,7 @@ fn memory(options: &Options) -> Vec<Row> {
         while conn.wire.exactly(1).is_ok() {}
         Ok(())
     });
-    let each = |first: &str| {
+    let each = |first: &[u8]| {
         let listen = free_address();
         let ringgate = Ringgate::start(&format!(
             "[timeouts]\nheader = \"60s\"\nbody = \"60s\"\n\n{}",
@@ -147,7 +170,7 @@ fn memory(options: &Options) -> Vec<Row> {
         let streams: Vec<_> = (0..count)
             .filter_map(|_| {
                 let mut stream = sent.connect(listen).ok()?;
-                stream.write_all(first.as_bytes()).ok()?;
+                stream.write_all(first).ok()?;
                 Some(stream)
             })
             .collect();
@@ -156,7 +179,7 @@ fn memory(options: &Options) -> Vec<Row> {
         grown / streams.len().max(1) as f64
     };
     let usual = normal();
-    let base = each(&usual);
+    let base = each(usual.as_bytes());
     let per_octet = base / usual.len() as f64;
     eprintln!("bytes: a normal request that waits holds {base:.0} octets");
     let mut worst = ("", 0.0);

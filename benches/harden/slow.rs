@@ -1,11 +1,14 @@
-//! Slow clients by the thousand: heads that drip, bodies that drip, answers that nobody reads.
+//! Slow clients by the thousand: heads that drip, bodies that drip, answers that nobody reads,
+//! handshakes that stop.
 //!
 //! What matters is what they hold (memory), what others feel (the 99th percentile), and when they are gone.
 
 use crate::clients::{latency, median};
+use crate::frames::HELLO;
 use crate::hostile::origins::Server;
 use crate::process::{files, forget_peak, mib, peak, resident};
 use crate::support::{Ringgate, connect_with, free_address};
+use crate::tls::Certificate;
 use crate::{Options, Row};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,15 +20,19 @@ use std::time::{Duration, Instant};
 const FROM_ONE_ADDRESS: usize = 200;
 /// Requests a second of the others.
 const RATE: u32 = 1000;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// One kind of slow client.
 struct Kind {
     name: &'static str,
     count: usize,
+    /// Whether it comes to the listener that speaks TLS.
+    tls: bool,
     /// What it sends first.
-    first: String,
+    first: Vec<u8>,
     /// What it sends every two seconds.
-    drip: &'static str,
+    drip: &'static [u8],
     /// When it should be gone, if there is a deadline that says so.
     deadline: Option<Duration>,
     /// Whether it asks for much and reads nothing.
@@ -46,8 +53,9 @@ pub fn measure(options: &Options) -> Vec<Row> {
         Kind {
             name: "slow heads",
             count: many,
-            first: "GET /slow HTTP/1.1\r\nHost: a.test\r\n".to_owned(),
-            drip: "X-A: b\r\n",
+            tls: false,
+            first: b"GET /slow HTTP/1.1\r\nHost: a.test\r\n".to_vec(),
+            drip: b"X-A: b\r\n",
             deadline: Some(Duration::from_secs(20)),
             deaf: false,
             goal_mib: Some(150.0),
@@ -55,9 +63,10 @@ pub fn measure(options: &Options) -> Vec<Row> {
         Kind {
             name: "slow bodies",
             count: options.of(2000, 200),
-            first: "POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nabc"
-                .to_owned(),
-            drip: "x",
+            tls: false,
+            first: b"POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\nabc"
+                .to_vec(),
+            drip: b"x",
             deadline: None,
             deaf: false,
             goal_mib: None,
@@ -65,11 +74,32 @@ pub fn measure(options: &Options) -> Vec<Row> {
         Kind {
             name: "slow readers",
             count: options.of(1000, 100),
-            first: "GET /big HTTP/1.1\r\nHost: a.test\r\n\r\n".to_owned(),
-            drip: "",
+            tls: false,
+            first: b"GET /big HTTP/1.1\r\nHost: a.test\r\n\r\n".to_vec(),
+            drip: b"",
             deadline: Some(Duration::from_secs(20)),
             deaf: true,
             goal_mib: None,
+        },
+        Kind {
+            name: "TLS handshakes that never begin",
+            count: many,
+            tls: true,
+            first: Vec::new(),
+            drip: b"",
+            deadline: Some(HANDSHAKE),
+            deaf: false,
+            goal_mib: Some(150.0),
+        },
+        Kind {
+            name: "ClientHellos that drip",
+            count: many,
+            tls: true,
+            first: HELLO[..HELLO.len() / 2].to_vec(),
+            drip: &[0],
+            deadline: Some(HANDSHAKE),
+            deaf: false,
+            goal_mib: Some(150.0),
         },
     ];
     kinds.iter().flat_map(|kind| one(options, kind)).collect()
@@ -77,12 +107,15 @@ pub fn measure(options: &Options) -> Vec<Row> {
 
 fn one(options: &Options, kind: &Kind) -> Vec<Row> {
     // nginx would answer without waiting for the body; Node waits.
-    let origin = if kind.first.starts_with("POST") { "node" } else { "nginx" };
+    let origin = if kind.first.starts_with(b"POST") { "node" } else { "nginx" };
     let origin = Server::start(origin).expect("nginx and Node are needed");
-    let listen = free_address();
+    let (listen, tls) = (free_address(), free_address());
+    let certificate = Certificate::make("a.test");
     let ringgate = Ringgate::start(&format!(
-        "[timeouts]\nheader = \"20s\"\nbody = \"20s\"\n\n[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\n\
+        "[timeouts]\nheader = \"20s\"\nbody = \"20s\"\nhandshake = \"15s\"\n\n\
+         [[listener]]\nname = \"tls\"\nbind = [\"{tls}\"]\ndefault = {{ forward = \"all\" }}\n{}\n[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\n\
          default = {{ forward = \"all\" }}\n\n[group.all]\ntargets = [\"{}\"]\nhealth = {{ type = \"off\" }}\n",
+        certificate.listener(),
         origin.address
     ));
     let (rounds, secs) = options.of((3, 3), (1, 2));
@@ -91,7 +124,7 @@ fn one(options: &Options, kind: &Kind) -> Vec<Row> {
     let calm = median((0..rounds).map(|_| round().0).collect());
     forget_peak(&ringgate);
     let before = resident(&ringgate);
-    let attackers = open(kind, listen);
+    let attackers = open(kind, if kind.tls { tls } else { listen });
     let crowd = Crowd {
         attackers: Mutex::new(attackers),
         drip: kind.drip,
@@ -115,7 +148,7 @@ fn one(options: &Options, kind: &Kind) -> Vec<Row> {
 /// The attackers and the thread that keeps them slow.
 struct Crowd {
     attackers: Mutex<Vec<Attacker>>,
-    drip: &'static str,
+    drip: &'static [u8],
     stopping: AtomicBool,
 }
 
@@ -129,7 +162,7 @@ impl Crowd {
             let mut attackers = self.attackers.lock().unwrap();
             for attacker in attackers.iter_mut().skip(turn % TURNS).step_by(TURNS) {
                 if attacker.gone.is_none() && !self.drip.is_empty() {
-                    let _ = attacker.stream.write_all(self.drip.as_bytes());
+                    let _ = attacker.stream.write_all(self.drip);
                 }
             }
             drop(attackers);
@@ -286,7 +319,7 @@ fn open(kind: &Kind, to: SocketAddr) -> Vec<Attacker> {
             let receive = kind.deaf.then_some(4096);
             let mut stream = connect_with(from, to, receive).expect("ringgate accepts");
             let opened = Instant::now();
-            let _ = stream.write_all(kind.first.as_bytes());
+            let _ = stream.write_all(&kind.first);
             stream.set_nonblocking(true).unwrap();
             Attacker { stream, opened, gone: None }
         })
