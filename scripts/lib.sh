@@ -13,6 +13,7 @@ package_of() {
         node) echo nodejs ;;
         pebble-challtestsrv) echo pebble ;;
         h2load | nghttp) echo nghttp2-client ;;
+        testssl) echo testssl.sh bsdextrautils ;;
         nghttpd) echo nghttp2-server ;;
         taskset) echo util-linux ;;
         sysctl) echo procps ;;
