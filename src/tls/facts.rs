@@ -3,6 +3,7 @@
 //! rustls does not tell its unbuffered sessions which name the client asked for. The resolver of certificates hears it
 //! ([`hear`]), synchronously and on the thread that drives the session, which takes it from there ([`heard`]).
 
+use crate::tls::Certificate;
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, CommonState, HandshakeKind, ProtocolVersion};
 use std::cell::RefCell;
@@ -25,8 +26,8 @@ pub struct Facts {
     pub resumed: bool,
     /// The chain that the peer has proven to have, its own certificate first; empty without one.
     pub peer: Vec<CertificateDer<'static>>,
-    /// The certificate that was shown to a client: its place in the listener's list.
-    pub certificate: Option<Arc<str>>,
+    /// The certificate that a client was shown.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// What the resolver of certificates has heard and decided.
@@ -35,7 +36,7 @@ pub struct Heard {
     /// The name that the client asked for, in lower case and without a dot at its end.
     pub name: Option<Box<str>>,
     /// Which certificate it gets.
-    pub certificate: Option<Arc<str>>,
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 thread_local! {

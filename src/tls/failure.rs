@@ -120,7 +120,9 @@ fn reason(error: &Error) -> Reason {
 
 fn incompatible(why: &PeerIncompatible) -> Reason {
     match why {
-        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        // No hello of TLS 1.2 or later lacks it.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
         | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
@@ -132,7 +134,8 @@ fn incompatible(why: &PeerIncompatible) -> Reason {
 
 fn certificate(why: &CertificateError) -> Reason {
     match why {
-        CertificateError::UnknownIssuer => Reason::UnknownCa,
+        // A CA of the same name with another key signs what nobody who is trusted has.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::UnknownCa,
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
@@ -161,7 +164,8 @@ mod tests {
         check(CertificateError::UnknownIssuer.into(), Reason::UnknownCa);
         check(CertificateError::Expired.into(), Reason::ExpiredCert);
         check(CertificateError::Revoked.into(), Reason::RevokedCert);
-        check(CertificateError::BadSignature.into(), Reason::BadCert);
+        check(CertificateError::BadSignature.into(), Reason::UnknownCa);
+        check(CertificateError::BadEncoding.into(), Reason::BadCert);
         check(CertificateError::NotValidForName.into(), Reason::WrongName);
         check(PeerIncompatible::NoCipherSuitesInCommon.into(), Reason::NoSharedCipher);
         check(PeerIncompatible::NoKxGroupsInCommon.into(), Reason::NoSharedCipher);
