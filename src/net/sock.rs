@@ -218,18 +218,23 @@ impl Sock {
     // Waits until there is something to read, and sends meanwhile what the session owes its peer.
     async fn readable_when_flushed(&self, tls: &Tls) -> io::Result<()> {
         while tls.is_pending() {
-            let mut readable = pin!(self.carrier_readable());
-            let mut writable = pin!(self.carrier_writable());
-            let is_readable = poll_fn(|cx| match readable.as_mut().poll(cx) {
-                Poll::Ready(done) => Poll::Ready(done.map(|()| true)),
-                Poll::Pending => writable.as_mut().poll(cx).map(|done| done.map(|()| false)),
-            });
-            if is_readable.await? {
+            if self.readable_or_writable().await? {
                 return Ok(());
             }
             tls.flush(self)?;
         }
         self.carrier_readable().await
+    }
+
+    // Waits until a read would not block (true) or a write would not (false), until the deadline for reads.
+    pub(super) async fn readable_or_writable(&self) -> io::Result<bool> {
+        let mut readable = pin!(self.carrier_readable());
+        let mut writable = pin!(self.carrier_writable());
+        poll_fn(|cx| match readable.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done.map(|()| true)),
+            Poll::Pending => writable.as_mut().poll(cx).map(|done| done.map(|()| false)),
+        })
+        .await
     }
 
     async fn carrier_readable(&self) -> io::Result<()> {
@@ -276,6 +281,13 @@ impl Sock {
                 poll_fn(|cx| self.until_expired(Side::Write, cx, |cx| stream.poll_writable(cx)))
                     .await
             }
+        }
+    }
+
+    fn unless_cut(&self, side: Side) -> io::Result<()> {
+        match self.slot.borrow().expiry(self.role, side) {
+            Expiry::Cut => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
         }
     }
 
@@ -531,6 +543,15 @@ impl Sock {
             Io::Kernel(io) => SocketAddr::try_from(rustix::net::getsockname(fd(io)).ok()?).ok(),
             Io::Memory(end) => end.local_addr(),
             Io::Stream(_) => None,
+        }
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        // A peer that is not told takes what it has for cut off (RFC 8446 section 6.1).
+        if let Some(tls) = self.tls.take() {
+            tls.say_goodbye(self);
         }
     }
 }

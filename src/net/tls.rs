@@ -8,21 +8,25 @@
 //! promised: it is offered again by the caller, and not sealed again. So nothing is ever left behind that nobody waits for,
 //! except what the session itself owes its peer (tickets, answers to key updates), which reads and writes send on.
 
+mod gather;
+mod step;
+
 use crate::base::Tick;
 use crate::net::buf::{LARGE, SMALL};
 use crate::net::{Buf, Buffers, Side, Sock};
 use crate::tls::facts::{self, Facts, Heard};
 use crate::tls::{Failure, Reason};
+use gather::{Parts, Promised, RECORDS};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use rustls::{ClientConfig, Error, ServerConfig};
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
+use step::{Session, Step, Want};
 
 // Plaintext of a full record (RFC 8446 section 5.1).
 const RECORD: usize = 16 << 10;
@@ -33,7 +37,7 @@ const HEADER: usize = 5;
 const LONGEST: usize = RECORD + 2048;
 // Plaintext that is sealed at once: a large block with a head and the lines of a chunk around it.
 const AT_ONCE: usize = LARGE + (2 << 10);
-const RECORDS: usize = AT_ONCE.div_ceil(RECORD);
+const _: () = assert!(AT_ONCE.div_ceil(RECORD) <= RECORDS);
 // Part of a record that is kept outside of a block while the rest is waited for.
 const STASH: usize = 4 << 10;
 
@@ -62,11 +66,6 @@ struct Core {
     silent: bool,
 }
 
-enum Session {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
-}
-
 // How the stream from the peer goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -74,34 +73,6 @@ enum End {
     // The peer has said that this was all.
     Closed,
     Failed(ErrorKind),
-}
-
-// Records in `outgoing`: where each ends there, and how many octets of the caller's it holds.
-#[derive(Default)]
-struct Promised {
-    records: [(usize, usize); RECORDS],
-    first: usize,
-    count: usize,
-    sent: usize,
-}
-
-// What a session is asked for.
-enum Want<'a> {
-    Nothing,
-    Seal(&'a [u8]),
-    CloseNotify,
-}
-
-// How it went.
-enum Step {
-    // There is more to do.
-    Again,
-    // It waits for a record.
-    Blocked,
-    // What was wanted is done.
-    Done,
-    // The peer has closed.
-    Closed,
 }
 
 impl Sock {
@@ -155,6 +126,7 @@ impl Sock {
         }
         self.arm(Side::Read, Tick::NEVER);
         self.arm(Side::Write, Tick::NEVER);
+        core.put_aside();
         let facts = Rc::new(Facts::of(core.session.common(), heard));
         self.tls = Some(Box::new(Tls { core: RefCell::new(core), facts }));
         Ok(())
@@ -250,30 +222,43 @@ impl Core {
                 *heard = now;
             }
             let done = done?;
-            if done && self.next_record().is_some() && matches!(self.session, Session::Server(_)) {
+            // All that a server of TLS 1.3 still has to say are tickets.
+            let only_tickets = done && self.session.is_server_of_13();
+            if only_tickets && self.next_record().is_some() {
                 // The first request is here: the tickets go with its answer.
                 return Ok(());
             }
             // Also at its end: a client whose last octets nothing acknowledges may hold its request back for 40 ms.
-            while !self.outgoing.is_empty() {
+            self.flush(sock).map_err(|e| closed(&e))?;
+            if only_tickets {
+                // A ticket that there is no room for waits for the next read or write.
+                return Ok(());
+            }
+            while done && !self.outgoing.is_empty() {
+                sock.writable().await.map_err(|e| closed(&e))?;
                 self.flush(sock).map_err(|e| closed(&e))?;
-                if !self.outgoing.is_empty() {
-                    sock.writable().await.map_err(|e| closed(&e))?;
-                }
             }
             if done {
                 return Ok(());
             }
-            loop {
-                match self.receive(sock, SMALL) {
-                    Ok(0) => return Err(Failure::new(Reason::Closed)),
-                    Ok(_) => break,
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        self.put_aside();
-                        sock.readable().await.map_err(|e| closed(&e))?;
-                    }
-                    Err(e) => return Err(closed(&e)),
-                }
+            self.receive_more(sock).await?;
+        }
+    }
+
+    // Waits for more, and sends meanwhile what had no room: a peer that is sending itself may make none.
+    async fn receive_more(&mut self, sock: &Sock) -> Result<(), Failure> {
+        loop {
+            match self.receive(sock, SMALL) {
+                Ok(0) => return Err(Failure::new(Reason::Closed)),
+                Ok(_) => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Err(e) => return Err(closed(&e)),
+            }
+            self.put_aside();
+            if self.outgoing.is_empty() {
+                sock.readable().await.map_err(|e| closed(&e))?;
+            } else if !sock.readable_or_writable().await.map_err(|e| closed(&e))? {
+                self.flush(sock).map_err(|e| closed(&e))?;
             }
         }
     }
@@ -324,7 +309,11 @@ impl Core {
             match self.end {
                 End::Open => {}
                 End::Closed => break,
-                End::Failed(kind) => return Err(kind.into()),
+                End::Failed(kind) => {
+                    // The peer is told what was wrong with what it sent.
+                    self.tidy(sock);
+                    return Err(kind.into());
+                }
             }
             match self.receive(sock, room.len()) {
                 Ok(0) => self.end = End::Failed(ErrorKind::UnexpectedEof),
@@ -490,7 +479,7 @@ impl Core {
     fn seal(&mut self, parts: &[IoSlice<'_>], most: usize) -> Result<(), Error> {
         self.outgoing.reserve(most + (most.div_ceil(RECORD) + 1) * OVERHEAD);
         self.promised = Promised::default();
-        let mut parts = Parts { parts, skip: 0 };
+        let mut parts = Parts::new(parts);
         let mut left = most;
         while left > 0 {
             let length = left.min(RECORD);
@@ -564,146 +553,10 @@ impl Core {
                 plain.append(rest);
             }
         };
-        let (discard, step) = match &mut self.session {
-            Session::Server(s) => settle(s.process_tls_records(shown), want, out, &mut sink),
-            Session::Client(s) => settle(s.process_tls_records(shown), want, out, &mut sink),
-        };
+        let (discard, step) = self.session.step(shown, want, out, &mut sink);
         self.incoming.consume(discard);
         self.seen -= discard.min(self.seen);
         Ok((step?, read))
-    }
-}
-
-// Does what a state of rustls asks for. Returns how many octets of the input it needs no more.
-fn settle<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    want: Want<'_>,
-    out: &mut Buf,
-    plain: &mut impl FnMut(&[u8]),
-) -> (usize, Result<Step, Error>) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let step = match state {
-        Err(error) => Err(error),
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-            let mut step = Ok(Step::Again);
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        plain(record.payload);
-                    }
-                    Err(error) => step = Err(error),
-                }
-            }
-            step
-        }
-        Ok(ConnectionState::EncodeTlsData(mut data)) => loop {
-            match data.encode(out.spare()) {
-                Ok(n) => {
-                    out.fill(n);
-                    break Ok(Step::Again);
-                }
-                Err(EncodeError::InsufficientSize(size)) => out.reserve(size.required_size),
-                Err(EncodeError::AlreadyEncoded) => break Ok(Step::Again),
-            }
-        },
-        Ok(ConnectionState::TransmitTlsData(data)) => {
-            // It is in `out`, in front of whatever comes.
-            data.done();
-            Ok(Step::Again)
-        }
-        Ok(ConnectionState::WriteTraffic(mut traffic)) => loop {
-            let done = match want {
-                Want::Nothing => break Ok(Step::Done),
-                Want::Seal(octets) => traffic.encrypt(octets, out.spare()),
-                Want::CloseNotify => traffic.queue_close_notify(out.spare()),
-            };
-            match done {
-                Ok(n) => {
-                    out.fill(n);
-                    break Ok(Step::Done);
-                }
-                Err(EncryptError::InsufficientSize(size)) => out.reserve(size.required_size),
-                Err(EncryptError::EncryptExhausted) => break Err(Error::EncryptError),
-            }
-        },
-        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Blocked),
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::Closed),
-        // Early data is never agreed to.
-        Ok(_) => Err(Error::General("an unexpected state".to_owned())),
-    };
-    (discard, step)
-}
-
-impl Session {
-    fn common(&self) -> &CommonState {
-        match self {
-            Session::Server(session) => session,
-            Session::Client(session) => session,
-        }
-    }
-}
-
-impl Promised {
-    fn is_empty(&self) -> bool {
-        self.first == self.count
-    }
-
-    fn push(&mut self, end: usize, octets: usize) {
-        if let Some(slot) = self.records.get_mut(self.count) {
-            *slot = (end, octets);
-            self.count += 1;
-        }
-    }
-
-    // The caller's octets in records that have been sent since the last call.
-    fn take_sent(&mut self) -> usize {
-        let mut taken = 0;
-        while let Some((end, octets)) =
-            self.records.get(self.first..self.count).and_then(|r| r.first())
-            && *end <= self.sent
-        {
-            taken += octets;
-            self.first += 1;
-        }
-        taken
-    }
-}
-
-// What is left of the caller's octets.
-struct Parts<'a> {
-    parts: &'a [IoSlice<'a>],
-    // Octets of the first part that are taken.
-    skip: usize,
-}
-
-impl<'a> Parts<'a> {
-    // The next `length` octets, where they lie in one part.
-    fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
-        while let Some((first, rest)) = self.parts.split_first() {
-            if self.skip < first.len() {
-                let octets = first.get(self.skip..self.skip + length)?;
-                self.skip += length;
-                return Some(octets);
-            }
-            (self.parts, self.skip) = (rest, 0);
-        }
-        None
-    }
-
-    // The next `length` octets, from however many parts.
-    fn gather(&mut self, length: usize, into: &mut Buf) {
-        while into.len() < length
-            && let Some((first, rest)) = self.parts.split_first()
-        {
-            let octets = first.get(self.skip..).unwrap_or_default();
-            let n = octets.len().min(length - into.len());
-            into.append(octets.get(..n).unwrap_or_default());
-            self.skip += n;
-            if self.skip >= first.len() {
-                (self.parts, self.skip) = (rest, 0);
-            }
-        }
     }
 }
 
@@ -721,3 +574,6 @@ fn closed(error: &io::Error) -> Failure {
         _ => Failure::new(Reason::Closed),
     }
 }
+
+#[cfg(test)]
+mod tests;
