@@ -291,13 +291,6 @@ impl Sock {
         }
     }
 
-    fn unless_cut(&self, side: Side) -> io::Result<()> {
-        match self.slot.borrow().expiry(self.role, side) {
-            Expiry::Cut => Err(io::ErrorKind::TimedOut.into()),
-            _ => Ok(()),
-        }
-    }
-
     #[inline]
     fn until_expired(
         &self,
@@ -543,15 +536,6 @@ impl Sock {
             Io::Kernel(io) => SocketAddr::try_from(rustix::net::getsockname(fd(io)).ok()?).ok(),
             Io::Memory(end) => end.local_addr(),
             Io::Stream(_) => None,
-        }
-    }
-}
-
-impl Drop for Sock {
-    fn drop(&mut self) {
-        // A peer that is not told takes what it has for cut off (RFC 8446 section 6.1).
-        if let Some(tls) = self.tls.take() {
-            tls.say_goodbye(self);
         }
     }
 }
