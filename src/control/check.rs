@@ -4,6 +4,7 @@
 //! resolved: whether they resolve is a matter of the moment, not of the file.
 
 use crate::config::{self, Config, Problem, Problems};
+use crate::control::target_tls;
 use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
 use crate::route::CompileError;
@@ -36,17 +37,18 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn judge(loaded: Result<Config, Problems>) -> Checked {
-    let config = match loaded {
+    let mut config = match loaded {
         Ok(config) => config,
         Err(problems) => return Checked { problems, ..Checked::default() },
     };
     let mut problems: Vec<Problem> = log_format(&config.log).into_iter().collect();
-    let mut warnings = Vec::new();
+    let target_tls::Found { problems: wrong, mut warnings } = target_tls::prepare(&mut config);
+    problems.extend(wrong);
     let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
     match snapshot::compile(&config, context) {
         Ok(snapshot) => {
             problems.extend(expect::unmet(&snapshot, &config));
-            warnings = expect::hidden(&snapshot, &config);
+            warnings.extend(expect::hidden(&snapshot, &config));
         }
         Err(error) => problems.push(not_compiled(&config, &error)),
     }

@@ -17,6 +17,7 @@ pub mod rights;
 pub mod service;
 pub mod sockets;
 pub mod source;
+pub mod target_tls;
 pub mod watch;
 pub mod watchdog;
 

@@ -7,7 +7,9 @@ mod grpc;
 
 use crate::config::{Health, HealthKind};
 use crate::health::Outcome;
-use crate::http::proxy_protocol::{Version, write};
+use crate::http::proxy_protocol::write;
+use crate::snapshot::Opening;
+use crate::tls::client::ALPN_HTTP1;
 use grpc::GrpcCheck;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
@@ -15,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +27,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// How much of an answer is read so that the target sees it taken; what it says does not matter.
 const BODY_OCTETS: usize = 64 << 10;
@@ -42,7 +46,7 @@ pub enum ProbeTarget {
 }
 
 /// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Check {
     /// For a GET: what it asks and what it accepts; `None` where a connection that opens suffices.
     pub http: Option<HttpCheck>,
@@ -54,6 +58,8 @@ pub struct Check {
     pub timeout: Duration,
     /// The PROXY header that the connection begins with, where targets expect one.
     pub header: Vec<u8>,
+    /// TLS, where targets speak it, and whom the target must prove to be.
+    pub tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 /// The GET of a probe.
@@ -68,8 +74,8 @@ pub struct HttpCheck {
 }
 
 impl Check {
-    /// What a group's `health` asks for; `None` when it is off. `proxy` is the version of the PROXY header that its targets expect.
-    pub fn of(health: &Health, proxy: Option<Version>) -> Option<Check> {
+    /// What a group's `health` asks for; `None` when it is off. `opening` is how connections to the target begin.
+    pub fn of(health: &Health, opening: &Opening) -> Option<Check> {
         let http = match health.kind {
             HealthKind::Off => return None,
             HealthKind::Tcp | HealthKind::Grpc => None,
@@ -79,10 +85,15 @@ impl Check {
                 expect: health.expect.clone(),
             }),
         };
-        let header = proxy.map(write::local).unwrap_or_default();
         let grpc = (health.kind == HealthKind::Grpc)
             .then(|| GrpcCheck { service: health.service.clone(), host: health.host.clone() });
-        Some(Check { http, grpc, port: health.port, timeout: health.timeout, header })
+        let header = opening.proxy_protocol.map(write::local).unwrap_or_default();
+        let tls = opening.tls.as_ref().map(|(dial, name)| {
+            // HTTP probes speak HTTP/1.1, whatever requests are sent by.
+            let alpn = http.as_ref().map(|_| ALPN_HTTP1);
+            (TlsConnector::from(dial.probing(alpn)), name.clone())
+        });
+        Some(Check { http, grpc, port: health.port, timeout: health.timeout, header, tls })
     }
 }
 
@@ -128,10 +139,25 @@ where
     if let Err(error) = stream.write_all(&check.header).await {
         return Outcome::Failed(format!("the connection broke: {error}"));
     }
+    let Some((connector, name)) = &check.tls else {
+        return match (&check.http, &check.grpc) {
+            (Some(http), _) => ask(stream, address, http, verdict).await,
+            (None, Some(call)) => grpc::ask(stream, address, "http", call, check.timeout).await,
+            (None, None) => Outcome::Success,
+        };
+    };
+    let mut stream = match connector.connect(name.clone(), stream).await {
+        Ok(stream) => stream,
+        Err(error) => return Outcome::Failed(format!("no TLS: {error}")),
+    };
     match (&check.http, &check.grpc) {
         (Some(http), _) => ask(stream, address, http, verdict).await,
-        (None, Some(call)) => grpc::ask(stream, address, "http", call, check.timeout).await,
-        (None, None) => Outcome::Success,
+        (None, Some(call)) => grpc::ask(stream, address, "https", call, check.timeout).await,
+        (None, None) => {
+            // Says goodbye: a connection that is merely dropped stands in the target's log as an error.
+            let _ = stream.shutdown().await;
+            Outcome::Success
+        }
     }
 }
 
@@ -227,7 +253,8 @@ mod tests {
         let kind = if http { HealthKind::Http } else { HealthKind::Tcp };
         let path = "/health?deep=1".to_owned();
         let expect = vec![200..=299, 418..=418];
-        Check::of(&Health { kind, path, expect, timeout, ..Health::default() }, None).unwrap()
+        Check::of(&Health { kind, path, expect, timeout, ..Health::default() }, &Opening::default())
+            .unwrap()
     }
 
     const SHORT: Duration = Duration::from_millis(300);

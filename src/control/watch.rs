@@ -3,11 +3,10 @@
 //! One tokio task a target and a name. What a tracker has learnt survives a reload, by group and address.
 
 use crate::base::{Rng, Tick};
-use crate::config::{self, Config, Health, TargetAddress};
+use crate::config::{Config, Health, TargetAddress};
 use crate::control::probe::{Check, ProbeTarget, probe};
 use crate::control::resolve::{Known, Resolver};
 use crate::health::{self, Thresholds, Tracker};
-use crate::http::proxy_protocol::Version;
 use crate::snapshot::{Address, GroupLive, Snapshot, TargetLive};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -46,7 +45,6 @@ pub struct Probes {
 struct Probing {
     task: JoinHandle<()>,
     health: Health,
-    proxy: Option<Version>,
     live: Arc<TargetLive>,
 }
 
@@ -58,18 +56,15 @@ impl Probes {
             for target in &group.targets {
                 let key = (Arc::clone(&group.name), Arc::clone(&target.live.name));
                 let running = self.tasks.remove(&key);
-                let same = |p: &Probing| {
-                    p.health == written.health
-                        && p.proxy == written.proxy_protocol
-                        && Arc::ptr_eq(&p.live, &target.live)
-                };
+                let same =
+                    |p: &Probing| p.health == written.health && Arc::ptr_eq(&p.live, &target.live);
                 let probing = match running {
                     Some(probing) if same(&probing) => probing,
                     before => {
                         if let Some(before) = before {
                             before.task.abort();
                         }
-                        self.start(&key, written, &group.live, &target.live)
+                        self.start(&key, &written.health, &group.live, &target.live)
                     }
                 };
                 tasks.insert(key, probing);
@@ -84,13 +79,12 @@ impl Probes {
     fn start(
         &self,
         key: &Key,
-        written: &config::Group,
+        health: &Health,
         group: &Arc<GroupLive>,
         live: &Arc<TargetLive>,
     ) -> Probing {
         let now = Tick::now();
-        let (health, proxy) = (&written.health, written.proxy_protocol);
-        let check = Check::of(health, proxy);
+        let check = Check::of(health, &live.opening);
         let thresholds = Thresholds { healthy: health.healthy, unhealthy: health.unhealthy };
         let state = self.healths.with(|all| {
             let tracker = match (all.get(key), &check) {
@@ -115,7 +109,7 @@ impl Probes {
                 Arc::clone(live),
             )),
         };
-        Probing { task, health: health.clone(), proxy, live: Arc::clone(live) }
+        Probing { task, health: health.clone(), live: Arc::clone(live) }
     }
 }
 

@@ -101,6 +101,7 @@ faults! {
     Internal Gateway 500 "internal" "An error inside ringgate; it is in the log.",
     ConnectFailed Target 502 "connect_failed" "No connection to a target could be opened.",
     ConnectTimeout Target 504 "connect_timeout" "No connection to a target could be opened within `timeouts.connect`.",
+    TargetTlsFailed Target 502 "target_tls_failed" "No TLS session with a target could be agreed on, or the target ended it; the log says why.",
     TargetClosed Target 502 "target_closed" "The target closed the connection before it answered.",
     TargetReset Target 502 "target_reset" "The target reset the connection before it answered.",
     ResponseTimeout Target 504 "response_timeout" "The target did not answer within `timeouts.response`.",

@@ -37,7 +37,7 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     let target = group.and_then(|g| g.targets.get(x.scratch.trace.target?));
     count(x, now, x.listener.meters.cell(worker));
     let further: [Option<&Meters>; 3] =
-        [rule.map(|r| &*r.meters), group.map(|g| &g.live.meters), target.map(|t| &t.live.meters)];
+        [rule.map(|r| &*r.meters), group.map(|g| &g.live.meters), target.map(|t| &*t.live.meters)];
     for meters in further.into_iter().flatten() {
         count(x, now, meters.cell(worker));
     }
@@ -114,7 +114,10 @@ fn log(
         trace_id: view.fields.first("x-amzn-trace-id"),
         redirect_url: None,
         reason: trace.fault.map(Fault::code),
-        reason_text: trace.fault.map(Fault::sentence),
+        reason_text: trace.fault.map(|fault| match (fault, &trace.detail) {
+            (Fault::TargetTlsFailed, Some(detail)) => &**detail,
+            _ => fault.sentence(),
+        }),
         retries: trace.retries,
         reused: trace.reused,
         generation: x.epoch.snapshot.generation,

@@ -136,7 +136,11 @@ async fn open(
     let began = Tick::now();
     // Opening a connection allocates anyway; its future would make every idle connection larger.
     let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect, &header);
-    let conn = Box::pin(opening).await?;
+    let conn = Box::pin(opening).await.inspect_err(|fault| {
+        if *fault == Fault::TargetTlsFailed {
+            x.scratch.trace.detail = target.unshaken().map(|f| f.to_string().into());
+        }
+    })?;
     x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
 }

@@ -129,6 +129,9 @@ async fn read_some(x: &Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<(), Fa
 fn read_fault(error: &io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::TimedOut => Fault::ResponseTimeout,
+        // TLS: the end of the connection without the end of the session (RFC 8446 section 6.1), and an alert or a broken record.
+        io::ErrorKind::UnexpectedEof => Fault::TargetClosed,
+        io::ErrorKind::InvalidData => Fault::TargetTlsFailed,
         _ => Fault::TargetReset,
     }
 }

@@ -7,6 +7,9 @@ use crate::base::Tick;
 use crate::net::Sock;
 use crate::net::timer::Slot;
 use crate::snapshot::TargetLive;
+use crate::tls::Failure;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use slab::Slab;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,9 +21,22 @@ use std::time::Duration;
 pub struct TargetCore {
     /// What all workers share of it.
     pub live: Arc<TargetLive>,
+    // This worker's TLS with it, which holds the sessions that can be resumed.
+    tls: Option<TargetTls>,
+    // Why the last handshake failed.
+    unshaken: RefCell<Option<Failure>>,
     idle: RefCell<Vec<Idle>>,
     // The slots of the clients that open connections serve now.
     open: RefCell<Slab<Option<Rc<Slot>>>>,
+}
+
+/// What a TLS session with a target begins with.
+#[derive(Clone, Debug)]
+pub struct TargetTls {
+    /// For rustls.
+    pub config: Arc<ClientConfig>,
+    /// Whom the target must prove to be.
+    pub name: ServerName<'static>,
 }
 
 #[derive(Debug)]
@@ -48,7 +64,30 @@ pub struct TargetConn {
 impl TargetCore {
     /// A target without connections.
     pub fn new(live: Arc<TargetLive>) -> Rc<TargetCore> {
-        Rc::new(TargetCore { live, idle: RefCell::default(), open: RefCell::default() })
+        let tls = live.opening.tls.as_ref();
+        let tls = tls.map(|(dial, name)| TargetTls { config: dial.config(), name: name.clone() });
+        Rc::new(TargetCore {
+            live,
+            tls,
+            unshaken: RefCell::default(),
+            idle: RefCell::default(),
+            open: RefCell::default(),
+        })
+    }
+
+    /// What a TLS session with it begins with; `None` where it speaks plain TCP.
+    pub fn tls(&self) -> Option<&TargetTls> {
+        self.tls.as_ref()
+    }
+
+    /// Remembers why a handshake failed.
+    pub fn note_unshaken(&self, failure: Failure) {
+        self.unshaken.replace(Some(failure));
+    }
+
+    /// Why the last handshake that failed did.
+    pub fn unshaken(&self) -> Option<Failure> {
+        self.unshaken.borrow().clone()
     }
 
     /// The idle connection that was used last. One on which the target has sent something or that it has closed

@@ -43,4 +43,6 @@ pub struct Trace {
     pub broken_off: bool,
     /// Why ringgate answered, or gave up.
     pub fault: Option<Fault>,
+    /// Why the last TLS handshake with a target failed, if one did.
+    pub detail: Option<Box<str>>,
 }

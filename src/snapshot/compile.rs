@@ -202,12 +202,15 @@ fn compile_group(
             if !seen.insert(address.clone()) {
                 continue;
             }
-            let live = known.get(&address).map(|live| Arc::clone(live));
-            targets.push(Target {
-                weight: target.weight,
-                zone: target.zone.clone(),
-                live: live.unwrap_or_else(|| TargetLive::new(address, state, context.workers)),
-            });
+            // What says how to open a connection safely and could not be made use of must not be passed over.
+            let Some(opening) = opening(group, &target.address) else { continue };
+            let live = match known.get(&address) {
+                Some(live) if live.opening == opening => Arc::clone(live),
+                Some(live) => live.reopened(opening),
+                None => TargetLive::new(address, opening, state, context.workers),
+            };
+            let (weight, zone) = (target.weight, target.zone.clone());
+            targets.push(Target { weight, zone, live });
         }
     }
     let (algorithm, key) = algorithm(&group.algorithm);
@@ -227,6 +230,19 @@ fn compile_group(
         drain: group.drain,
         live: old.map_or_else(|| GroupLive::new(context.workers), |o| Arc::clone(&o.live)),
     }
+}
+
+// How connections to a target begin; `None` where it asks for TLS that control has not prepared.
+fn opening(group: &config::Group, target: &TargetAddress) -> Option<Opening> {
+    let proxy_protocol = group.proxy_protocol;
+    let Some(tls) = &group.tls else { return Some(Opening { proxy_protocol, tls: None }) };
+    let dial = tls.dial.as_ref()?;
+    let name = match target {
+        TargetAddress::Name(name, _) => dial.name_of(Some(name)),
+        TargetAddress::Ip(address) => dial.name_of(Some(&address.ip().to_string())),
+        TargetAddress::Unix(_) => dial.name_of(None),
+    };
+    Some(Opening { proxy_protocol, tls: Some((Arc::clone(dial), name?)) })
 }
 
 fn addresses(address: &TargetAddress, context: Context<'_>) -> Vec<Address> {

@@ -4,7 +4,10 @@
 
 use crate::base::meters::Meters;
 use crate::health::State;
+use crate::http::proxy_protocol::Version;
+use crate::tls::client::Dial;
 use crossbeam::utils::CachePadded;
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,11 +52,23 @@ impl GroupLive {
     }
 }
 
+/// How a connection to a target begins. What was opened in one way is never used in another (hazard TLS-09), so that a
+/// target keeps what it has learnt over a reload, its connections included, only while this stays the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Opening {
+    /// The PROXY header that comes first.
+    pub proxy_protocol: Option<Version>,
+    /// TLS, and whom the target must prove to be.
+    pub tls: Option<(Arc<Dial>, ServerName<'static>)>,
+}
+
 /// What a target has learnt.
 #[derive(Debug)]
 pub struct TargetLive {
     /// Where it is.
     pub address: Address,
+    /// How connections to it begin.
+    pub opening: Opening,
     /// The address as text.
     pub name: Arc<str>,
     /// A stable hash of the address, for consistent hashing.
@@ -62,19 +77,38 @@ pub struct TargetLive {
     /// Requests in flight, all workers together; kept only for algorithms that ask for it.
     pub load: CachePadded<AtomicU32>,
     /// What is counted.
-    pub meters: Meters,
+    pub meters: Arc<Meters>,
 }
 
 impl TargetLive {
-    pub(super) fn new(address: Address, state: State, workers: usize) -> Arc<TargetLive> {
+    pub(super) fn new(
+        address: Address,
+        opening: Opening,
+        state: State,
+        workers: usize,
+    ) -> Arc<TargetLive> {
         let name = address.to_string();
         Arc::new(TargetLive {
             hash: crate::balance::hash_key(name.as_bytes()),
             name: Arc::from(name),
             address,
+            opening,
             health: AtomicU8::new(code(state)),
             load: CachePadded::default(),
-            meters: Meters::new(workers),
+            meters: Arc::new(Meters::new(workers)),
+        })
+    }
+
+    /// The same target, reached in another way: its counters and its health go on, its connections do not.
+    pub(super) fn reopened(&self, opening: Opening) -> Arc<TargetLive> {
+        Arc::new(TargetLive {
+            address: self.address.clone(),
+            opening,
+            name: Arc::clone(&self.name),
+            hash: self.hash,
+            health: AtomicU8::new(self.health.load(Ordering::Relaxed)),
+            load: CachePadded::default(),
+            meters: Arc::clone(&self.meters),
         })
     }
 

@@ -12,7 +12,7 @@ pub mod upgrades;
 
 pub use challenges::Challenges;
 pub use compile::compile;
-pub use live::{Address, GroupLive, TargetLive};
+pub use live::{Address, GroupLive, Opening, TargetLive};
 pub use upgrades::Upgrades;
 
 use crate::balance;

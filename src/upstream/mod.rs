@@ -1,11 +1,14 @@
 //! Connections out: opening them, within a deadline, and saying what went wrong.
 //!
-//! Addresses only: names are resolved by control. Pools live with the target (`shard::target`).
+//! Addresses only: names are resolved by control. Pools live with the target (`shard::target`). A connection is handed out once
+//! it is ready for a request: behind its PROXY header and its TLS handshake, where the group asks for them.
 
 use crate::base::Tick;
 use crate::http::Fault;
 use crate::net::Sock;
+use crate::net::timer::Slot;
 use crate::shard::{Shard, TargetConn, TargetCore};
+use crate::tls::{Failure, Reason};
 use rustix::io::Errno;
 use std::io;
 use std::rc::Rc;
@@ -14,7 +17,7 @@ use std::time::Duration;
 /// Opens a connection to `target` for a client. `header` is written before all else: the PROXY header, where there is one.
 ///
 /// # Errors
-/// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`].
+/// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`], [`Fault::TargetTlsFailed`]; [`Fault::Shed`] for want of a descriptor.
 pub async fn connect(
     shard: &Shard,
     client: &Sock,
@@ -23,26 +26,67 @@ pub async fn connect(
     header: &[u8],
 ) -> Result<TargetConn, Fault> {
     let deadline = Tick::now().after(timeout);
+    dial(shard, client.slot(), target, deadline, header).await.map(|sock| target.opened(sock))
+}
+
+/// A connection for whoever's slot this is.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn dial(
+    shard: &Shard,
+    slot: Rc<Slot>,
+    target: &TargetCore,
+    deadline: Tick,
+    header: &[u8],
+) -> Result<Sock, Fault> {
     let meters = target.live.meters.cell(shard.worker);
-    let opened = shard.network.connect(&target.live.address, client.slot(), deadline).await;
-    let opened = match opened {
-        // A fresh connection has room for it: nothing is waited for but an error.
-        Ok(sock) if !header.is_empty() => sock.write_all(header, timeout).await.map(|()| sock),
-        opened => opened,
-    };
-    match opened {
-        Ok(sock) => {
-            meters.connects.add(1);
-            Ok(target.opened(sock))
-        }
-        Err(error) => {
-            meters.connect_errors.add(1);
-            Err(match Errno::from_io_error(&error) {
-                // It is not the target's fault, and another target would not help.
-                Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Shed,
-                _ if error.kind() == io::ErrorKind::TimedOut => Fault::ConnectTimeout,
-                _ => Fault::ConnectFailed,
-            })
-        }
+    let opened = open(shard, slot, target, deadline, header).await;
+    match &opened {
+        Ok(_) => meters.connects.add(1),
+        Err(_) => meters.connect_errors.add(1),
     }
+    opened
+}
+
+async fn open(
+    shard: &Shard,
+    slot: Rc<Slot>,
+    target: &TargetCore,
+    deadline: Tick,
+    header: &[u8],
+) -> Result<Sock, Fault> {
+    let opened = shard.network.connect(&target.live.address, slot, deadline).await;
+    let mut sock = opened.map_err(|error| match Errno::from_io_error(&error) {
+        // It is not the target's fault, and another target would not help.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Fault::Shed,
+        _ => not_connected(&error),
+    })?;
+    if !header.is_empty() {
+        // A fresh connection has room for it: nothing is waited for but an error.
+        let left = deadline.since(Tick::now());
+        sock.write_all(header, left).await.map_err(|error| not_connected(&error))?;
+    }
+    if let Some(tls) = target.tls() {
+        let shaken = sock.connect_tls(&tls.config, tls.name.clone(), &shard.buffers, deadline);
+        // It is large, and done once a connection.
+        Box::pin(shaken).await.map_err(|failure| unshaken(target, failure))?;
+    }
+    Ok(sock)
+}
+
+fn not_connected(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Fault::ConnectTimeout,
+        _ => Fault::ConnectFailed,
+    }
+}
+
+fn unshaken(target: &TargetCore, failure: Failure) -> Fault {
+    let fault = match failure.reason {
+        Reason::Timeout => Fault::ConnectTimeout,
+        _ => Fault::TargetTlsFailed,
+    };
+    target.note_unshaken(failure);
+    fault
 }
