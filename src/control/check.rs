@@ -4,6 +4,7 @@
 //! resolved: whether they resolve is a matter of the moment, not of the file.
 
 use crate::config::{self, Config, Problem, Problems};
+use crate::control::fresh::Files;
 use crate::control::target_tls;
 use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
@@ -20,6 +21,8 @@ pub struct Checked {
     pub problems: Problems,
     /// What probably should be.
     pub warnings: Vec<Problem>,
+    /// The files that it names, which were read with it.
+    pub files: Files,
 }
 
 /// Checks a file.
@@ -42,7 +45,9 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         Err(problems) => return Checked { problems, ..Checked::default() },
     };
     let mut problems: Vec<Problem> = log_format(&config.log).into_iter().collect();
-    let target_tls::Found { problems: wrong, mut warnings } = target_tls::prepare(&mut config);
+    let mut files = Files::default();
+    let target_tls::Found { problems: wrong, mut warnings } =
+        target_tls::prepare(&mut config, &mut files);
     problems.extend(wrong);
     let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
     match snapshot::compile(&config, context) {
@@ -52,7 +57,7 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         }
         Err(error) => problems.push(not_compiled(&config, &error)),
     }
-    Checked { config, problems: Problems(problems), warnings }
+    Checked { config, problems: Problems(problems), warnings, files }
 }
 
 /// What is wrong with the format of access records, which only their writer knows.

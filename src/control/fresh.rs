@@ -87,6 +87,11 @@ impl Watch {
         (self.tried, self.seen, self.looks) = (Some(files), None, 0);
     }
 
+    /// As [`Watch::tried`], where it is not known which files were read.
+    pub fn tried_as_they_are(&mut self) {
+        self.tried(self.used.now());
+    }
+
     /// Looks once. The files that have changed since they were used or tried, once all of them have come to rest; that
     /// there is a second half of a pair still to be written shows only when it is tried.
     pub fn look(&mut self) -> Vec<PathBuf> {

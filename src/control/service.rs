@@ -9,6 +9,7 @@ use crate::control::acme::{Acme, Obtained};
 use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
+use crate::control::fresh;
 use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
 use crate::control::rights::Rights;
@@ -71,6 +72,7 @@ struct Service {
     obtained: UnboundedReceiver<Obtained>,
     rights: Rights,
     notify: Notify,
+    watch: fresh::Watch,
 }
 
 /// Serves until told to stop, with the rights that are left; the exit code.
@@ -99,6 +101,7 @@ pub async fn serve(
     };
     let mut stop = std::pin::pin!(stop);
     let mut look = tokio::time::interval(LOOK);
+    let mut look_at_files = tokio::time::interval(fresh::LOOK);
     loop {
         tokio::select! {
             _ = signals.hup.recv() => service.reload().await,
@@ -111,6 +114,7 @@ pub async fn serve(
             Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
             Some(Obtained(name)) = service.obtained.recv() => service.renew(&name).await,
+            _ = look_at_files.tick() => service.look_at_files().await,
             _ = look.tick() => {
                 service.bury();
                 service.tend();
@@ -133,7 +137,9 @@ impl Failed {
 
 impl Service {
     async fn start(from: From, checked: Checked, rights: Rights) -> Result<Service, Failed> {
-        let Checked { config, .. } = checked;
+        let Checked { config, files, .. } = checked;
+        let mut watch = fresh::Watch::default();
+        watch.use_now(files);
         let (driver, note) = driver(config.server.driver)?;
         let cpus = cpus(&config.server);
         let (to_graveyard, graveyard) = unbounded();
@@ -202,6 +208,7 @@ impl Service {
             obtained,
             rights,
             notify: Notify::from_environment(),
+            watch,
         };
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
@@ -312,6 +319,10 @@ impl Service {
             Err(lines.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         };
         self.notify.reloaded(result.is_ok());
+        match &result {
+            Ok(_) => self.watch.use_now(checked.files),
+            Err(_) => self.watch.tried_as_they_are(),
+        }
         let shared = &self.shared;
         shared.last_reload_unix.store(unix_now(), Ordering::Relaxed);
         shared.last_reload_ok.store(result.is_ok(), Ordering::Relaxed);
@@ -325,6 +336,20 @@ impl Service {
                 tracing::error!("reload refused, the configuration stays as it was:\n{text}");
             }
         }
+    }
+
+    // Certificates and keys that were replaced are taken up as the file would be.
+    async fn look_at_files(&mut self) {
+        if !self.config.server.watch_certificates {
+            return;
+        }
+        let changed = self.watch.look();
+        if changed.is_empty() {
+            return;
+        }
+        let changed: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
+        tracing::info!("changed: {}", changed.join(", "));
+        self.reload().await;
     }
 
     // Everything that can fail, then everything that cannot.

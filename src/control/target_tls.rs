@@ -4,10 +4,9 @@
 //! follow their names) uses the same octets. Called by `check`, before anything is compiled.
 
 use crate::config::{Config, Group, Material, Problem, Target, TargetAddress, TargetTls};
+use crate::control::fresh::Files;
 use crate::tls::client::{Dial, Settings, Wrong};
 use rustls::RootCertStore;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -21,8 +20,8 @@ pub struct Found {
     pub warnings: Vec<Problem>,
 }
 
-/// Prepares TLS to the targets of every group that asks for it.
-pub fn prepare(config: &mut Config) -> Found {
+/// Prepares TLS to the targets of every group that asks for it, reading `files`.
+pub fn prepare(config: &mut Config, files: &mut Files) -> Found {
     let mut found = Found::default();
     for group in &mut config.groups {
         let key = format!("group.{}.tls", group.name);
@@ -31,7 +30,7 @@ pub fn prepare(config: &mut Config) -> Found {
             let expected = "a ca, unless nobody can be between ringgate and the targets";
             found.warnings.push(problem(tls, &key, "verify = false", expected));
         }
-        match dial(tls, &key, &mut found) {
+        match dial(tls, &key, files, &mut found) {
             Ok(dial) => tls.dial = Some(Arc::new(dial)),
             Err(problem) => found.problems.push(problem),
         }
@@ -59,11 +58,8 @@ fn roots() -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::clone(ROOTS.get_or_init(|| Arc::new(roots))))
 }
 
-/// The largest file that is read, in bytes: all authorities of a system are a fifth of it.
-const LARGEST: u64 = 1 << 20;
-
-fn dial(tls: &TargetTls, key: &str, found: &mut Found) -> Result<Dial, Problem> {
-    let ca = tls.ca.as_ref().map(|ca| read(ca, &format!("{key}.ca"))).transpose()?;
+fn dial(tls: &TargetTls, key: &str, files: &mut Files, found: &mut Found) -> Result<Dial, Problem> {
+    let ca = tls.ca.as_ref().map(|ca| read(files, ca, &format!("{key}.ca"))).transpose()?;
     let client = match &tls.client {
         Some((cert, private)) => {
             let key = format!("{key}.client_key");
@@ -71,8 +67,8 @@ fn dial(tls: &TargetTls, key: &str, found: &mut Found) -> Result<Dial, Problem> 
                 let is = format!("{}, which every user can read (mode {mode:o})", shown(private));
                 found.warnings.push(at(private, &key, &is, "mode 600 or 640"));
             }
-            let cert = read(cert, &key.replace("client_key", "client_cert"))?;
-            Some((cert, read(private, &key)?))
+            let cert = read(files, cert, &key.replace("client_key", "client_cert"))?;
+            Some((cert, read(files, private, &key)?))
         }
         None => None,
     };
@@ -132,17 +128,11 @@ fn nameless(group: &Group) -> Option<Problem> {
     })
 }
 
-fn read(material: &Material, key: &str) -> Result<Arc<[u8]>, Problem> {
-    let mut octets = Vec::new();
-    let all =
-        File::open(&material.path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut octets));
-    let what = match all {
-        Ok(_) if octets.len() as u64 <= LARGEST => return Ok(octets.into()),
-        Ok(_) => format!("more than {LARGEST} bytes"),
-        Err(error) => error.to_string(),
-    };
-    let found = format!("{}: {what}", shown(material));
-    Err(at(material, key, &found, "a file that can be read"))
+fn read(files: &mut Files, material: &Material, key: &str) -> Result<Arc<[u8]>, Problem> {
+    files.read(&material.path).map(Arc::from).map_err(|error| {
+        let found = format!("{}: {error}", shown(material));
+        at(material, key, &found, "a file that can be read")
+    })
 }
 
 fn readable_by_all(path: &Path) -> Option<u32> {

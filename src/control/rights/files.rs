@@ -4,7 +4,7 @@
 //! where the access log is. Executes: nothing. Connecting to Unix sockets and to addresses is not Landlock's here: targets
 //! change with the file. The kernel also holds operations of an io_uring to this (SEC-06). Called by `rights`.
 
-use crate::config::{AccessLog, Config};
+use crate::config::{AccessLog, Config, TargetTls};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictionStatus,
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
@@ -20,7 +20,7 @@ const BROAD: &[&str] = &[
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt",
     "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/usr", "/var",
 ];
-/// Read whoever the process is: names (resolver, accounts), time, and what libc and the standard library look up.
+/// Read whoever the process is: names (resolver, accounts), whom the system trusts, time, and what libc and the standard library look up.
 const READ: &[&str] = &[
     "/etc/gai.conf",
     "/etc/group",
@@ -29,8 +29,14 @@ const READ: &[&str] = &[
     "/etc/localtime",
     "/etc/nsswitch.conf",
     "/etc/passwd",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/pki/tls/certs",
     "/etc/resolv.conf",
     "/etc/services",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/ca-certificates",
     "/usr/share/zoneinfo",
     "/proc/meminfo",
     "/proc/self",
@@ -91,6 +97,10 @@ impl Files {
             files.read.push("/etc".into());
         }
         files.read.extend(READ.iter().map(PathBuf::from));
+        let materials = config.groups.iter().filter_map(|g| g.tls.as_ref());
+        for material in materials.flat_map(TargetTls::materials) {
+            files.read.extend(places(&material.path));
+        }
         // For the names in a backtrace.
         files.read.extend(std::env::current_exe());
         files.write.extend(SINKS.iter().map(PathBuf::from));
@@ -204,6 +214,17 @@ impl Files {
             folders.join(", ")
         )
     }
+}
+
+/// What must be readable so that a file can be read again after it was replaced: its folder, and that of what it links to;
+/// where a folder holds much besides, the file alone.
+fn places(path: &Path) -> Vec<PathBuf> {
+    let parent = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let real = path.canonicalize().ok();
+    let folders = [Some(parent), real.as_deref().and_then(Path::parent)];
+    let folders = folders.into_iter().flatten().filter_map(|f| f.canonicalize().ok());
+    let narrow = folders.filter(|folder| !is_broad(folder));
+    narrow.chain([path.to_path_buf()]).chain(real.clone()).collect()
 }
 
 /// Adds a rule for each path that there is.
