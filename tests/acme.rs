@@ -10,42 +10,187 @@ mod support;
 
 use authority::Authority;
 use std::net::SocketAddr;
-use support::{Client, Ringgate, eventually, free_address, get};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use support::tls::{self, Shown};
+use support::{Ringgate, eventually, free_address, get};
 
-/// A plain listener that sends everybody to https, as is usual beside ACME.
-fn plain(listen: SocketAddr) -> String {
+/// A plain listener that sends everybody to https, as is usual beside ACME, and one that answers there.
+fn config(http: SocketAddr, https: SocketAddr, acme: &str) -> String {
     format!(
-        "[[listener]]\nname = \"plain\"\nbind = [\"{listen}\"]\n\
-         default = {{ redirect = {{ scheme = \"https\", status = 301 }} }}\n"
+        "[[listener]]\nname = \"plain\"\nbind = [\"{http}\"]\n\
+         default = {{ redirect = {{ scheme = \"https\", status = 301 }} }}\n\
+         [[listener]]\nname = \"web\"\nbind = [\"{https}\"]\nprotocol = \"https\"\n\
+         default = {{ respond = {{ status = 200, body = \"served\" }} }}\ntls = {{ acme = {acme} }}\n"
     )
 }
 
-fn with_acme(listener: &str, acme: &str) -> String {
-    format!("{listener}tls = {{ acme = {acme} }}\n")
+struct World {
+    http: SocketAddr,
+    https: SocketAddr,
+    authority: Authority,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// Certificates are valid for so many seconds.
+    fn new(seconds: u32) -> World {
+        let (http, https) = (free_address(), free_address());
+        let authority = Authority::prepared(http, https, seconds);
+        World { http, https, authority, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.dir.path().join("acme")
+    }
+
+    fn start(&self, names: &str, more: &str) -> Ringgate {
+        let acme = self.authority.table(&self.storage(), more);
+        Ringgate::start(&(config(self.http, self.https, names) + &acme))
+    }
+
+    #[track_caller]
+    fn shown(&self, name: &str) -> Shown {
+        tls::shown(self.https, name, &["http/1.1"]).expect("a handshake")
+    }
+
+    /// Waits until pebble's certificate is shown for `name`.
+    #[track_caller]
+    fn wait_obtained(&self, name: &str) -> Shown {
+        eventually(&format!("a certificate for {name}"), || is_pebbles(&self.shown(name)));
+        self.shown(name)
+    }
+}
+
+fn is_pebbles(shown: &Shown) -> bool {
+    shown.names().1.starts_with("Pebble Intermediate CA")
+}
+
+fn count(ringgate: &Ringgate, name: &str, result: &str) -> f64 {
+    let series = format!("ringgate_acme_attempts_total{{name=\"{name}\",result=\"{result}\"}}");
+    ringgate.metric(&series).unwrap_or(0.0)
+}
+
+fn files(folder: &Path) -> Vec<(String, u32)> {
+    let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap());
+    let mut all: Vec<_> = entries
+        .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().mode() & 0o777))
+        .collect();
+    all.sort();
+    all
 }
 
 #[test]
-fn try_it() {
-    let (http, tls) = (free_address(), free_address());
-    let authority = Authority::start(http, tls, 3600);
-    let storage = tempfile::tempdir().unwrap();
-    let config =
-        with_acme(&plain(http), "['a.test', 'b.test']") + &authority.table(storage.path(), "");
-    let ringgate = Ringgate::start(&config);
+fn http_01_is_answered_before_any_rule_and_the_certificate_is_taken_up() {
+    let mut world = World::new(3600);
+    let ringgate = world.start("[\"a.test\", \"b.test\"]", "contact = [\"mailto:ops@a.test\"]");
+    // There is no authority yet: a listener that starts all the same.
+    let first = world.shown("a.test");
+    assert_eq!(first.names().0, "not obtained yet");
+    eventually("the log says so", || ringgate.output().contains("self-signed"));
+    assert_eq!(tls::get(world.https, "a.test", "/").unwrap().text(), "served");
+    eventually("the failure is counted", || count(&ringgate, "a.test", "failed") >= 1.0);
+    world.authority.rise();
     for name in ["a.test", "b.test"] {
-        let series = format!("ringgate_acme_attempts_total{{name=\"{name}\",result=\"ok\"}}");
-        eventually(&format!("a certificate for {name}"), || ringgate.metric(&series) == Some(1.0));
+        let shown = world.wait_obtained(name);
+        assert_eq!(shown.chain.len(), 2, "with the certificate that issued it");
+        assert_eq!(count(&ringgate, name, "ok"), 1.0);
+        let kept = format!("ringgate_acme_certificate_not_after_seconds{{name=\"{name}\"}}");
+        assert_eq!(ringgate.metric(&kept), Some(shown.not_after() as f64));
     }
-    println!("{}", ringgate.output());
-    for f in storage.path().read_dir().unwrap() {
-        println!("{:?}", f);
-    }
-    println!(
-        "{}",
-        ringgate.metrics().lines().filter(|l| l.contains("acme")).collect::<Vec<_>>().join("\n")
+    assert_eq!(tls::get(world.https, "b.test", "/").unwrap().text(), "served");
+    assert_eq!(get(world.http, "/.well-known/acme-challenge/x").status(), 301, "not ours");
+    assert_eq!(world.authority.signed(), 2);
+    let files = files(&world.storage());
+    assert_eq!(files.len(), 4, "an account, what was ordered, two certificates: {files:?}");
+    assert!(files.iter().all(|(_, mode)| *mode == 0o600), "{files:?}");
+    let output = ringgate.output();
+    assert_eq!(output.matches("acme: a new account").count(), 1, "one account for both");
+    assert!(!output.contains("PRIVATE"), "hazard TLS-14");
+}
+
+#[test]
+fn tls_alpn_01_is_answered_to_who_offers_nothing_else() {
+    let mut world = World::new(3600);
+    world.authority.rise();
+    let acme = "{ names = [\"a.test\"], challenge = \"tls-alpn-01\" }";
+    let ringgate = world.start(acme, "");
+    world.wait_obtained("a.test");
+    assert_eq!((world.authority.signed(), count(&ringgate, "a.test", "failed")), (1, 0.0));
+    // RFC 8737 section 3: without a challenge there is no such handshake; beside another protocol it does not count.
+    assert!(tls::shown(world.https, "a.test", &["acme-tls/1"]).is_err());
+    let both = tls::shown(world.https, "a.test", &["acme-tls/1", "http/1.1"]).unwrap();
+    assert_eq!(both.alpn.as_deref(), Some(b"http/1.1".as_slice()));
+    assert!(is_pebbles(&both));
+}
+
+#[test]
+fn is_renewed_ahead_of_its_end_while_connections_go_on() {
+    let mut world = World::new(20);
+    world.authority.rise();
+    let ringgate = world.start("[\"a.test\"]", "renew_before = \"16s\"");
+    let first = world.wait_obtained("a.test");
+    let (mut old, _) = tls::connect(world.https, "a.test", &["http/1.1"]).unwrap();
+    eventually("it is renewed", || world.shown("a.test").chain != first.chain);
+    let second = world.shown("a.test");
+    assert!(second.not_after() > first.not_after());
+    assert_eq!((world.authority.signed(), count(&ringgate, "a.test", "ok")), (2, 2.0));
+    let mut wire = support::Wire::new(&mut old);
+    wire.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+    assert_eq!(
+        wire.response("GET").unwrap().unwrap().text(),
+        "served",
+        "by the connection of before"
     );
-    assert_eq!(authority.signed(), 2);
-    assert_eq!(get(http, "/x").status(), 301);
-    assert_eq!(get(http, "/.well-known/acme-challenge/unknown").status(), 301);
-    let _ = Client::connect(http);
+    assert_eq!(ringgate.reloads("failed"), 0.0);
+}
+
+#[test]
+fn a_restart_serves_what_is_kept_without_an_order_or_the_authority() {
+    let mut world = World::new(3600);
+    world.authority.rise();
+    let ringgate = world.start("[\"a.test\"]", "");
+    let first = world.wait_obtained("a.test");
+    drop(ringgate);
+    world.authority.fall();
+    let ringgate = world.start("[\"a.test\"]", "");
+    assert_eq!(world.shown("a.test").chain, first.chain);
+    assert_eq!(tls::get(world.https, "a.test", "/").unwrap().text(), "served");
+    assert_eq!(
+        (count(&ringgate, "a.test", "ok"), count(&ringgate, "a.test", "failed")),
+        (0.0, 0.0)
+    );
+    assert!(!ringgate.output().contains("acme: ordered"), "{}", ringgate.output());
+}
+
+#[test]
+fn an_authority_that_has_forgotten_the_account_gives_another() {
+    let mut world = World::new(3600);
+    world.authority.rise();
+    let ringgate = world.start("[\"a.test\"]", "");
+    world.wait_obtained("a.test");
+    drop(ringgate);
+    world.authority.fall();
+    world.authority.rise();
+    let ringgate = world.start("[\"a.test\", \"b.test\"]", "");
+    world.wait_obtained("b.test");
+    assert_eq!(count(&ringgate, "b.test", "failed"), 0.0);
+    assert!(ringgate.output().contains("does not know the account any more"));
+}
+
+#[test]
+fn what_the_authority_cannot_see_is_said_and_waits() {
+    let mut world = World::new(3600);
+    world.authority.rise();
+    // It asks at port https for a name of which only http-01 is offered, at a port where nobody listens.
+    let nowhere = free_address();
+    let acme = world.authority.table(&world.storage(), "");
+    let ringgate = Ringgate::start(&(config(nowhere, world.https, "[\"a.test\"]") + &acme));
+    eventually("the attempt has failed", || count(&ringgate, "a.test", "failed") == 1.0);
+    eventually("the log says why", || {
+        let output = ringgate.output();
+        output.contains("no certificate: ") && output.contains("next attempt in")
+    });
+    assert_eq!(tls::get(world.https, "a.test", "/").unwrap().text(), "served");
+    assert_eq!(ringgate.output().matches("acme: ordered").count(), 1);
 }

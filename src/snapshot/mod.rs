@@ -3,14 +3,12 @@
 //! What an unchanged object had learnt (health, counters, cursors) lives in small shared parts (`live`) that a new
 //! snapshot takes over from the old one by name. All that can fail, fails in [`compile`], before anything is published.
 
-pub mod challenges;
 pub mod compile;
 pub mod expect;
 pub mod live;
 pub mod redirect;
 pub mod upgrades;
 
-pub use challenges::Challenges;
 pub use compile::compile;
 pub use live::{Address, GroupLive, Opening, TargetLive};
 pub use upgrades::Upgrades;
@@ -53,7 +51,7 @@ pub struct Snapshot {
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
     /// Answers to an ACME authority; the same in every snapshot of a process.
-    pub challenges: Arc<Challenges>,
+    pub challenges: Arc<crate::tls::Challenges>,
 }
 
 impl Snapshot {

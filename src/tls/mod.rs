@@ -5,16 +5,19 @@
 //! come here as octets.
 
 pub mod certificate;
+pub mod challenges;
 pub mod choose;
 pub mod client;
 pub mod facts;
 pub mod failure;
 pub mod policy;
 pub mod server;
+pub mod staple;
 pub mod tickets;
 pub mod trust;
 
 pub use certificate::Certificate;
+pub use challenges::Challenges;
 pub use facts::Facts;
 pub use failure::{Failure, Reason};
 pub use policy::{Policy, provider};

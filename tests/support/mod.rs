@@ -12,6 +12,7 @@ pub mod message;
 pub mod origin;
 pub mod process;
 pub mod ringgate;
+pub mod tls;
 
 pub use load::Load;
 pub use message::{Message, Wire};

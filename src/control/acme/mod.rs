@@ -14,7 +14,7 @@ use crate::base::Rng;
 use crate::config::{Acme as Settings, Challenge, Config};
 use crate::control::resolve::Resolver;
 use crate::control::source::unix_now;
-use crate::snapshot::Challenges;
+use crate::tls::Challenges;
 use client::Https;
 use instant_acme::Account;
 use order::Failure;

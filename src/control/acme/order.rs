@@ -7,7 +7,7 @@ use crate::config::{Acme, Challenge};
 use crate::control::acme::client::Https;
 use crate::control::acme::schedule::Setback;
 use crate::control::acme::store::{Store, StoredAccount};
-use crate::snapshot::Challenges;
+use crate::tls::Challenges;
 use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount,
     NewOrder, Order, OrderStatus, RetryPolicy,
