@@ -59,8 +59,8 @@ impl Http2Limits {
     pub fn budgets(&self) -> Budgets {
         Budgets {
             continuations: self.continuations,
-            // h2 answers a list that is larger than it may be with 431, up to four times as large.
-            header_block: self.header_list.saturating_mul(4),
+            // Compressed it is hardly ever larger than not, and a block that is too large is answered with 431.
+            header_block: self.header_list.saturating_mul(2),
             control_frames: self.control_frames,
             resets: self.resets,
             resets_per_second: self.resets_per_second,

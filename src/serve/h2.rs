@@ -6,7 +6,6 @@
 
 use crate::base::Tick;
 use crate::config::Http2Limits;
-use crate::http::frames::Budgets;
 use crate::http::lines::{self, Body, ListLimits};
 use crate::http::{Fault, Version};
 use crate::net::h2::wire::Ends;
@@ -53,7 +52,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
     // A stream has no address: what targets may be told of the connection is kept for all of them.
     let passed = passed
         .unwrap_or_else(|| Rc::new(Passed { destination: sock.local_addr(), ..Passed::default() }));
-    let wire = Wire::of_client(Rc::new(sock), first, budgets(&limits));
+    let wire = Wire::of_client(Rc::new(sock), first, limits.budgets());
     let conn = Rc::new(Conn {
         shard: Rc::clone(shard),
         wire: Rc::clone(&wire),
@@ -96,17 +95,6 @@ fn builder(limits: &Http2Limits) -> h2::server::Builder {
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(Some(limits.local_resets as usize));
     builder
-}
-
-fn budgets(limits: &Http2Limits) -> Budgets {
-    Budgets {
-        continuations: limits.continuations,
-        // Compressed it is hardly ever larger than not, and a block that is too large is answered with 431.
-        header_block: limits.header_list.saturating_mul(2),
-        control_frames: limits.control_frames,
-        resets: limits.resets,
-        resets_per_second: limits.resets_per_second,
-    }
 }
 
 #[derive(Clone, Copy)]

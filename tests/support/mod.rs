@@ -7,6 +7,8 @@
 #![allow(dead_code, missing_docs, unused_imports)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+pub mod h2raw;
+pub mod hpack;
 pub mod load;
 pub mod message;
 pub mod origin;
