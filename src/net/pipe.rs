@@ -4,7 +4,7 @@
 //! holds octets of a connection that died is closed. Who gets none copies instead. Called by `sock` and the tunnels.
 
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,9 +12,8 @@ use std::rc::Rc;
 
 // Pipes that one worker leases at the same time, at most.
 const MOST: u64 = 64;
-// What a pipe may hold, in octets, where the system lets it; the kernel's own choice is a sixteenth of a MiB.
-const ROOM: usize = 256 << 10;
-// Asked for at a time: more than any pipe holds, since a slot may carry more than a page.
+// Asked for at a time: more than any pipe holds, since each of its sixteen slots may carry more than a page. Larger pipes
+// were tried: four times the slots cost more for a MiB, sixty-four times a little less, and the system lets a user have few.
 const AT_ONCE: usize = 4 << 20;
 
 /// How many pipes a worker may have where the process may open `descriptors` files; each takes two.
@@ -78,8 +77,6 @@ impl Pipes {
             }
             Err(_) => return None,
         };
-        // Refused where the user has many pipes already: then it is as large as it came.
-        let _ = fcntl_setpipe_size(&write, ROOM);
         Some(Ends { read, write })
     }
 }

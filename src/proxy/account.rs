@@ -50,15 +50,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// Counts a tunnel in. `record` is what is known of it by now; its octets so far are counted already.
-    pub fn open(shard: &Shard, parties: Parties, began: Tick, record: &Record<'_>) -> Account {
+    /// Counts a tunnel in. `kept` is what is known of it by now, where that is logged; its octets so far are counted already.
+    pub fn open(shard: &Shard, parties: Parties, began: Tick, kept: Option<Kept>) -> Account {
         let worker = shard.worker;
         parties.each(|meters| {
             let cell = meters.cell(worker);
             cell.tunnels.add(1);
             cell.open_tunnels.add(1);
         });
-        let kept = shard.logs().then(|| Kept::of(record));
         Account { parties, worker, began, kept, moved: Cell::default() }
     }
 

@@ -4,6 +4,7 @@ use crate::base::Tick;
 use crate::http::proxy_protocol::Said;
 use crate::http::{Fault, Framing, Known, Method, RequestView, request::Form};
 use crate::net::{Buf, Sock};
+use crate::proxy::upgrade::{self, Upgrade};
 use crate::proxy::{finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
@@ -61,6 +62,8 @@ pub struct Exchange<'a> {
     pub buf: &'a mut Buf,
     /// What followed a streamed body, and begins the next request.
     pub next: Option<Buf>,
+    /// The switch of protocols that it asks for, where it may.
+    pub upgrade: Option<Box<Upgrade>>,
     /// The parsed head, and room to work in.
     pub scratch: &'a mut Scratch,
     /// Whether the client's connection may be used again afterwards.
@@ -126,6 +129,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
             };
             let group = chosen.ok_or(Fault::NoTarget)?;
             let shard: &Shard = x.shard;
+            upgrade::offer(x, rule)?;
             // Before it costs a target anything; what ringgate answers by itself goes on.
             let _place = shard.place().ok_or(Fault::Shed)?;
             let terms = forward::Terms {

@@ -5,7 +5,8 @@ use crate::base::{Tick, tick};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::observe::Record;
-use crate::proxy::Exchange;
+use crate::observe::kept::Kept;
+use crate::proxy::{Exchange, upgrade};
 use crate::shard::Shard;
 use crate::snapshot::{Group, Rule, Target};
 use std::net::SocketAddr;
@@ -30,7 +31,8 @@ impl Drop for Active<'_> {
 /// Counts an exchange out and writes its record. Returns when that was.
 pub fn finish(x: &mut Exchange<'_>) -> Tick {
     let now = Tick::now();
-    let snapshot = &x.epoch.snapshot;
+    let epoch = x.epoch;
+    let snapshot = &epoch.snapshot;
     let worker = x.shard.worker;
     let rule = x.scratch.trace.rule.and_then(|at| snapshot.rules.get(at));
     let group = x.scratch.trace.group.and_then(|at| snapshot.groups.get(at)).map(|g| &**g);
@@ -49,8 +51,12 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     if let Some(reason) = x.scratch.request.deviation {
         pulse.deviations.add(reason);
     }
-    if x.shard.logs() {
-        log(x, now, rule, group, target);
+    let logs = x.shard.logs();
+    if upgrade::has_switched(x) {
+        let kept = logs.then(|| with_record(x, now, rule, group, target, Kept::of));
+        upgrade::depart(x, rule, group, target, kept);
+    } else if logs {
+        with_record(x, now, rule, group, target, |record| x.shard.record(record));
     }
     now
 }
@@ -71,19 +77,20 @@ fn count(x: &Exchange<'_>, now: Tick, cell: &Cell) {
     }
 }
 
-fn log(
+fn with_record<R>(
     x: &Exchange<'_>,
     now: Tick,
     rule: Option<&Rule>,
     group: Option<&Group>,
     target: Option<&Target>,
-) {
+    take: impl FnOnce(&Record<'_>) -> R,
+) -> R {
     let view = x.view();
     let trace = &x.scratch.trace;
     let reached = trace.sent.or(trace.answered);
     let sent_as = x.canonical_target();
     let received = x.scratch.request.target.of(x.buf.filled());
-    x.shard.record(&Record {
+    take(&Record {
         wall_micros: tick::wall_micros(),
         request_id: &x.scratch.request_id,
         client: x.client_ip(),
@@ -124,7 +131,7 @@ fn log(
         worker: x.shard.worker,
         action: trace.action,
         deviation: x.scratch.request.deviation,
-    });
+    })
 }
 
 /// A request that could not even be read: counted and logged with what is known of it.

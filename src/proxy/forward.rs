@@ -11,7 +11,7 @@ use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
-use crate::proxy::{Exchange, proxied, upstream_head};
+use crate::proxy::{Exchange, proxied, upgrade, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
@@ -101,6 +101,8 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 if reusable && group.group.proxy_protocol.is_none() {
                     let now = x.scratch.trace.answered.unwrap_or_else(Tick::now);
                     TargetCore::keep(conn, now, group.idle_share);
+                } else {
+                    upgrade::hold(x, conn);
                 }
                 return Ok(());
             }

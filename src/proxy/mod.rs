@@ -14,6 +14,7 @@ pub mod proxied;
 pub mod receive;
 pub mod reply;
 pub mod tunnel;
+pub mod upgrade;
 pub mod upstream_head;
 
 pub use exchange::{Client, Exchange, Passed, exchange};

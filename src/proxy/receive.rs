@@ -6,10 +6,10 @@ use crate::base::Tick;
 use crate::http::scan::Scan;
 use crate::http::{Fault, Framing, Known, Version, write};
 use crate::net::{Buf, Side, Sock};
-use crate::proxy::Exchange;
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
 use crate::proxy::pace::Pace;
+use crate::proxy::{Exchange, upgrade};
 use crate::snapshot::Listener;
 use std::io;
 use std::time::Duration;
@@ -62,7 +62,10 @@ async fn next_head(
     up: &mut Buf,
 ) -> Result<Option<Head>, Failure> {
     let len = read_head(x, sock, up, x.scratch.trace.interim == 0).await?;
-    if x.scratch.response.is_interim() {
+    if x.scratch.response.status == 101 && upgrade::is_offered(x) {
+        let head = up.filled().get(..len).unwrap_or_default();
+        upgrade::judge(x, head).map_err(Failure::Final)?;
+    } else if x.scratch.response.is_interim() {
         x.scratch.trace.interim += 1;
         pass_interim(x, up, len).await.map_err(Failure::Final)?;
         return Ok(None);
@@ -193,6 +196,10 @@ pub async fn deliver(
     head: Head,
     stall: Duration,
 ) -> Result<bool, Fault> {
+    if x.scratch.response.status == 101 {
+        upgrade::switch(x, up, head.len, stall).await?;
+        return Ok(false);
+    }
     let framing = x.scratch.response.framing;
     let writer = render(x, up.filled());
     let mut out = std::mem::take(&mut x.scratch.reply);
@@ -350,7 +357,8 @@ pub fn connection_field(x: &mut Exchange<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
+/// Writes the status line of the parsed response, and those of its fields that go on; `buf` is what was parsed.
+pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
     let response = &x.scratch.response;
     write::status_line(out, response.status, response.reason.of(buf));
     let to_chunked = response.framing == Framing::Chunked;

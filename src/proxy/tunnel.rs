@@ -171,6 +171,8 @@ impl Relay<'_> {
                 Fault::TunnelTargetReset
             }
             (_, Broken::Idle) => Fault::TunnelIdle,
+            // A stream of HTTP/2 ends so when its client has reset it.
+            (_, Broken::Cut) if self.client.is_gone() => Fault::TunnelReset,
             (_, Broken::Cut) => Fault::TunnelCut,
         }
     }

@@ -5,7 +5,7 @@
 
 use crate::http::write::{address, content_length, field, number, parsed_field, request_line};
 use crate::http::{Framing, Known, Method, RequestHead, Version};
-use crate::proxy::Exchange;
+use crate::proxy::{Exchange, upgrade};
 use crate::snapshot::Snapshot;
 use std::net::IpAddr;
 
@@ -29,7 +29,8 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
             Framing::None if wants_length(x) => content_length(&mut out, 0),
             Framing::None | Framing::Close => {}
         }
-        if head.takes_trailers {
+        upgrade::fields(x, &mut out);
+        if head.takes_trailers && !upgrade::is_offered(x) {
             out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
         }
         if let Some(left) = head.max_forwards {

@@ -7,6 +7,7 @@ use crate::base::Tick;
 use crate::http::desync::Closes;
 use crate::net::{Buf, Side};
 use crate::proxy::exchange::exchange;
+use crate::proxy::tunnel::Tunnel;
 use crate::proxy::{Client, Exchange};
 use crate::serve::accept::{Counted, Open};
 use crate::serve::h2;
@@ -63,6 +64,10 @@ pub fn serve(
             // No idle connection keeps an old configuration alive.
             rest.accepted = None;
         }
+        if let Some(tunnel) = rest.tunnel.take() {
+            rest.accepted = None;
+            Box::pin(tunnel.run(shard, &client.sock)).await;
+        }
     }
 }
 
@@ -109,11 +114,14 @@ struct Rest {
     // Until the first request: a connection that waited in the queue of a listener that has been removed is still owed
     // an answer.
     accepted: Option<Rc<Epoch>>,
+    // What the last request has become, if it switched protocols.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 impl Rest {
     fn new(accepted: Rc<Epoch>) -> Rest {
-        Rest { buf: None, served: 0, in_a_row: 0, since: Tick::now(), accepted: Some(accepted) }
+        let accepted = Some(accepted);
+        Rest { buf: None, served: 0, in_a_row: 0, since: Tick::now(), accepted, tunnel: None }
     }
 
     // The newest configuration that knows the connection's listener, and whether this request is its last.
@@ -228,11 +236,21 @@ async fn request(
     scratch.request_id.clear();
     scratch.trace = Trace { began, ..Trace::default() };
     let keep = scratch.request.keep_alive && !last;
-    let mut x =
-        Exchange { shard, epoch, listener, client, buf: &mut *buf, next: None, scratch, keep };
+    let mut x = Exchange {
+        shard,
+        epoch,
+        listener,
+        client,
+        buf: &mut *buf,
+        next: None,
+        upgrade: None,
+        scratch,
+        keep,
+    };
     rest.since = exchange(&mut x).await;
     let keep = x.keep;
     let next = x.next.take();
+    rest.tunnel = x.upgrade.take().and_then(|upgrade| upgrade.into_tunnel());
     // Where nothing was sent, or an answer broke off, there is nothing that must still arrive.
     let answered = x.scratch.trace.status != 0 && !x.scratch.trace.broken_off;
     let taken = x.scratch.request.len + x.body_here().len();
@@ -244,6 +262,9 @@ async fn request(
     }
     if keep {
         return true;
+    }
+    if rest.tunnel.is_some() {
+        return false;
     }
     if answered && (unread || !buf.is_empty()) {
         linger(&client.sock, buf).await;

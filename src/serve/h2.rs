@@ -383,8 +383,17 @@ async fn answer(
     match read(epoch, client, head, &mut buf, scratch) {
         Ok(()) => {
             let buf = &mut buf;
-            let mut x =
-                Exchange { shard, epoch, listener, client, buf, next: None, scratch, keep: true };
+            let mut x = Exchange {
+                shard,
+                epoch,
+                listener,
+                client,
+                buf,
+                next: None,
+                upgrade: None,
+                scratch,
+                keep: true,
+            };
             exchange(&mut x).await;
             if x.scratch.trace.fault.is_none() {
                 conn.wire.answered();

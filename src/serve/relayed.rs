@@ -9,6 +9,7 @@ use crate::config::Protocol;
 use crate::http::{Fault, Fields, RequestView};
 use crate::net::{Buf, Side};
 use crate::observe::Record;
+use crate::observe::kept::Kept;
 use crate::proxy::Client;
 use crate::proxy::account::{self, Account, Parties};
 use crate::proxy::dial::{self, Attempts, Caller};
@@ -141,7 +142,8 @@ async fn find_and_join<'s>(
     };
     // Its octets are counted as they are passed on.
     let record = Record { bytes_in: 0, ..record(shard, epoch, listener, client, known) };
-    let account = Account::open(shard, parties, known.began, &record);
+    let kept = shard.logs().then(|| Kept::of(&record));
+    let account = Account::open(shard, parties, known.began, kept);
     let load = Load::count(conn.target());
     let idle = known.rule.and_then(|r| r.idle).unwrap_or(listener.idle);
     let (from_client, from_target) = (shard.buffers.none(), shard.buffers.none());
