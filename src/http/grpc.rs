@@ -146,18 +146,15 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Appends `grpc-timeout` for what is left, in the finest unit whose number has eight digits at most, rounded down: the
+/// The value of `grpc-timeout` for what is left, in the finest unit whose number has eight digits at most, rounded down: the
 /// target gives up no later than the client.
-pub fn write_timeout(out: &mut Vec<u8>, left: Duration) {
-    let units = [(left.as_nanos(), b'n'), (left.as_micros(), b'u'), (left.as_millis(), b'm')];
+pub fn timeout_value(left: Duration) -> String {
+    let units = [(left.as_nanos(), 'n'), (left.as_micros(), 'u'), (left.as_millis(), 'm')];
     let seconds = u128::from(left.as_secs());
-    let coarse = [(seconds, b'S'), (seconds / 60, b'M'), (seconds / 3600, b'H')];
-    let fits = |(n, _): &(u128, u8)| *n <= 99_999_999;
-    let (n, unit) = units.into_iter().chain(coarse).find(fits).unwrap_or((99_999_999, b'H'));
-    out.extend_from_slice(b"grpc-timeout: ");
-    write::number(out, u64::try_from(n).unwrap_or(99_999_999));
-    out.push(unit);
-    out.extend_from_slice(b"\r\n");
+    let coarse = [(seconds, 'S'), (seconds / 60, 'M'), (seconds / 3600, 'H')];
+    let fits = |(n, _): &(u128, char)| *n <= 99_999_999;
+    let (n, unit) = units.into_iter().chain(coarse).find(fits).unwrap_or((99_999_999, 'H'));
+    format!("{n}{unit}")
 }
 
 /// Appends the fields of an answer that ringgate makes to a call: everything but the status line (which is that of 200)
@@ -251,9 +248,7 @@ mod tests {
             (Duration::from_secs(99_999_999 * 60 + 59), "99999999M"),
             (Duration::MAX, "99999999H"),
         ] {
-            let mut out = Vec::new();
-            write_timeout(&mut out, left);
-            assert_eq!(out, format!("grpc-timeout: {expected}\r\n").as_bytes());
+            assert_eq!(timeout_value(left), expected);
         }
     }
 
@@ -262,10 +257,7 @@ mod tests {
         let mut nanos: u128 = 1;
         while nanos < u128::from(u64::MAX) {
             let left = Duration::from_nanos(u64::try_from(nanos).unwrap());
-            let mut out = Vec::new();
-            write_timeout(&mut out, left);
-            let text = &out[b"grpc-timeout: ".len()..out.len() - 2];
-            let read = timeout(text).unwrap();
+            let read = timeout(timeout_value(left).as_bytes()).unwrap();
             assert!(read <= left && left - read <= left / 90_000, "{left:?} {read:?}");
             nanos = nanos * 17 / 10 + 1;
         }

@@ -3,6 +3,7 @@
 //! Nothing here is shared with another worker but the few atomics of `snapshot::live`. A request clones the
 //! `Rc<Epoch>` once and sees one configuration to its end; the next request on the same connection sees the newest.
 
+pub mod channel;
 pub mod epoch;
 pub mod machine;
 pub mod mailbox;

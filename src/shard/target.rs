@@ -1,4 +1,5 @@
-//! A target as one worker knows it: its idle connections, and all its open ones, so that a removal can end them.
+//! A target as one worker knows it: its idle connections, and all its open ones, so that a removal can end them. Those of
+//! HTTP/2, which many exchanges share, are in [`Channels`].
 //!
 //! A connection taken from here is closed when dropped; it comes back only through [`TargetCore::keep`], which the
 //! caller may use only after the message on it has ended for certain.
@@ -6,12 +7,13 @@
 use crate::base::Tick;
 use crate::net::Sock;
 use crate::net::timer::Slot;
+use crate::shard::channel::{Channel, Channels};
 use crate::snapshot::TargetLive;
 use crate::tls::Failure;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +27,13 @@ pub struct TargetCore {
     tls: Option<TargetTls>,
     // Why the last handshake failed.
     unshaken: RefCell<Option<Failure>>,
+    /// Its connections of HTTP/2.
+    pub channels: Channels,
     idle: RefCell<Vec<Idle>>,
-    // The slots of the clients that open connections serve now.
+    // The slots of the clients that open connections, and streams, serve now.
     open: RefCell<Slab<Option<Rc<Slot>>>>,
+    // Of these, streams.
+    streams: Cell<usize>,
 }
 
 /// What a TLS session with a target begins with.
@@ -56,6 +62,8 @@ struct Registered {
 #[derive(Debug)]
 pub struct TargetConn {
     conn: Option<Registered>,
+    // A place on a connection of HTTP/2 instead, and its key in `open`.
+    place: Option<(Rc<Channel>, usize)>,
     target: Rc<TargetCore>,
     /// Whether it has carried a request before.
     pub reused: bool,
@@ -70,6 +78,8 @@ impl TargetCore {
             live,
             tls,
             unshaken: RefCell::default(),
+            channels: Channels::default(),
+            streams: Cell::new(0),
             idle: RefCell::default(),
             open: RefCell::default(),
         })
@@ -107,6 +117,7 @@ impl TargetCore {
             idle.conn.sock.join(slot);
             return Some(TargetConn {
                 conn: Some(idle.conn),
+                place: None,
                 target: Rc::clone(self),
                 reused: true,
             });
@@ -117,7 +128,20 @@ impl TargetCore {
     pub fn opened(self: &Rc<TargetCore>, sock: Sock) -> TargetConn {
         let key = self.open.borrow_mut().insert(Some(sock.slot()));
         let conn = Some(Registered { sock, key });
-        TargetConn { conn, target: Rc::clone(self), reused: false }
+        TargetConn { conn, place: None, target: Rc::clone(self), reused: false }
+    }
+
+    /// Takes a place for one stream on a connection of HTTP/2.
+    pub fn place_on(
+        self: &Rc<TargetCore>,
+        channel: Rc<Channel>,
+        client: &Sock,
+        reused: bool,
+    ) -> TargetConn {
+        let key = self.open.borrow_mut().insert(Some(client.slot()));
+        channel.enter();
+        self.streams.set(self.streams.get() + 1);
+        TargetConn { conn: None, place: Some((channel, key)), target: Rc::clone(self), reused }
     }
 
     /// Keeps a connection for reuse, unless there are `most` already.
@@ -140,9 +164,12 @@ impl TargetCore {
     /// Closes connections that have been idle for `oldest`, and reads off the gauges; done every sweep.
     pub fn sweep(&self, now: Tick, oldest: Duration, worker: usize) {
         self.expire_idle(now, oldest);
+        self.channels.sweep(now, oldest);
+        let (channels, unused) = self.channels.count();
         let cell = self.live.meters.cell(worker);
-        cell.connections.set(self.open.borrow().len() as u64);
-        cell.idle.set(self.idle.borrow().len() as u64);
+        let own = self.open.borrow().len().saturating_sub(self.streams.get());
+        cell.connections.set((own + channels) as u64);
+        cell.idle.set((self.idle.borrow().len() + unused) as u64);
     }
 
     fn expire_idle(&self, now: Tick, oldest: Duration) {
@@ -156,8 +183,9 @@ impl TargetCore {
         expired.into_iter().for_each(|i| self.forget(i.conn));
     }
 
-    /// Closes all idle connections.
+    /// Closes all idle connections; those of HTTP/2 end with their last stream.
     pub fn close_idle(&self) {
+        self.channels.close();
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         idle.into_iter().for_each(|i| self.forget(i.conn));
     }
@@ -172,7 +200,7 @@ impl TargetCore {
 
     /// Whether it has no connection.
     pub fn is_unused(&self) -> bool {
-        self.open.borrow().is_empty()
+        self.open.borrow().is_empty() && self.channels.is_empty()
     }
 
     /// Idle connections.
@@ -186,7 +214,13 @@ impl TargetCore {
 }
 
 impl TargetConn {
-    /// The socket; `None` only after [`TargetCore::keep`].
+    /// The connection of HTTP/2 that it has a place on.
+    #[inline]
+    pub fn channel(&self) -> Option<&Rc<Channel>> {
+        self.place.as_ref().map(|(channel, _)| channel)
+    }
+
+    /// The socket; `None` only after [`TargetCore::keep`], and for a place on a connection of HTTP/2.
     #[inline]
     pub fn sock(&self) -> Option<&Sock> {
         self.conn.as_ref().map(|c| &c.sock)
@@ -202,6 +236,11 @@ impl Drop for TargetConn {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             self.target.forget(conn);
+        }
+        if let Some((channel, key)) = self.place.take() {
+            channel.leave();
+            self.target.streams.set(self.target.streams.get() - 1);
+            self.target.open.borrow_mut().try_remove(key);
         }
     }
 }

@@ -14,6 +14,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub mod h2;
+
 /// Opens a connection to `target` for a client. `header` is written before all else: the PROXY header, where there is one.
 ///
 /// # Errors
