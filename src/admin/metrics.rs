@@ -132,6 +132,13 @@ fn process(s: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
         s.deviations
             .iter()
             .map(|(class, reason, value)| (vec![("class", *class), ("reason", *reason)], *value)),
+    )?;
+    family(
+        encoder,
+        Counter,
+        "grpc_calls",
+        "Calls of gRPC and gRPC-Web that ended, by status.",
+        s.calls.iter().map(|(status, value)| (vec![("status", *status)], *value)),
     )
 }
 

@@ -63,6 +63,8 @@ pub struct Scrape {
     pub acme: Vec<AcmeStat>,
     /// Requests that were not compliant, by class and reason.
     pub deviations: Vec<(&'static str, &'static str, u64)>,
+    /// Calls of gRPC by the name of their status.
+    pub calls: Vec<(&'static str, u64)>,
 }
 
 /// One name that certificates are obtained for.

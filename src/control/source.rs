@@ -6,6 +6,7 @@ use crate::control::acme;
 use crate::control::watch::Healths;
 use crate::http::Fault;
 use crate::http::desync::Reason;
+use crate::http::grpc;
 use crate::observe::LogHandle;
 use crate::shard::{Pulse, Seat};
 use crate::snapshot::Snapshot;
@@ -124,6 +125,8 @@ impl Source for Shared {
             .iter()
             .map(|r| (r.class().name(), r.name(), sum(&|p| p.deviations.value(*r))));
         let faults = Fault::ALL.iter().map(|f| (f.code(), sum(&|p| p.faults.value(*f))));
+        let calls = grpc::STATUSES.iter().enumerate();
+        let calls = calls.map(|(at, name)| (*name, sum(&|p| p.calls.value(at))));
         Scrape {
             version: env!("CARGO_PKG_VERSION"),
             driver: self.driver,
@@ -154,6 +157,7 @@ impl Source for Shared {
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),
             max_connections: self.max_connections.load(Ordering::Relaxed),
+            calls: calls.filter(|(_, count)| *count > 0).collect(),
             faults: faults.filter(|(_, count)| *count > 0).collect(),
         }
     }

@@ -86,6 +86,8 @@ pub const STATUSES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// CANCELLED.
+pub const CANCELLED: u16 = 1;
 /// UNKNOWN.
 pub const UNKNOWN: u16 = 2;
 /// DEADLINE_EXCEEDED.

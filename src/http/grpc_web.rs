@@ -3,9 +3,6 @@
 //! Its body holds gRPC's messages, then the trailers as one more frame; in the text form all of it is in base64, in as
 //! many padded pieces as the sender likes. Pure, and indifferent to how the network cuts a body. Called by `proxy`.
 
-use crate::http::fields::Fields;
-use crate::http::write;
-
 /// The text of a body is no base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
@@ -143,11 +140,13 @@ fn quad([a, b, c]: [u8; 3], out: &mut Vec<u8>) {
 /// Marks the frame that holds trailers.
 const TRAILERS: u8 = 0x80;
 
-/// The frame that ends a response: its trailers as lines, their names in lower case.
-pub fn trailer_frame(trailers: Fields<'_>) -> Vec<u8> {
+/// The frame that ends a response: its trailers as the lines they are given as, with their names in lower case.
+pub fn trailer_frame(trailers: &[u8]) -> Vec<u8> {
     let mut out = vec![TRAILERS, 0, 0, 0, 0];
-    for (name, value) in trailers.iter() {
-        write::field(&mut out, &name.to_ascii_lowercase(), value);
+    for line in trailers.split_inclusive(|b| *b == b'\n') {
+        let (name, rest) = line.split_at(memchr::memchr(b':', line).unwrap_or(0));
+        out.extend(name.iter().map(u8::to_ascii_lowercase));
+        out.extend_from_slice(rest);
     }
     let length = u32::try_from(out.len() - 5).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(slot) = out.get_mut(1..5) {
@@ -159,7 +158,6 @@ pub fn trailer_frame(trailers: Fields<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::fields::OwnedFields;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
@@ -196,10 +194,10 @@ mod tests {
 
     #[test]
     fn trailers_become_the_last_frame() {
-        let fields: OwnedFields = [("Grpc-Status", "0"), ("x-a", "b")].into_iter().collect();
+        let lines = b"Grpc-Status: 0\r\nx-a: b\r\n";
         let expected = b"\x80\0\0\0\x18grpc-status: 0\r\nx-a: b\r\n";
-        assert_eq!(trailer_frame(fields.view()), expected);
-        assert_eq!(trailer_frame(OwnedFields::default().view()), [0x80, 0, 0, 0, 0]);
+        assert_eq!(trailer_frame(lines), expected);
+        assert_eq!(trailer_frame(b""), [0x80, 0, 0, 0, 0]);
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 
 use crate::base::Tick;
 use crate::net::h2::Stream;
+use crate::net::h2::stream::Head;
 use crate::net::memory::{Dialled, End};
 use crate::net::pipe::Pipe;
 use crate::net::sys::{Handle, fd};
@@ -528,6 +529,21 @@ impl Sock {
     /// Whether octets can be moved from and to it by [`Sock::splice_into`] and [`Sock::splice_from`].
     pub fn can_splice(&self) -> bool {
         matches!(self.io, Io::Kernel(_))
+    }
+
+    /// Waits for the response head on a stream to a target.
+    ///
+    /// # Errors
+    /// `TimedOut` when the read deadline passes; when the stream was reset, or its connection has ended.
+    pub async fn head(&self) -> io::Result<Head> {
+        let Io::Stream(stream) = &self.io else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        poll_fn(|cx| {
+            let slot = self.slot.borrow();
+            poll_until_expired(&slot, self.role, Side::Read, cx, |cx| stream.poll_head(cx))
+        })
+        .await
     }
 
     /// The address on this side; `None` for a Unix socket.

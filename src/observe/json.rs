@@ -39,6 +39,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     text(out, b",\"version\":", r.version.as_bytes());
     number(out, b",\"status\":", Some(u64::from(r.status)));
     number(out, b",\"target_status\":", r.target_status.map(u64::from));
+    number(out, b",\"grpc_status\":", r.grpc_status.map(u64::from));
     number(out, b",\"bytes_in\":", Some(r.bytes_in));
     number(out, b",\"bytes_out\":", Some(r.bytes_out));
     number(out, b",\"body_in\":", Some(r.body_in));

@@ -79,6 +79,7 @@ impl Kept {
                 generation: r.generation,
                 worker: r.worker,
                 action: r.action,
+                grpc_status: r.grpc_status,
                 deviation: r.deviation,
             },
         }

@@ -82,6 +82,8 @@ pub struct Record<'a> {
     pub worker: usize,
     /// `forward`, `redirect`, `respond` or `none`.
     pub action: &'static str,
+    /// The status that a call of gRPC ended with; `None` for any other request.
+    pub grpc_status: Option<u16>,
     /// How the request deviates from the protocol, if it does.
     pub deviation: Option<Reason>,
 }
@@ -134,6 +136,7 @@ impl Default for Record<'_> {
             generation: 0,
             worker: 0,
             action: "none",
+            grpc_status: None,
             deviation: None,
         }
     }

@@ -73,6 +73,7 @@ fields! {
     Received "received",
     Classification "classification",
     ClassificationReason "classification_reason",
+    GrpcStatus "grpc_status",
 }
 
 impl Template {
@@ -166,6 +167,7 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::Version => r.version.as_bytes(),
         Field::Status => return escape::number(r.status, out),
         Field::TargetStatus => return number(r.target_status.map(u64::from), out),
+        Field::GrpcStatus => return number(r.grpc_status.map(u64::from), out),
         Field::BytesIn => return escape::number(r.bytes_in, out),
         Field::BytesOut => return escape::number(r.bytes_out, out),
         Field::BodyIn => return escape::number(r.body_in, out),

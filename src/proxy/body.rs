@@ -10,9 +10,10 @@ use crate::http::{Fault, Framing, Known, Span, write};
 use crate::net::buf::LARGE;
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
-use crate::proxy::pace::{Limit, Pace};
+use crate::proxy::pace::{Limit, Pace, Quiet};
+use crate::proxy::recode::Recode;
 use crate::shard::Shard;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 
 /// How a body that is being read goes on.
@@ -56,6 +57,8 @@ pub enum Broken {
     SourceMalformed,
     /// The trailer section is malformed or too large.
     BadTrailers,
+    /// Text of gRPC-Web is no base64.
+    BadText,
     /// The body is larger than it may be.
     TooLarge,
     /// The receiver closed or reset the connection.
@@ -86,6 +89,10 @@ pub struct Relay<'a> {
     pub stop_at_end: bool,
     /// Whether anything was written, of what stands before it or of itself.
     pub began: Cell<bool>,
+    /// What its octets become.
+    pub recode: Option<RefCell<Recode>>,
+    /// Where pauses of the sender are none of its own: it may wait for the other side.
+    pub quiet: Option<Quiet>,
 }
 
 // Pieces of data written at once; one block rarely holds more.
@@ -199,7 +206,7 @@ impl Relay<'_> {
             }
             let spans = spans.get(..count).unwrap_or_default();
             let (end, moved) = (reader.is_done(), reader.total);
-            self.write(prefix, buf.filled(), spans, end, moved).await?;
+            self.pass(prefix, buf.filled(), spans, end, moved).await?;
             prefix = &[];
             in_a_row += taken;
             if in_a_row >= TURN {
@@ -234,8 +241,33 @@ impl Relay<'_> {
         }
     }
 
+    // Writes data as it is, or as what it becomes.
+    async fn pass(
+        &self,
+        prefix: &[u8],
+        buf: &[u8],
+        spans: &[Span],
+        end: bool,
+        moved: u64,
+    ) -> Result<(), Broken> {
+        let Some(recode) = &self.recode else {
+            return self.write(prefix, buf, spans, end, moved).await;
+        };
+        let mut out = Vec::new();
+        let mut recoded = || {
+            let mut recode = recode.borrow_mut();
+            spans.iter().try_for_each(|span| recode.data(span.of(buf), &mut out))?;
+            if end { recode.end(&[], &mut out) } else { Ok(recode.pause(&mut out)) }
+        };
+        recoded().map_err(|_| Broken::BadText)?;
+        Box::pin(self.write(prefix, &out, &whole(&out), end, moved)).await
+    }
+
     // Waits for the sender to send or the receiver to make room. A client's patience is what `pace` says.
     async fn wait(&self, side: Side, moved: u64) -> Result<(), Broken> {
+        if let (Side::Read, Some(quiet)) = (side, &self.quiet) {
+            return self.wait_quietly(quiet).await;
+        }
         let now = Tick::now();
         let (deadline, limit) = if side == self.client {
             self.pace.deadline(now, moved)
@@ -267,6 +299,23 @@ impl Relay<'_> {
         })
     }
 
+    // Waits for the sender, for as long as it or the other side sends something now and then.
+    async fn wait_quietly(&self, quiet: &Quiet) -> Result<(), Broken> {
+        let since = Tick::now();
+        loop {
+            self.from.arm(Side::Read, quiet.deadline(since));
+            match self.from.readable().await {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() != io::ErrorKind::TimedOut => return Err(Broken::SourceGone),
+                // Also ended by who wants it to end.
+                Err(_) if self.from.is_cut() || quiet.deadline(since) <= Tick::now() => {
+                    return Err(Broken::SourceStalled);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
     // True at the end of a body that the end of the connection ends.
     async fn fill(&self, buf: &mut Buf, reader: &Reader) -> Result<bool, Broken> {
         if buf.is_empty() && buf.capacity() < LARGE {
@@ -294,6 +343,9 @@ impl Relay<'_> {
             match self.from.try_read(room.get_mut(..most).unwrap_or_default()) {
                 Ok(n) => {
                     buf.fill(n);
+                    if let Some(quiet) = &self.quiet {
+                        quiet.moved(Tick::now());
+                    }
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -424,6 +476,12 @@ impl Relay<'_> {
     // Ends the body, with what may go on of a trailer section where there is one.
     async fn end(&self, section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
         let fields = section.map(filtered).transpose()?.filter(|fields| !fields.is_empty());
+        if let Some(recode) = &self.recode {
+            let mut out = Vec::new();
+            let ended = recode.borrow_mut().end(fields.as_deref().unwrap_or_default(), &mut out);
+            ended.map_err(|_| Broken::BadText)?;
+            return Box::pin(self.write(&[], &out, &whole(&out), true, moved)).await;
+        }
         match (self.writer, fields) {
             (Writer::Stream, Some(mut fields)) => {
                 fields.extend_from_slice(b"\r\n");
@@ -436,6 +494,10 @@ impl Relay<'_> {
             _ => self.write(&[], &[], &[], true, moved).await,
         }
     }
+}
+
+fn whole(octets: &[u8]) -> [Span; 1] {
+    [Span { start: 0, end: u32::try_from(octets.len()).unwrap_or(u32::MAX) }]
 }
 
 fn sink_error(error: io::Error) -> Broken {
@@ -495,6 +557,7 @@ impl Broken {
             Broken::SourceSlow => Fault::BodyTooSlow,
             Broken::SourceMalformed => Fault::Chunk,
             Broken::BadTrailers => Fault::Trailers,
+            Broken::BadText => Fault::GrpcWebText,
             Broken::TooLarge => Fault::BodyTooLarge,
             Broken::SinkGone => Fault::TargetReset,
             Broken::SinkStalled | Broken::SinkSlow => Fault::BodyStalled,
@@ -506,7 +569,7 @@ impl Broken {
         match self {
             Broken::SourceGone => Fault::TruncatedBody,
             Broken::SourceStalled | Broken::SourceSlow => Fault::BodyStalled,
-            Broken::SourceMalformed | Broken::BadTrailers | Broken::TooLarge => {
+            Broken::SourceMalformed | Broken::BadTrailers | Broken::BadText | Broken::TooLarge => {
                 Fault::ResponseChunk
             }
             Broken::SinkGone => Fault::ClientGone,

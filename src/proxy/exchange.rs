@@ -5,7 +5,7 @@ use crate::http::proxy_protocol::Said;
 use crate::http::{Fault, Framing, Known, Method, RequestView, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::upgrade::{self, Upgrade};
-use crate::proxy::{finish, forward, reply, upstream_head};
+use crate::proxy::{call, finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
 use crate::snapshot::{Action, FixedResponse, Listener, Rule, Snapshot};
@@ -76,6 +76,7 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.scratch.trace.bytes_in = x.scratch.request.len as u64;
     let _active = finish::begin(x);
     upstream_head::assign_id(x);
+    call::begin(x);
     if let Err(fault) = walk(x).await {
         // Whatever failed then, failed for want of a client.
         let fault = if x.client.sock.is_gone() { Fault::ClientGone } else { fault };

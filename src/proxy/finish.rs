@@ -6,7 +6,7 @@ use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::observe::Record;
 use crate::observe::kept::Kept;
-use crate::proxy::{Exchange, upgrade};
+use crate::proxy::{Exchange, call, upgrade};
 use crate::shard::Shard;
 use crate::snapshot::{Group, Rule, Target};
 use std::net::SocketAddr;
@@ -48,15 +48,19 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     if let Some(fault) = x.scratch.trace.fault {
         pulse.faults.add(fault);
     }
+    let grpc_status = call::status(x);
+    if let Some(status) = grpc_status {
+        pulse.calls.add(status);
+    }
     if let Some(reason) = x.scratch.request.deviation {
         pulse.deviations.add(reason);
     }
     let logs = x.shard.logs();
     if upgrade::has_switched(x) {
-        let kept = logs.then(|| with_record(x, now, rule, group, target, Kept::of));
+        let kept = logs.then(|| with_record(x, now, rule, group, target, grpc_status, Kept::of));
         upgrade::depart(x, rule, group, target, kept);
     } else if logs {
-        with_record(x, now, rule, group, target, |record| x.shard.record(record));
+        with_record(x, now, rule, group, target, grpc_status, |record| x.shard.record(record));
     }
     now
 }
@@ -83,6 +87,7 @@ fn with_record<R>(
     rule: Option<&Rule>,
     group: Option<&Group>,
     target: Option<&Target>,
+    grpc_status: Option<u16>,
     take: impl FnOnce(&Record<'_>) -> R,
 ) -> R {
     let view = x.view();
@@ -130,6 +135,7 @@ fn with_record<R>(
         generation: x.epoch.snapshot.generation,
         worker: x.shard.worker,
         action: trace.action,
+        grpc_status,
         deviation: x.scratch.request.deviation,
     })
 }

@@ -11,11 +11,12 @@ use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
-use crate::proxy::{Exchange, proxied, upgrade, upstream_head};
+use crate::proxy::{Exchange, call, multiplex, proxied, upgrade, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
 use crate::{balance, config, upstream};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -42,14 +43,18 @@ pub struct Terms {
 pub enum Failure {
     /// The connection died before the first octet of a response.
     Dead(Fault),
+    /// The target has said that it did not begin to process it: sending it again is sound for every method.
+    Unprocessed(Fault),
     /// Sending it again would not be sound, or not help.
     Final(Fault),
 }
 
 // Targets tried for one request, at most.
 const MOST_TRIES: usize = 6;
+// Times that one request is sent again since a target did not begin to process it.
+const MOST_UNPROCESSED: u32 = 8;
 // How long a client that waits for 100 waits for the target to say it; then ringgate does (RFC 9110 section 10.1.1).
-const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+pub(super) const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Takes the request to a target and its response to the client.
 ///
@@ -62,7 +67,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     let key = hash_key(x, &group.group.key);
     let mut tried = [0_usize; MOST_TRIES];
     let mut tries = 0;
-    let mut resent = false;
+    let (mut resent, mut unprocessed) = (false, 0);
     let mut last = Fault::NoTarget;
     loop {
         let before = tried.get(..tries).unwrap_or_default();
@@ -114,6 +119,15 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 (resent, last) = (true, fault);
                 x.scratch.trace.retries += 1;
             }
+            Err(Failure::Unprocessed(fault)) => {
+                unprocessed += 1;
+                if unprocessed > MOST_UNPROCESSED || !x.body_is_here() {
+                    return Err(fault);
+                }
+                // It may be the same target again, on another connection.
+                (tries, last) = (tries - 1, fault);
+                x.scratch.trace.retries += 1;
+            }
             Err(Failure::Final(fault)) => return Err(fault),
         }
     }
@@ -125,6 +139,9 @@ async fn open(
     target: &Rc<TargetCore>,
     fresh: bool,
 ) -> Result<TargetConn, Fault> {
+    if group.group.protocol.is_h2() {
+        return place(x, group, target).await;
+    }
     let header = group.group.proxy_protocol.map(|v| proxied::header(x, v)).unwrap_or_default();
     // A connection that begins with a header is not kept: after a reload the pool may still hold others.
     if !fresh
@@ -143,6 +160,24 @@ async fn open(
             x.scratch.trace.detail = target.unshaken().map(|f| f.to_string().into());
         }
     })?;
+    x.scratch.trace.connect = Some(Tick::now().since(began));
+    Ok(conn)
+}
+
+// A place for a stream, on a connection that others use, too.
+async fn place(
+    x: &mut Exchange<'_>,
+    group: &GroupCore,
+    target: &Rc<TargetCore>,
+) -> Result<TargetConn, Fault> {
+    if let Some(conn) = upstream::h2::open_place(&x.client.sock, target) {
+        x.scratch.trace.reused = true;
+        return Ok(conn);
+    }
+    let began = Tick::now();
+    let opening = upstream::h2::place(x.shard, &x.client.sock, &group.group, target);
+    let conn = Box::pin(opening).await?;
+    x.scratch.trace.reused = false;
     x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
 }
@@ -171,10 +206,10 @@ fn hash_key(x: &Exchange<'_>, source: &KeySource) -> Option<u64> {
 }
 
 // Counts a request in flight on a target, for algorithms that look at it.
-struct Load<'a>(Option<&'a TargetCore>);
+pub(super) struct Load<'a>(Option<&'a TargetCore>);
 
 impl<'a> Load<'a> {
-    fn count(group: &GroupCore, target: &'a TargetCore) -> Load<'a> {
+    pub(super) fn count(group: &GroupCore, target: &'a TargetCore) -> Load<'a> {
         let wanted = matches!(
             group.group.algorithm,
             balance::Algorithm::LeastRequests | balance::Algorithm::PowerOfTwo
@@ -202,6 +237,11 @@ async fn attempt(
     conn: &TargetConn,
     terms: &Terms,
 ) -> Result<bool, Failure> {
+    if let Some(channel) = conn.channel() {
+        // Every stream allocates anyway.
+        Box::pin(multiplex::attempt(x, group, conn, channel, terms)).await?;
+        return Ok(false);
+    }
     let target = conn.target();
     let _load = Load::count(group, target);
     let sock = conn.sock().ok_or(Failure::Final(Fault::Internal))?;
@@ -282,12 +322,13 @@ async fn stream(
         writer: if framing == Framing::Chunked { Writer::Chunked } else { Writer::Plain },
         stop_at_end: true,
         began: false.into(),
+        recode: None,
+        quiet: call::quiet(x),
     };
     let mut reader = Reader::on(&client.sock, framing);
     let keep = std::mem::replace(&mut x.keep, false);
-    let ended =
-        both(&relay, &prefix, &mut body, &mut reader, keep, Answer { x, sock, up, wait, terms })
-            .await;
+    let answer = Answer { x, sock, up, wait, until: Tick::NEVER, terms };
+    let ended = both(&relay, &prefix, &mut body, &mut reader, keep, answer).await;
     x.scratch.upstream = prefix;
     x.scratch.trace.bytes_in += reader.total;
     let reusable = ended?;
@@ -300,17 +341,19 @@ async fn stream(
     Ok(reusable && reader.is_done())
 }
 
-struct Answer<'x, 'a, 's> {
-    x: &'x mut Exchange<'a>,
-    sock: &'s Sock,
-    up: &'x mut Buf,
-    wait: Duration,
-    terms: &'x Terms,
+// Where the response comes from, and how long its head may take once the request has been sent, and in any case.
+pub(super) struct Answer<'x, 'a, 's> {
+    pub(super) x: &'x mut Exchange<'a>,
+    pub(super) sock: &'s Sock,
+    pub(super) up: &'x mut Buf,
+    pub(super) wait: Duration,
+    pub(super) until: Tick,
+    pub(super) terms: &'x Terms,
 }
 
 // Ends when the response has ended, or when the upload has failed in a way that ends the exchange. Until the upload is
 // whole, `keep` is held back: a response head that is written before says that the connection closes.
-async fn both(
+pub(super) async fn both(
     relay: &Relay<'_>,
     prefix: &[u8],
     body: &mut Buf,
@@ -318,13 +361,14 @@ async fn both(
     keep: bool,
     answer: Answer<'_, '_, '_>,
 ) -> Result<bool, Failure> {
-    let whole = std::cell::Cell::new(false);
-    let Answer { x, sock, up, wait, terms } = answer;
+    let (whole, headed) = (Cell::new(false), Cell::new(false));
+    let Answer { x, sock, up, wait, until, terms } = answer;
     // Before either runs: an upload that is here whole arms the answer's deadline at its first poll.
-    sock.arm(Side::Read, Tick::NEVER);
+    sock.arm(Side::Read, until);
     let mut upload = pin!(relay.run(prefix, body, reader));
     let mut download = pin!(async {
         let head = receive::head(x, sock, up).await?;
+        headed.set(true);
         x.keep = keep && whole.get();
         receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)
     });
@@ -333,16 +377,14 @@ async fn both(
     poll_fn(|cx| {
         if uploading && let Poll::Ready(done) = upload.as_mut().poll(cx) {
             uploading = false;
+            // The body of an answer that has begun has a patience of its own.
+            if !headed.get() {
+                sock.arm(Side::Read, Tick::now().after(wait).min(until));
+            }
             match done {
-                Ok(()) => {
-                    whole.set(true);
-                    sock.arm(Side::Read, Tick::now().after(wait));
-                }
+                Ok(()) => whole.set(true),
                 // The target reads no further; its answer may be on the way.
-                Err(Broken::SinkGone) => {
-                    refused = Some(Fault::TargetReset);
-                    sock.arm(Side::Read, Tick::now().after(wait));
-                }
+                Err(Broken::SinkGone) => refused = Some(Fault::TargetReset),
                 Err(broken) => return Poll::Ready(Err(Failure::Final(broken.of_request()))),
             }
         }
@@ -375,6 +417,8 @@ async fn await_continue(
     sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
     match receive::head_or_continue(x, sock, up).await {
         Ok(head) => Ok(head),
-        Err(Failure::Dead(fault) | Failure::Final(fault)) => Err(Failure::Final(fault)),
+        Err(Failure::Dead(fault) | Failure::Unprocessed(fault) | Failure::Final(fault)) => {
+            Err(Failure::Final(fault))
+        }
     }
 }

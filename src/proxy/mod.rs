@@ -5,13 +5,16 @@
 
 pub mod account;
 pub mod body;
+pub mod call;
 pub mod dial;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
+pub mod multiplex;
 pub mod pace;
 pub mod proxied;
 pub mod receive;
+pub mod recode;
 pub mod reply;
 pub mod tunnel;
 pub mod upgrade;

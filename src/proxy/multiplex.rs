@@ -8,19 +8,20 @@ use crate::base::Tick;
 use crate::config::TargetProtocol;
 use crate::http::grpc::{self, Call};
 use crate::http::grpc_web::Decoder;
-use crate::http::{Fault, Framing, lines};
+use crate::http::{Fault, lines};
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Reader, Relay, Writer};
-use crate::proxy::forward::{Answer, Failure, Load, Terms, both};
+use crate::proxy::forward::{Answer, CONTINUE_WAIT, Failure, Load, Terms, both};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::recode::Recode;
-use crate::proxy::{Exchange, upstream_head};
+use crate::proxy::{Exchange, call, upstream_head};
 use crate::shard::TargetConn;
 use crate::shard::channel::Channel;
 use crate::shard::epoch::GroupCore;
 use ::http::Request;
-use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TE};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue, TE};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
@@ -50,9 +51,9 @@ pub async fn attempt(
         x.scratch.trace.sent = Some(now);
         sock.arm(Side::Read, deadline(x, now, wait(group, terms)));
         match receive::head(x, &sock, &mut up).await {
-            Ok(head) => receive::deliver(x, &sock, &mut up, head, terms.body)
-                .await
-                .map_err(Failure::Final),
+            Ok(head) => {
+                receive::deliver(x, &sock, &mut up, head, terms.body).await.map_err(Failure::Final)
+            }
             Err(failure) => Err(failure),
         }
     } else {
@@ -118,11 +119,14 @@ fn request(
     let scheme = if group.group.protocol == TargetProtocol::H2 { "https" } else { "http" };
     let made = lines::request_of(&x.scratch.upstream, scheme);
     let mut request = made.ok_or(Failure::Final(Fault::Target))?;
+    let fields = request.headers_mut();
+    if waits_for_continue(x) {
+        fields.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
     let trace = &x.scratch.trace;
     if trace.call == Call::No {
         return Ok(request);
     }
-    let fields = request.headers_mut();
     if trace.call.is_web() {
         let like = fields.get(CONTENT_TYPE).map_or(&[] as &[u8], HeaderValue::as_bytes);
         let kind = HeaderValue::from_bytes(&Call::Grpc.media_type(like));
@@ -166,14 +170,16 @@ async fn send_whole(
     while !body.is_empty() {
         match sock.try_write_end(&[IoSlice::new(body)], true) {
             Ok(n) => body = body.get(n..).unwrap_or_default(),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => match sock.wait_for_room(stall).await {
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Failure::Final(Fault::BodyStalled));
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                match sock.wait_for_room(stall).await {
+                    Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                        return Err(Failure::Final(Fault::BodyStalled));
+                    }
+                    // It reads no further; what it has to say about that is read next.
+                    Err(_) => break,
+                    Ok(()) => {}
                 }
-                // It reads no further; what it has to say about that is read next.
-                Err(_) => break,
-                Ok(()) => {}
-            },
+            }
             Err(_) => break,
         }
     }
@@ -192,34 +198,33 @@ async fn stream_body(
     let head_len = x.scratch.request.len;
     let mut body = x.shard.buffers.large();
     body.append(x.buf.filled().get(head_len..).unwrap_or_default());
-    if x.scratch.request.expects_continue && body.is_empty() {
-        if let Some(head) = await_continue(x, sock, up).await? {
-            // The target has decided without the body: the client need not send it, and may have begun to.
-            x.keep = false;
-            return deliver(x, sock, up, head, terms).await;
-        }
+    if waits_for_continue(x)
+        && let Some(head) = await_continue(x, sock, up).await?
+    {
+        // The target has decided without the body: the client need not send it, and may have begun to.
+        x.keep = false;
+        return deliver(x, sock, up, head, terms).await;
     }
     let framing = x.scratch.request.framing;
     let client = x.client;
-    let call = x.scratch.trace.call;
     let relay = Relay {
         shard: x.shard,
         from: &client.sock,
         to: sock,
-        pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate.filter(|_| call == Call::No)),
+        pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate),
         client: Side::Read,
         limit: terms.body_limit,
         writer: Writer::Stream,
         stop_at_end: true,
         began: true.into(),
-        recode: Recode::of_request(call),
+        recode: Recode::of_request(x.scratch.trace.call).map(RefCell::new),
+        quiet: call::quiet(x),
     };
     let mut reader = Reader::on(&client.sock, framing);
     let keep = std::mem::replace(&mut x.keep, false);
     let until = x.scratch.trace.deadline.unwrap_or(Tick::NEVER);
     let answer = Answer { x, sock, up, wait, until, terms };
     let ended = both(&relay, &[], &mut body, &mut reader, keep, answer).await;
-    drop(relay);
     x.scratch.trace.bytes_in += reader.total;
     if reader.is_done() {
         // What the client has sent behind the body is its next request.
@@ -228,6 +233,27 @@ async fn stream_body(
         x.keep = false;
     }
     ended
+}
+
+// Whether the client sends its body only when the target wants it.
+fn waits_for_continue(x: &Exchange<'_>) -> bool {
+    x.scratch.request.expects_continue && !x.body_is_here() && x.buf.len() <= x.scratch.request.len
+}
+
+// Waits for the target to let the client go on. `Some` is a final response: the body is not wanted.
+async fn await_continue(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+) -> Result<Option<Head>, Failure> {
+    sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
+    match receive::head_or_continue(x, sock, up).await {
+        Err(Failure::Final(Fault::ResponseTimeout)) if !sock.is_cut() => {
+            let sent = receive::interim(x, b"HTTP/1.1 100 Continue\r\n\r\n").await;
+            sent.map(|()| None).map_err(Failure::Final)
+        }
+        ended => ended,
+    }
 }
 
 async fn deliver(

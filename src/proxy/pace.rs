@@ -5,6 +5,7 @@
 
 use crate::base::Tick;
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Waiting that is free: short bodies, and starts that are slow.
@@ -18,6 +19,31 @@ pub struct Pace {
     /// Octets a second; `None` where only the stall counts.
     pub floor: Option<u64>,
     waited: Cell<Duration>,
+}
+
+/// The patience with two sides that may both pause: over only when neither has sent anything for so long.
+#[derive(Clone, Debug)]
+pub struct Quiet {
+    idle: Duration,
+    // When either sent something; both directions write it.
+    last: Rc<Cell<Tick>>,
+}
+
+impl Quiet {
+    /// Patience of `idle`; both directions share `last`.
+    pub fn new(idle: Duration, last: Rc<Cell<Tick>>) -> Quiet {
+        Quiet { idle, last }
+    }
+
+    /// Something was sent.
+    pub fn moved(&self, now: Tick) {
+        self.last.set(self.last.get().max(now));
+    }
+
+    /// When it will be over if nothing more is sent; waiting began at `since`.
+    pub fn deadline(&self, since: Tick) -> Tick {
+        self.last.get().max(since).after(self.idle)
+    }
 }
 
 /// Which limit ends a wait.
@@ -70,6 +96,17 @@ mod tests {
         let pace = Pace::new(Duration::from_secs(30), None);
         pace.waited(at(0), at(1000));
         assert_eq!(pace.deadline(at(1000), 1), (at(1030), Limit::Stall));
+    }
+
+    #[test]
+    fn either_side_keeps_both_open() {
+        let last = Rc::new(Cell::new(at(0)));
+        let one = Quiet::new(Duration::from_secs(300), Rc::clone(&last));
+        let other = one.clone();
+        assert_eq!(one.deadline(at(5)), at(305));
+        other.moved(at(100));
+        other.moved(at(90));
+        assert_eq!(one.deadline(at(5)), at(400));
     }
 
     #[test]

@@ -3,14 +3,20 @@
 //! What follows a response on the connection answers nothing that was asked: the connection is then not used again.
 
 use crate::base::Tick;
+use crate::http::grpc::{self, Call};
+use crate::http::lines::{self, Body, ListLimits};
 use crate::http::scan::Scan;
-use crate::http::{Fault, Framing, Known, Version, write};
+use crate::http::{Fault, Framing, Known, Method, Version, write};
+use crate::net::h2::Stream;
+use crate::net::h2::stream::Head as received;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
 use crate::proxy::pace::Pace;
-use crate::proxy::{Exchange, upgrade};
+use crate::proxy::recode::{self, Recode};
+use crate::proxy::{Exchange, call, multiplex, upgrade};
 use crate::snapshot::Listener;
+use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
@@ -61,7 +67,10 @@ async fn next_head(
     sock: &Sock,
     up: &mut Buf,
 ) -> Result<Option<Head>, Failure> {
-    let len = read_head(x, sock, up, x.scratch.trace.interim == 0).await?;
+    let len = match sock.stream() {
+        Some(stream) => stream_head(x, sock, stream, up).await?,
+        None => read_head(x, sock, up, x.scratch.trace.interim == 0).await?,
+    };
     if x.scratch.response.status == 101 && upgrade::is_offered(x) {
         let head = up.filled().get(..len).unwrap_or_default();
         upgrade::judge(x, head).map_err(Failure::Final)?;
@@ -72,6 +81,9 @@ async fn next_head(
     }
     x.scratch.trace.answered = Some(Tick::now());
     x.scratch.trace.target_status = Some(x.scratch.response.status);
+    if x.scratch.trace.call != Call::No {
+        call_head(x, sock, up.filled().get(..len).unwrap_or_default());
+    }
     Ok(Some(Head { len }))
 }
 
@@ -108,6 +120,69 @@ async fn read_head(
     let section = up.filled().get(..len).unwrap_or_default();
     x.scratch.response.parse(section, x.scratch.request.method).map_err(Failure::Final)?;
     Ok(len)
+}
+
+// A head that comes as one of HTTP/2: as lines in `up`, and as much of a short body as is there and announced.
+async fn stream_head(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    stream: &Stream,
+    up: &mut Buf,
+) -> Result<usize, Failure> {
+    let received = sock.head().await.map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => Failure::Final(Fault::ResponseTimeout),
+        _ => multiplex::failure_of(&e, Fault::TargetReset),
+    })?;
+    let limits = x.epoch.snapshot.response_limits();
+    let list = ListLimits { size: limits.size, fields: limits.fields, line: limits.line };
+    let method = x.scratch.request.method;
+    let (head, body) = match received {
+        received::Interim(head) => (head.into_parts().0, Body::Unknown),
+        received::Final(head) if stream.ends_with_head() && method != Method::Head => {
+            (head, Body::None)
+        }
+        received::Final(head) => (head, Body::Unknown),
+    };
+    let mut out = std::mem::take(&mut x.scratch.reply);
+    out.clear();
+    let written = lines::response_lines(&head, body, &list, &mut out);
+    let parsed = written.and_then(|()| {
+        if up.capacity() == 0 {
+            *up = x.shard.buffers.small();
+        }
+        while up.spare().len() < out.len() {
+            if !up.grow(limits.size * 2) {
+                return Err(Fault::ResponseTooLarge);
+            }
+        }
+        up.append(&out);
+        x.scratch.response.parse(up.filled(), method)
+    });
+    let len = out.len();
+    x.scratch.reply = out;
+    parsed.map_err(Failure::Final)?;
+    if let Framing::Length(length @ 1..) = x.scratch.response.framing
+        && length <= up.spare().len() as u64
+        && stream.is_here(up.spare().len())
+    {
+        // All of it goes out in one piece then. What is missing shows when it is read on.
+        while let Ok(n @ 1..) = stream.try_read(up.spare()) {
+            up.fill(n);
+        }
+    }
+    Ok(len)
+}
+
+// What the head of a response says of a call: its status where nothing more follows, and what its body is to become.
+fn call_head(x: &mut Exchange<'_>, sock: &Sock, head: &[u8]) {
+    let trace = &mut x.scratch.trace;
+    let status = x.scratch.response.view(head).first("grpc-status").and_then(grpc::status);
+    trace.grpc_status = status;
+    if trace.call.is_web() && sock.stream().is_some() {
+        let request = x.scratch.request.view(x.buf.filled(), x.client.peer.ip());
+        let form = recode::form_wanted(trace.call, request.fields.all("accept"));
+        trace.form = recode::prepare(&mut x.scratch.response, head, form);
+    }
 }
 
 async fn read_some(x: &Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<(), Fault> {
@@ -295,6 +370,8 @@ async fn relay(
         writer,
         stop_at_end: false,
         began: false.into(),
+        recode: Recode::of_response(x.scratch.trace.form).map(RefCell::new),
+        quiet: call::quiet(x),
     };
     let ended = relay.run(out, up, &mut reader).await;
     if ended.is_err() && !relay.began.get() {
@@ -362,6 +439,7 @@ pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
     let response = &x.scratch.response;
     write::status_line(out, response.status, response.reason.of(buf));
     let to_chunked = response.framing == Framing::Chunked;
+    let form = x.scratch.trace.form;
     for one in &response.fields {
         let kept = match one.known {
             Known::Connection
@@ -374,7 +452,11 @@ pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
             | Known::ProxyAuthenticate
             | Known::Http2Settings
             | Known::XRinggateReason => false,
-            Known::Trailer => to_chunked,
+            Known::Trailer => to_chunked && form == Call::No,
+            Known::ContentType if form != Call::No => {
+                write::built_field(out, b"content-type", &form.media_type(one.value.of(buf)));
+                false
+            }
             _ => true,
         };
         let nominated = !response.nominated.is_empty()

@@ -3,6 +3,7 @@
 //! After a local answer the connection goes on only when the request's body is here whole and is taken off it;
 //! otherwise it closes, so that no body can be read as a request (hazard H1-18).
 
+use crate::http::grpc::{self, Call};
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
 use crate::proxy::Exchange;
@@ -55,6 +56,9 @@ const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// Explains a fault to the client. A client that is gone by now is not told.
 pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
+    if x.scratch.trace.call != Call::No {
+        return own_to_call(x, fault).await;
+    }
     let media = Media::preferred(x.view().fields);
     let mut body = Vec::new();
     problem::body(&mut body, fault, &x.scratch.request_id, media);
@@ -71,6 +75,20 @@ pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
     }
     let sent = send(x, out, fault.status(), &body).await;
     if sent.is_err() {
+        x.keep = false;
+    }
+}
+
+// A call has its own way of being told: 200, and what failed in fields that end the response with its head.
+async fn own_to_call(x: &mut Exchange<'_>, fault: Fault) {
+    let (call, status) = (x.scratch.trace.call, grpc::status_of(fault));
+    let kind = x.view().fields.first("content-type").unwrap_or_default().to_vec();
+    let mut out = begin(x, 200);
+    grpc::trailers_only(&mut out, call, &kind, status, fault.sentence());
+    write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
+    write::field(&mut out, b"x-request-id", &x.scratch.request_id);
+    x.scratch.trace.grpc_status = Some(status);
+    if send(x, out, 200, &[]).await.is_err() {
         x.keep = false;
     }
 }

@@ -25,6 +25,7 @@ use crate::base::lease::Lease;
 use crate::base::{Rng, Tick, tick};
 use crate::http::Fault;
 use crate::http::desync::Reason;
+use crate::http::grpc;
 use crate::net::{Buffers, Network, Pipes, Timers};
 use crate::observe::{Format, Record, Sink};
 use std::cell::{Cell, RefCell};
@@ -94,6 +95,8 @@ pub struct Pulse {
     pub faults: FaultCounts,
     /// Requests that were not compliant, by [`Reason::index`].
     pub deviations: DeviationCounts,
+    /// Calls of gRPC by their status.
+    pub calls: CallCounts,
 }
 
 /// Counts by [`Fault`].
@@ -141,6 +144,25 @@ impl DeviationCounts {
     /// How often `reason` was counted.
     pub fn value(&self, reason: Reason) -> u64 {
         self.0.get(reason.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts by status of gRPC.
+#[derive(Debug, Default)]
+pub struct CallCounts([AtomicU64; grpc::STATUSES.len()]);
+
+impl CallCounts {
+    /// Counts one; a number that no status has counts as UNKNOWN.
+    pub fn add(&self, status: u16) {
+        let known = self.0.get(usize::from(status)).or(self.0.get(usize::from(grpc::UNKNOWN)));
+        if let Some(count) = known {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often a status was counted.
+    pub fn value(&self, status: usize) -> u64 {
+        self.0.get(status).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 

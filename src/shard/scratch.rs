@@ -1,8 +1,11 @@
 //! The reusable parts of one exchange: parsed heads and the bytes being written. Leased while a request is in
 //! flight, so that an idle connection holds nothing and a request allocates nothing.
 
+use crate::base::Tick;
 use crate::http::{RequestHead, ResponseHead};
 use crate::shard::Trace;
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// What one exchange works in.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Scratch {
     pub trace: Trace,
     /// The request id.
     pub request_id: Vec<u8>,
+    /// When either side of a call last sent something; both directions of it hold this.
+    pub moved: Rc<Cell<Tick>>,
 }
 
 // What a vector may keep for the next exchange.

@@ -2,6 +2,7 @@
 
 use crate::base::Tick;
 use crate::http::Fault;
+use crate::http::grpc::Call;
 use std::time::Duration;
 
 /// What is known of an exchange when it ends.
@@ -45,4 +46,12 @@ pub struct Trace {
     pub fault: Option<Fault>,
     /// Why the last TLS handshake with a target failed, if one did.
     pub detail: Option<Box<str>>,
+    /// Whether it is a call of gRPC, and of which form.
+    pub call: Call,
+    /// Until when the client of a call wants an answer.
+    pub deadline: Option<Tick>,
+    /// The `grpc-status` that the client was sent.
+    pub grpc_status: Option<u16>,
+    /// The form of gRPC-Web that the response of a call becomes.
+    pub form: Call,
 }

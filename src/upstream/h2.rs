@@ -43,6 +43,11 @@ const STALL: Duration = Duration::from_secs(30);
 // How often a request that finds no room looks for it on a connection that was just opened.
 const MOST_OPENINGS: usize = 4;
 
+/// A place for one stream on a connection that is open already; `None` where there is none with room.
+pub fn open_place(client: &Sock, target: &Rc<TargetCore>) -> Option<TargetConn> {
+    target.channels.pick().map(|channel| target.place_on(channel, client, true))
+}
+
 /// A place for one stream on a connection to `target`, which is opened where there is none with room.
 ///
 /// # Errors
@@ -121,7 +126,7 @@ async fn run(shard: Rc<Shard>, group: Arc<Group>, begun: Begun) {
         Ok(sock) => sock,
         Err(fault) => return begun.fail(fault),
     };
-    let wire = Wire::new(Rc::new(sock), None, None);
+    let wire = Wire::of_target(Rc::new(sock));
     let header_list = u32::try_from(shard.epoch().snapshot.limits.response_head).unwrap_or(FRAME);
     drop((shard, group));
     let handshake = Box::pin(builder(header_list).handshake(Ends(Rc::clone(&wire))));

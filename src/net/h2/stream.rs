@@ -4,6 +4,7 @@
 //! stream nor on the connection: what is taken here needs no further patience of the peer (hazard H2-08), and a body that it
 //! does not read shows as a write that waits. All methods take `&self`, as those of `Sock`, which calls them.
 
+use crate::http::grpc;
 use crate::http::lines::{self, ListLimits};
 use crate::net::h2::io_error;
 use ::http::{HeaderMap, Response};
@@ -31,6 +32,8 @@ pub struct Stream {
     // DATA that has been received and not read.
     pending: RefCell<BytesMut>,
     trailers: RefCell<Option<HeaderMap>>,
+    // What gRPC says in them.
+    status: Cell<Option<u16>>,
     // END_STREAM was received, or sent.
     ended: Cell<bool>,
     finished: Cell<bool>,
@@ -78,6 +81,7 @@ impl Stream {
             incoming: RefCell::new(incoming),
             pending: RefCell::default(),
             trailers: RefCell::default(),
+            status: Cell::new(None),
             ended: Cell::new(false),
             finished: Cell::new(false),
             gone: Cell::new(false),
@@ -177,6 +181,8 @@ impl Stream {
         }
         match body.poll_trailers(cx) {
             Poll::Ready(Ok(trailers)) => {
+                let status = trailers.as_ref().and_then(|all| all.get("grpc-status"));
+                self.status.set(status.and_then(|status| grpc::status(status.as_bytes())));
                 *self.trailers.borrow_mut() = trailers;
                 self.ended.set(true);
                 Poll::Ready(Ok(false))
@@ -199,6 +205,11 @@ impl Stream {
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         section.extend_from_slice(b"\r\n");
         Ok(Some(section))
+    }
+
+    /// The `grpc-status` among the trailers that were read.
+    pub fn grpc_status(&self) -> Option<u16> {
+        self.status.get()
     }
 
     /// Waits for the response head of a target.
