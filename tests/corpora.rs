@@ -102,6 +102,11 @@ fn grpc_web_texts_are_read_as_the_reference_reads_them() {
 }
 
 #[test]
+fn client_hellos_are_read_as_the_reference_reads_them() {
+    replay("hello");
+}
+
+#[test]
 fn every_target_has_a_check_a_corpus_and_a_test() {
     let checks: BTreeSet<String> = checks::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
     let targets = names(&root().join("fuzz/targets"));

@@ -4,7 +4,7 @@ pub mod accept;
 pub mod h1;
 pub mod h2;
 mod head;
-mod hello;
+pub mod hello;
 mod proxied;
 mod refuse;
 mod relayed;

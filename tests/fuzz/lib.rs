@@ -21,3 +21,11 @@ pub mod http;
 pub mod route;
 #[path = "../../src/snapshot/mod.rs"]
 pub mod snapshot;
+#[path = "../../src/tls/mod.rs"]
+pub mod tls;
+
+/// Of a higher layer, but as pure.
+pub mod serve {
+    #[path = "../../../src/serve/hello.rs"]
+    pub mod hello;
+}

@@ -11,6 +11,7 @@ mod frames;
 mod grpc;
 mod grpc_web;
 mod head;
+mod hello;
 mod lines;
 mod proxy_header;
 mod request_head;
@@ -25,6 +26,7 @@ pub use cookies::cookies;
 pub use frames::frames;
 pub use grpc::grpc;
 pub use grpc_web::grpc_web;
+pub use hello::hello;
 pub use lines::lines;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
@@ -49,4 +51,5 @@ pub const ALL: &[Check] = &[
     ("lines", lines),
     ("grpc", grpc),
     ("grpc_web", grpc_web),
+    ("hello", hello),
 ];
