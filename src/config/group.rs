@@ -24,10 +24,10 @@ const INTERVAL: RangeInclusive<Duration> =
 /// One group; `item.path` is `group.NAME`.
 pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
     let table = item.table(GROUP)?;
-    let targets = targets(&table);
+    let (targets, protocol) = (targets(&table), protocol(&table));
     let mut group = Group {
         name: name.to_owned(),
-        tls: target_tls::target_tls(&table, &targets),
+        tls: target_tls::target_tls(&table, protocol, &targets),
         targets,
         algorithm: algorithm(&table),
         health: table.item("health").and_then(|item| health(&item)).unwrap_or_default(),
@@ -37,7 +37,7 @@ pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
         idle_timeout: Duration::from_secs(50),
         fail_open: true,
         proxy_protocol: None,
-        protocol: protocol(&table),
+        protocol,
         timeouts: sections::overrides(&table, GROUP_TIMEOUTS),
         place: item.place(),
     };

@@ -32,7 +32,7 @@ pub use read::{load, parse};
 use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::{Version, Versions};
-use crate::tls::client::Dial;
+use crate::tls::client::{ALPN_HTTP1, Dial};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -612,6 +612,8 @@ pub struct TargetTls {
     pub client: Option<(Material, Material)>,
     /// Whether TLS 1.3 is the least; 1.2 otherwise.
     pub only_13: bool,
+    /// What is offered in ALPN, by the group's protocol.
+    pub alpn: &'static [u8],
     /// Where it stands in the file.
     pub place: Place,
     /// What control makes of it, once it has read the files.
@@ -627,6 +629,7 @@ impl TargetTls {
             server_name: None,
             client: None,
             only_13: false,
+            alpn: ALPN_HTTP1,
             place,
             dial: None,
         }

@@ -6,22 +6,42 @@
 use crate::config::item::{Item, Table};
 use crate::config::keys::TARGET_TLS;
 use crate::config::problem::Wrong;
-use crate::config::{Material, Target, TargetAddress, TargetTls};
+use crate::config::{Material, Target, TargetAddress, TargetProtocol, TargetTls};
+use crate::tls::client::{ALPN_H2, ALPN_HTTP1};
 use std::path::Path;
 
 const KIND: &str =
     "true, false or a table of verify, ca, server_name, client_cert, client_key, min";
 
 /// `tls = true | { ... }`
-pub(super) fn target_tls(group: &Table<'_>, targets: &[Target]) -> Option<TargetTls> {
-    let item = group.item("tls")?;
-    let mut tls = TargetTls::new(item.place());
-    if !item.is_table() {
-        if !item.boolean_or(KIND)? {
-            return None;
-        }
-    } else {
+pub(super) fn target_tls(
+    group: &Table<'_>,
+    protocol: TargetProtocol,
+    targets: &[Target],
+) -> Option<TargetTls> {
+    if protocol.is_h2() {
+        one_client(group);
+    }
+    let Some(item) = group.item("tls") else {
+        // HTTP/2 without the c is over TLS.
+        let item = group.item("protocol").filter(|_| protocol == TargetProtocol::H2)?;
+        return Some(of_protocol(TargetTls::new(item.place()), protocol));
+    };
+    let mut tls = of_protocol(TargetTls::new(item.place()), protocol);
+    if item.is_table() {
         read(&item.table(TARGET_TLS)?, &mut tls);
+    } else if !item.boolean_or(KIND)? {
+        if protocol == TargetProtocol::H2 {
+            item.problem("tls = false", "protocol = \"h2c\" for HTTP/2 without TLS", None);
+        }
+        return None;
+    }
+    if protocol == TargetProtocol::H2c {
+        item.problem(
+            "tls beside protocol = \"h2c\"",
+            "protocol = \"h2\" for HTTP/2 over TLS",
+            None,
+        );
     }
     let nameless = |t: &&Target| matches!(t.address, TargetAddress::Unix(_));
     if tls.server_name.is_none() && targets.iter().any(|t| nameless(&t)) {
@@ -30,6 +50,21 @@ pub(super) fn target_tls(group: &Table<'_>, targets: &[Target]) -> Option<Target
         item.problem("a target on a Unix socket without a name", expected, None);
     }
     Some(tls)
+}
+
+fn of_protocol(tls: TargetTls, protocol: TargetProtocol) -> TargetTls {
+    let alpn = if protocol.is_h2() { ALPN_H2 } else { ALPN_HTTP1 };
+    TargetTls { alpn, ..tls }
+}
+
+/// A connection that begins with one client's PROXY header cannot carry the streams of several.
+fn one_client(group: &Table<'_>) {
+    let Some(item) = group.item("proxy_protocol") else { return };
+    if item.peek_text() != Some("off") {
+        let expected =
+            "protocol = \"http1\" with it, or none: a connection of HTTP/2 serves many clients";
+        item.problem("proxy_protocol beside HTTP/2", expected, None);
+    }
 }
 
 fn read(table: &Table<'_>, tls: &mut TargetTls) {

@@ -78,7 +78,7 @@ fn dial(tls: &TargetTls, key: &str, files: &mut Files, found: &mut Found) -> Res
         client,
         server_name: tls.server_name.clone(),
         only_13: tls.only_13,
-        alpn: b"http/1.1",
+        alpn: tls.alpn,
     };
     Dial::new(settings, roots).map_err(|wrong| describe(tls, key, wrong))
 }

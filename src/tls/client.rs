@@ -18,6 +18,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// HTTP/1.1 in ALPN.
+pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// HTTP/2 in ALPN.
+pub const ALPN_H2: &[u8] = b"h2";
+
 /// What a group says of TLS to its targets, with the octets of the files that it names (PEM).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -31,7 +36,7 @@ pub struct Settings {
     pub server_name: Option<String>,
     /// Whether TLS 1.3 is the least; 1.2 otherwise.
     pub only_13: bool,
-    /// What is offered in ALPN (RFC 7301); empty for nothing.
+    /// What is offered in ALPN (RFC 7301).
     pub alpn: &'static [u8],
 }
 
@@ -116,9 +121,7 @@ impl Dial {
                 })?
             }
         };
-        if !settings.alpn.is_empty() {
-            config.alpn_protocols = vec![settings.alpn.to_vec()];
-        }
+        config.alpn_protocols = vec![settings.alpn.to_vec()];
         Ok(Dial { settings, name, config })
     }
 
@@ -126,6 +129,13 @@ impl Dial {
     /// name in a certificate.
     pub fn name_of(&self, host: Option<&str>) -> Option<ServerName<'static>> {
         self.name.clone().or_else(|| server_name(host?))
+    }
+
+    /// Whether a session in which `chosen` was agreed on can be used. A target that has never heard of ALPN speaks HTTP/1.1;
+    /// HTTP/2 must have been chosen (RFC 9113 section 3.2, hazard TLS-11).
+    pub fn takes(&self, chosen: Option<&[u8]>) -> bool {
+        chosen.is_none_or(|chosen| chosen == self.settings.alpn)
+            && (chosen.is_some() || self.settings.alpn != ALPN_H2)
     }
 
     /// What a worker gives rustls for one target: with sessions of its own to resume, so that no worker waits for
@@ -136,10 +146,14 @@ impl Dial {
         Arc::new(config)
     }
 
-    /// What a probe gives rustls: every probe proves anew that the target can shake hands.
-    pub fn probing(&self) -> Arc<ClientConfig> {
+    /// What a probe gives rustls: every probe proves anew that the target can shake hands. `alpn` is what it speaks, if that
+    /// is not what requests are sent by.
+    pub fn probing(&self, alpn: Option<&'static [u8]>) -> Arc<ClientConfig> {
         let mut config = self.config.clone();
         config.resumption = Resumption::disabled();
+        if let Some(alpn) = alpn {
+            config.alpn_protocols = vec![alpn.to_vec()];
+        }
         Arc::new(config)
     }
 }

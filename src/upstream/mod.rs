@@ -73,6 +73,12 @@ async fn open(
         let shaken = sock.connect_tls(&tls.config, tls.name.clone(), &shard.buffers, deadline);
         // It is large, and done once a connection.
         Box::pin(shaken).await.map_err(|failure| unshaken(target, failure))?;
+        let chosen = sock.tls().and_then(|facts| facts.alpn.as_deref());
+        if let Some((dial, _)) = &target.live.opening.tls
+            && !dial.takes(chosen)
+        {
+            return Err(unshaken(target, Failure::new(Reason::NoSharedProtocol)));
+        }
     }
     Ok(sock)
 }

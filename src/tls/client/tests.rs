@@ -41,7 +41,7 @@ fn settings() -> Settings {
         client: None,
         server_name: None,
         only_13: false,
-        alpn: b"http/1.1",
+        alpn: ALPN_HTTP1,
     }
 }
 
@@ -160,6 +160,21 @@ fn anyone_is_trusted_only_where_the_file_says_so() {
 }
 
 #[test]
+fn tls_11_http_2_must_have_been_chosen() {
+    for (alpn, chosen, expected) in [
+        (ALPN_HTTP1, None, true),
+        (ALPN_HTTP1, Some(ALPN_HTTP1), true),
+        (ALPN_HTTP1, Some(ALPN_H2), false),
+        (ALPN_H2, Some(ALPN_H2), true),
+        (ALPN_H2, Some(ALPN_HTTP1), false),
+        (ALPN_H2, None, false),
+    ] {
+        let dial = dial(Settings { verify: false, alpn, ..settings() }).unwrap();
+        assert_eq!(dial.takes(chosen), expected, "{alpn:?} {chosen:?}");
+    }
+}
+
+#[test]
 fn only_what_changes_makes_another_target() {
     let (one, other) = (own(&["a.test"], false), own(&["a.test"], false));
     let base = Settings { ca: Some(Arc::clone(&one.pem)), ..settings() };
@@ -173,7 +188,7 @@ fn only_what_changes_makes_another_target() {
         Settings { client, ..base.clone() },
         Settings { server_name: Some("a.test".to_owned()), ..base.clone() },
         Settings { only_13: true, ..base.clone() },
-        Settings { alpn: b"h2", ..base.clone() },
+        Settings { alpn: ALPN_H2, ..base.clone() },
     ] {
         assert_ne!(built(&base), built(&changed), "{changed:?}");
     }
