@@ -53,7 +53,6 @@ impl Budgets {
         Shares {
             connections: lease(&self.connections),
             requests: lease(&self.requests),
-            tunnels: lease(&self.requests),
             memory: lease(&self.memory),
             tunnels: lease(&self.tunnels),
             clients: Arc::clone(&self.clients),
