@@ -52,7 +52,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
     // A stream has no address: what targets may be told of the connection is kept for all of them.
     let passed = passed
         .unwrap_or_else(|| Rc::new(Passed { destination: sock.local_addr(), ..Passed::default() }));
-    let wire = Wire::of_client(Rc::new(sock), first, limits.budgets());
+    let wire = Wire::of_client(Rc::new(sock), first, limits.budgets(), &shard.buffers);
     let conn = Rc::new(Conn {
         shard: Rc::clone(shard),
         wire: Rc::clone(&wire),

@@ -126,7 +126,7 @@ async fn run(shard: Rc<Shard>, group: Arc<Group>, begun: Begun) {
         Ok(sock) => sock,
         Err(fault) => return begun.fail(fault),
     };
-    let wire = Wire::of_target(Rc::new(sock));
+    let wire = Wire::of_target(Rc::new(sock), &shard.buffers);
     let header_list = u32::try_from(shard.epoch().snapshot.limits.response_head).unwrap_or(FRAME);
     drop((shard, group));
     let handshake = Box::pin(builder(header_list).handshake(Ends(Rc::clone(&wire))));

@@ -65,8 +65,9 @@ fn start_line(lines: &[u8]) -> Option<(&[u8], &[u8])> {
 // The fields of `section` that stay in HTTP/2 and that `wanted` takes.
 fn fields_of(section: &[u8], mut wanted: impl FnMut(Known, &Bytes) -> bool) -> Option<HeaderMap> {
     let buf = Bytes::copy_from_slice(section);
-    // Most heads have fewer; one that has more grows its map once.
-    let mut map = HeaderMap::try_with_capacity(24).ok()?;
+    // A line each: what is too large by half costs more to get than the counting.
+    let lines = memchr::memchr_iter(b'\n', section).count();
+    let mut map = HeaderMap::try_with_capacity(lines).ok()?;
     let mut start = 0;
     for lf in memchr::memchr_iter(b'\n', section) {
         let line = section.get(start..lf)?.strip_suffix(b"\r")?;

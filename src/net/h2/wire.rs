@@ -1,12 +1,14 @@
 //! Lends a socket to the h2 crate, and runs one connection over it.
 //!
 //! The crate polls for octets; our sockets wait by futures of their own. [`Wire`] therefore only tries: what would block is
-//! noted, and [`drive`] waits for it, with the same two futures for as long as the connection lasts. Nothing is copied or
-//! allocated in between. What a client sends is watched by a gauge of its frames on the way.
+//! noted, and [`drive`] waits for it, with the same two futures for as long as the connection lasts; until then nothing is tried
+//! again, however often a stream wakes the connection. Octets come by way of a block of the pool: the crate's own room would have to
+//! be cleared each time, which costs more than to copy what has come. What a client sends is watched by a gauge of its frames.
 
 use crate::base::Tick;
 use crate::http::frames::{Budgets, Excess, Gauge};
-use crate::net::{Buf, Side, Sock};
+use crate::net::buf::SMALL;
+use crate::net::{Buf, Buffers, Side, Sock};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -28,6 +30,7 @@ pub struct Wire {
     gauge: Option<(RefCell<Gauge>, Budgets)>,
     excess: Cell<Option<Excess>>,
     blocked: [Cell<bool>; 2],
+    pool: Rc<Buffers>,
     read: Cell<usize>,
     waker: RefCell<Option<Waker>>,
 }
@@ -43,24 +46,30 @@ pub struct Expired {
 
 impl Wire {
     /// Lends a client's `sock`, on which `first` has been read already. What arrives is held against `budgets`.
-    pub fn of_client(sock: Rc<Sock>, first: Option<Buf>, budgets: Budgets) -> Rc<Wire> {
+    pub fn of_client(
+        sock: Rc<Sock>,
+        first: Option<Buf>,
+        budgets: Budgets,
+        pool: &Rc<Buffers>,
+    ) -> Rc<Wire> {
         let gauge = Some((RefCell::new(Gauge::of_client(Tick::now())), budgets));
         let first = RefCell::new(first.filter(|buf| !buf.is_empty()));
-        Rc::new(Wire { first, gauge, ..Wire::unwatched(sock) })
+        Rc::new(Wire { first, gauge, ..Wire::unwatched(sock, pool) })
     }
 
     /// Lends a target's `sock`.
-    pub fn of_target(sock: Rc<Sock>) -> Rc<Wire> {
-        Rc::new(Wire::unwatched(sock))
+    pub fn of_target(sock: Rc<Sock>, pool: &Rc<Buffers>) -> Rc<Wire> {
+        Rc::new(Wire::unwatched(sock, pool))
     }
 
-    fn unwatched(sock: Rc<Sock>) -> Wire {
+    fn unwatched(sock: Rc<Sock>, pool: &Rc<Buffers>) -> Wire {
         Wire {
             sock,
             first: RefCell::default(),
             gauge: None,
             excess: Cell::new(None),
             blocked: Default::default(),
+            pool: Rc::clone(pool),
             read: Cell::new(0),
             waker: RefCell::new(None),
         }
@@ -104,35 +113,46 @@ impl Wire {
         }
     }
 
-    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+    fn try_read(&self, into: &mut ReadBuf<'_>) -> io::Result<usize> {
         let mut first = self.first.borrow_mut();
-        let n = match first.as_mut() {
-            Some(buf) => {
-                let n = buf.len().min(into.len());
-                if let (Some(to), Some(from)) = (into.get_mut(..n), buf.filled().get(..n)) {
-                    to.copy_from_slice(from);
-                }
-                buf.consume(n);
-                if buf.is_empty() {
-                    *first = None;
-                }
-                n
+        let mut buf = match first.take() {
+            Some(buf) => buf,
+            None => {
+                let mut buf =
+                    if into.remaining() > SMALL { self.pool.large() } else { self.pool.small() };
+                let most = into.remaining().min(buf.capacity());
+                let n = self.sock.try_read(buf.spare().get_mut(..most).unwrap_or_default())?;
+                buf.fill(n);
+                buf
             }
-            None => self.sock.try_read(into)?,
         };
+        let n = buf.len().min(into.remaining());
+        let octets = buf.filled().get(..n).unwrap_or_default();
         if let Some((gauge, budgets)) = &self.gauge {
-            let octets = into.get(..n).unwrap_or_default();
             if let Err(excess) = gauge.borrow_mut().feed(octets, Tick::now(), budgets) {
                 self.excess.set(Some(excess));
                 self.wake();
                 return Err(io::ErrorKind::WouldBlock.into());
             }
         }
+        into.put_slice(octets);
+        buf.consume(n);
+        if !buf.is_empty() {
+            *first = Some(buf);
+        }
         Ok(n)
     }
 
     fn block(&self, side: Side) {
         self.blocked[side as usize].set(true);
+    }
+
+    fn unblock(&self, side: Side) {
+        self.blocked[side as usize].set(false);
+    }
+
+    fn is_blocked(&self, side: Side) -> bool {
+        self.blocked[side as usize].get()
     }
 }
 
@@ -147,16 +167,15 @@ impl AsyncRead for Ends {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = &self.0;
-        if wire.excess.get().is_some() {
+        if wire.excess.get().is_some() || wire.is_blocked(Side::Read) {
             return Poll::Pending;
         }
         if wire.read.get() > TURN {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match wire.try_read(into.initialize_unfilled()) {
+        match wire.try_read(into) {
             Ok(n) => {
-                into.advance(n);
                 wire.read.set(wire.read.get() + n);
                 Poll::Ready(Ok(()))
             }
@@ -188,6 +207,9 @@ impl AsyncWrite for Ends {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = &self.0;
+        if wire.is_blocked(Side::Write) {
+            return Poll::Pending;
+        }
         match wire.sock.try_write(parts) {
             Ok(n) => {
                 if let Some((gauge, _)) = &wire.gauge {
@@ -239,14 +261,13 @@ pub async fn drive(
         drop(waker);
         wire.read.set(0);
         loop {
-            wire.blocked.iter().for_each(|side| side.set(false));
             if poll(cx, std::mem::take(&mut expired)).is_ready() {
                 return Poll::Ready(());
             }
-            if reading.is_none() && wire.blocked[Side::Read as usize].get() {
+            if reading.is_none() && wire.is_blocked(Side::Read) {
                 reading.set(Some(sock.readable()));
             }
-            if writing.is_none() && wire.blocked[Side::Write as usize].get() {
+            if writing.is_none() && wire.is_blocked(Side::Write) {
                 sock.arm(Side::Write, Tick::now().after(stall));
                 writing.set(Some(sock.writable()));
             }
@@ -255,6 +276,7 @@ pub async fn drive(
                 && let Poll::Ready(ended) = wait.poll(cx)
             {
                 reading.set(None);
+                wire.unblock(Side::Read);
                 expired.read = ended.is_err();
                 again = true;
             }
@@ -262,6 +284,7 @@ pub async fn drive(
                 && let Poll::Ready(ended) = wait.poll(cx)
             {
                 writing.set(None);
+                wire.unblock(Side::Write);
                 sock.arm(Side::Write, Tick::NEVER);
                 expired.write = ended.is_err();
                 again = true;
