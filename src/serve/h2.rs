@@ -407,6 +407,7 @@ async fn answer(
             conn.wire.cancelled();
             conn.unread(epoch, listener, began, fault);
         }
+        Err(Fault::ClientGone) => conn.unread(epoch, listener, began, Fault::ClientGone),
         Err(fault) => refuse(shard, epoch, listener, client, scratch, began, fault).await,
     }
 }
