@@ -92,7 +92,7 @@ fn builder(limits: &Http2Limits) -> h2::server::Builder {
         .max_send_buffer_size(limits.send_buffer as usize)
         .max_concurrent_reset_streams(50)
         .reset_stream_duration(SECOND)
-        .max_pending_accept_reset_streams(20)
+        .max_pending_accept_reset_streams(limits.resets as usize)
         .max_local_error_reset_streams(Some(limits.local_resets as usize));
     builder
 }
@@ -171,8 +171,15 @@ impl Session {
 
     // A deadline has passed, or somebody wants this to end: whether it ends now.
     fn is_over(&mut self, now: Tick) -> bool {
-        if now < self.armed || self.parting.is_some() {
+        // Whatever ended the wait, the next one is armed anew.
+        let due = now >= std::mem::replace(&mut self.armed, Tick::ZERO);
+        if self.conn.wire.sock().is_cut() || (due && self.parting.is_some()) {
             return true;
+        }
+        if !due {
+            // A drain has begun: what is under way goes on.
+            self.part();
+            return false;
         }
         if self.conn.wire.open_since().is_some_and(|since| since.after(self.times.header) <= now) {
             self.calm(Fault::HeaderTimeout);
@@ -355,7 +362,9 @@ fn serve_request(
                 {
                     // Frees what the target does for it, too (hazard H2-05).
                     gone = true;
-                    conn.wire.cancelled();
+                    if !stream.has_answered() {
+                        conn.wire.cancelled();
+                    }
                     client.sock.slot().expire();
                 }
                 work.as_mut().poll(cx)

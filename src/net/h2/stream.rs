@@ -360,6 +360,11 @@ impl Stream {
         Poll::Pending
     }
 
+    /// Whether the client has been sent a final head.
+    pub fn has_answered(&self) -> bool {
+        matches!(&*self.outgoing.borrow(), Outgoing::Body(_))
+    }
+
     /// Whether [`Stream::poll_gone`] was ready.
     pub fn is_gone(&self) -> bool {
         self.gone.get()

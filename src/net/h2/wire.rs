@@ -253,6 +253,7 @@ pub async fn drive(
     let sock = &wire.sock;
     let (mut reading, mut writing) = (pin!(None), pin!(None));
     let mut expired = Expired::default();
+    let mut patience = Tick::NEVER;
     poll_fn(|cx| {
         let mut waker = wire.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
@@ -268,7 +269,8 @@ pub async fn drive(
                 reading.set(Some(sock.readable()));
             }
             if writing.is_none() && wire.is_blocked(Side::Write) {
-                sock.arm(Side::Write, Tick::now().after(stall));
+                patience = Tick::now().after(stall);
+                sock.arm(Side::Write, patience);
                 writing.set(Some(sock.writable()));
             }
             let mut again = false;
@@ -285,8 +287,9 @@ pub async fn drive(
             {
                 writing.set(None);
                 wire.unblock(Side::Write);
+                // A drain ends waits, too: what is being written goes on.
+                expired.write = ended.is_err() && (sock.is_cut() || Tick::now() >= patience);
                 sock.arm(Side::Write, Tick::NEVER);
-                expired.write = ended.is_err();
                 again = true;
             }
             if !again || wire.read.get() > TURN {
