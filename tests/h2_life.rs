@@ -1,0 +1,226 @@
+//! The life of an HTTP/2 connection: how it is drained, counted, reloaded under and ended when it is idle, and that nothing is
+//! lost on the way (hazards H2-15 and H2-18, RFC 9113 section 6.8).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
+#![allow(clippy::indexing_slicing)]
+
+mod support;
+
+use rustix::process::Signal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::h2raw::*;
+use support::ringgate::forwarding;
+use support::{Origin, Ringgate, free_address};
+
+/// Answers with the target's own text, `/slow` after a while.
+fn origin() -> Origin {
+    Origin::script(|conn| {
+        while let Some(request) = conn.request()? {
+            if request.target().starts_with("/slow") {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            let body = request.target().to_owned();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            conn.send(head)?;
+        }
+        Ok(())
+    })
+}
+
+fn before(origin: &Origin, more: &str) -> (Ringgate, SocketAddr) {
+    let listen = free_address();
+    (Ringgate::start(&(forwarding(listen, &[origin.address], "") + more)), listen)
+}
+
+/// GOAWAY first says that nothing is lost, then which stream was the last one, and then the connection ends.
+#[track_caller]
+fn parts_politely(h2: &mut H2, last: u32) {
+    loop {
+        match h2.event() {
+            Event::Closed => break,
+            Event::Silence => panic!("it stays open: {:?}", h2.goaway),
+            Event::GoAway { code, .. } => assert_eq!(code, NO_ERROR),
+            _ => {}
+        }
+    }
+    assert_eq!(h2.goaway, Some((last, NO_ERROR)));
+}
+
+/// H2-18.
+#[test]
+fn a_connection_is_drained_after_its_requests() {
+    let origin = origin();
+    let (_ringgate, listen) = before(&origin, "\n[limits.http2]\nrequests = 10\n");
+    for round in 0..3 {
+        let mut h2 = H2::open(listen);
+        for n in 0..10 {
+            let path = format!("/slow/{round}/{n}");
+            h2.get(2 * n + 1, &path);
+        }
+        for n in 0..10 {
+            assert_eq!(h2.outcome(2 * n + 1).answer().text(), format!("/slow/{round}/{n}"));
+        }
+        parts_politely(&mut h2, 19);
+    }
+    assert_eq!(origin.requests().len(), 30);
+}
+
+/// What comes after the first GOAWAY is answered or refused untouched, so that it can be sent again (section 8.7).
+#[test]
+fn requests_that_cross_goaway_are_answered_or_refused() {
+    let origin = origin();
+    let (_ringgate, listen) = before(&origin, "\n[limits.http2]\nrequests = 3\n");
+    let mut h2 = H2::open(listen);
+    for n in 0..20 {
+        h2.get(2 * n + 1, &format!("/{n}"));
+    }
+    let mut answered = Vec::new();
+    loop {
+        match h2.event() {
+            Event::Closed => break,
+            Event::Silence => panic!("it stays open: {:?}", h2.goaway),
+            Event::Reset { code, stream } => assert_eq!(code, REFUSED_STREAM, "stream {stream}"),
+            _ => {}
+        }
+    }
+    let (last, code) = h2.goaway.unwrap();
+    assert_eq!(code, NO_ERROR);
+    for n in 0..20 {
+        let stream = 2 * n + 1;
+        match h2.done(stream) {
+            Some(Outcome::Answer(answer)) => answered.push(answer.text()),
+            Some(Outcome::Reset(REFUSED_STREAM)) => {}
+            other => {
+                assert!(other.is_none() && stream > last, "stream {stream} of {last}: {other:?}")
+            }
+        }
+    }
+    // What the target has seen was answered, and nothing else was.
+    let mut seen: Vec<String> =
+        origin.requests().iter().map(|request| request.target().to_owned()).collect();
+    seen.sort();
+    answered.sort();
+    assert_eq!(seen, answered);
+    assert!(answered.len() >= 3, "{answered:?}");
+}
+
+/// H2-15: under load, no request that was taken is lost.
+#[test]
+fn draining_loses_nothing() {
+    let origin = origin();
+    let (mut ringgate, listen) = before(&origin, "");
+    let stopping = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let (stopping, done) = (Arc::clone(&stopping), Arc::clone(&done));
+            std::thread::spawn(move || busy(listen, client, &stopping, &done))
+        })
+        .collect();
+    support::eventually("there is load", || done.load(Ordering::SeqCst) > 100);
+    ringgate.signal(Signal::TERM);
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert!(ringgate.wait_exit().success());
+    assert!(!stopping.load(Ordering::SeqCst));
+    let (seen, answered) = (origin.requests().len(), done.load(Ordering::SeqCst));
+    assert_eq!(seen, answered, "requests that reached the target, and their answers");
+}
+
+// Keeps sixteen requests under way until GOAWAY; then everything that was taken must be answered.
+fn busy(listen: SocketAddr, client: u32, stopping: &AtomicBool, done: &AtomicUsize) {
+    let mut h2 = H2::open(listen);
+    let (mut next, mut open) = (1, Vec::new());
+    let began = Instant::now();
+    loop {
+        while open.len() < 16 && h2.goaway.is_none() {
+            let slow = if next % 10 == 1 { "slow/" } else { "" };
+            h2.get(next, &format!("/{slow}{client}/{next}"));
+            open.push(next);
+            next += 2;
+        }
+        let event = h2.event();
+        open.retain(|stream| match h2.done(*stream) {
+            Some(Outcome::Answer(answer)) => {
+                assert_eq!(answer.status(), 200);
+                assert!(answer.text().ends_with(&format!("{client}/{stream}")));
+                done.fetch_add(1, Ordering::SeqCst);
+                false
+            }
+            Some(Outcome::Reset(REFUSED_STREAM)) => false,
+            Some(other) => panic!("stream {stream}: {other:?}"),
+            None => true,
+        });
+        match event {
+            Event::Closed => break,
+            Event::GoAway { code, .. } => assert_eq!(code, NO_ERROR),
+            Event::Silence => panic!("streams {open:?} are not answered: {:?}", h2.goaway),
+            _ => {}
+        }
+        assert!(began.elapsed() < Duration::from_secs(60) && !stopping.load(Ordering::SeqCst));
+    }
+    let (last, _) = h2.goaway.expect("GOAWAY before the end");
+    open.retain(|stream| *stream <= last);
+    assert!(open.is_empty(), "lost, though at most {last}: {open:?}");
+}
+
+/// A reload changes what connections do next, and leaves them alone.
+#[test]
+fn connections_outlive_a_reload() {
+    let (first, second) = (Origin::saying("first"), Origin::saying("second"));
+    let listen = free_address();
+    let ringgate = Ringgate::start(&forwarding(listen, &[first.address], ""));
+    let mut h2 = H2::open(listen);
+    assert_eq!(h2.fetch(1, "/").text(), "first");
+    // One request is under way meanwhile.
+    h2.head(3, END_HEADERS, &request("POST", "/"));
+    assert!(h2.settled());
+    ringgate.reload(&forwarding(listen, &[second.address], ""));
+    assert_eq!(h2.fetch(5, "/").text(), "second");
+    h2.frame(DATA, END_STREAM, 3, b"late");
+    assert_eq!(h2.outcome(3).status(), 200);
+    for n in 0..5 {
+        ringgate.reload(&forwarding(listen, &[first.address], ""));
+        assert_eq!(h2.fetch(7 + 2 * n, "/").text(), "first");
+    }
+    assert_eq!(h2.goaway, None);
+}
+
+/// Nobody waits for a client that has nothing to say; one that has is left alone.
+#[test]
+fn idle_connections_end_with_goaway() {
+    let origin = origin();
+    let times = "\n[timeouts]\nkeep_alive = \"1s\"\nheader = \"1s\"\n";
+    let (_ringgate, listen) = before(&origin, times);
+    let mut h2 = H2::open(listen);
+    for n in 0..8 {
+        // Together longer than either time.
+        assert_eq!(h2.fetch(2 * n + 1, "/slow").status(), 200);
+    }
+    let began = Instant::now();
+    parts_politely(&mut h2, 15);
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+}
+
+/// HTTP/1.1 and HTTP/2 on one port, told apart by what comes first, however it is cut.
+#[test]
+fn both_versions_share_a_port() {
+    let origin = origin();
+    let (_ringgate, listen) = before(&origin, "");
+    assert_eq!(support::get(listen, "/one").text(), "/one");
+    for cut in 1..PREFACE.len() {
+        let mut h2 = H2::raw(listen);
+        h2.send(&PREFACE[..cut]);
+        std::thread::sleep(Duration::from_millis(5));
+        h2.send(&PREFACE[cut..]);
+        h2.frame(SETTINGS, 0, 0, []);
+        assert_eq!(h2.fetch(1, "/two").text(), "/two", "cut at {cut}");
+    }
+    // A method that begins like the preface.
+    let mut client = support::Client::connect(listen);
+    client.send("PRIX / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!(client.response().text(), "/");
+}
