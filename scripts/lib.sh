@@ -133,3 +133,25 @@ need_rust() {
     fi
     die "Rust $(rust_wanted) or newer is needed and could not be installed. See https://rustup.rs, then run this again."
 }
+
+# need_websockets: makes sure that there are a Python and a Node that speak WebSocket, in a folder of their own.
+need_websockets() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/ringgate
+    if ! python3 -c 'import websockets.sync.client' 2>/dev/null \
+        && ! "$home/python/bin/python" -c 'import websockets.sync.client' 2>/dev/null; then
+        say "Installing Python's websockets into $home/python ..."
+        { python3 -m venv "$home/python" \
+            || { as_root apt-get install -qq -y --no-install-recommends python3-venv \
+                && python3 -m venv "$home/python"; }; } >&2 \
+            && "$home/python/bin/pip" -q install websockets >&2 \
+            || die "websockets could not be installed. Please run: pip install websockets"
+    fi
+    if ! NODE_PATH=$home/node/node_modules:/usr/share/nodejs node -e 'require("ws")' 2>/dev/null; then
+        say "Installing Node's ws ..."
+        if have npm; then
+            npm install --silent --no-audit --no-fund --prefix "$home/node" ws >&2
+        else
+            as_root apt-get install -qq -y --no-install-recommends node-ws >&2
+        fi || die "ws could not be installed. Please run: npm install --prefix $home/node ws"
+    fi
+}
