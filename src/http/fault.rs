@@ -86,6 +86,7 @@ faults! {
     ClientGone Client 460 "client_gone" "The client closed the connection before the answer was complete.",
     ReadTooSlow Client 460 "read_too_slow" "The client read the answer more slowly than `limits.min_rate`.",
     WriteTimeout Client 460 "write_timeout" "The client did not read the answer for `timeouts.body`.",
+    UpgradeRefused Client 501 "upgrade_refused" "An extended CONNECT (RFC 8441) is served only for WebSocket, version 13, where the rule's `upgrade` allows it and the group speaks HTTP/1.1.",
     OriginRefused Client 403 "origin_refused" "The rule's `origins` do not have the Origin that asks to switch protocols.",
     ClientHello Client 400 "bad_client_hello" "The connection does not begin with a TLS ClientHello.",
     TunnelReset Client 460 "tunnel_client_reset" "The client reset the tunnel.",

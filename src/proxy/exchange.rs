@@ -130,7 +130,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
             };
             let group = chosen.ok_or(Fault::NoTarget)?;
             let shard: &Shard = x.shard;
-            upgrade::offer(x, rule)?;
+            upgrade::offer(x, rule, group)?;
             // Before it costs a target anything; what ringgate answers by itself goes on.
             let _place = shard.place().ok_or(Fault::Shed)?;
             let terms = forward::Terms {

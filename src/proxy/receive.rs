@@ -74,6 +74,8 @@ async fn next_head(
     if x.scratch.response.status == 101 && upgrade::is_offered(x) {
         let head = up.filled().get(..len).unwrap_or_default();
         upgrade::judge(x, head).map_err(Failure::Final)?;
+    } else if upgrade::is_connect(x) && matches!(x.scratch.response.status, 200..300) {
+        return Err(Failure::Final(Fault::BadUpgrade));
     } else if x.scratch.response.is_interim() {
         x.scratch.trace.interim += 1;
         pass_interim(x, up, len).await.map_err(Failure::Final)?;

@@ -6,8 +6,8 @@
 use crate::http::grpc::{self, Call};
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
-use crate::proxy::Exchange;
 use crate::proxy::receive::{client_fault, connection_field, hsts, whole};
+use crate::proxy::{Exchange, upgrade};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
 
@@ -16,6 +16,9 @@ use crate::snapshot::redirect::{RedirectTemplate, Via};
 /// # Errors
 /// [`Fault::ClientGone`], [`Fault::WriteTimeout`].
 pub async fn fixed(x: &mut Exchange<'_>, fixed: &FixedResponse) -> Result<(), Fault> {
+    if upgrade::is_connect(x) && matches!(fixed.status, 200..300) {
+        return Err(Fault::UpgradeRefused);
+    }
     let mut out = begin(x, fixed.status);
     out.extend_from_slice(&fixed.fields);
     send(x, out, fixed.status, &fixed.body).await

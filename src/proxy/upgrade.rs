@@ -22,6 +22,8 @@ pub struct Upgrade {
     protocol: Vec<u8>,
     // What answers a WebSocket's key.
     accept: Option<Accept>,
+    // The key, where the client has sent none: over HTTP/2 there is nothing to prove (RFC 8441 section 5).
+    key: Option<String>,
     idle: Duration,
     place: Option<TunnelPlace>,
     // Octets that the target sent behind its 101, once it has.
@@ -37,15 +39,24 @@ impl Upgrade {
     }
 }
 
-/// Notes what the request asks for, where it may: then it is passed on.
+/// Whether it is an extended CONNECT of HTTP/2 (RFC 8441), written as the GET that it would be in HTTP/1.1. To it a 2xx means
+/// that the tunnel stands, so no other answer may be one (hazard WS-06).
+pub fn is_connect(x: &Exchange<'_>) -> bool {
+    let head = &x.scratch.request;
+    // No other request of HTTP/2 has the field (RFC 9113 section 8.2.2).
+    head.version == Version::Http2 && head.fields.iter().any(|f| f.known == Known::Upgrade)
+}
+
+/// Notes what the request asks for, where it may: then it is passed on. `group` is where it goes.
 ///
 /// # Errors
-/// [`Fault::OriginRefused`], [`Fault::TunnelFull`].
-pub fn offer(x: &mut Exchange<'_>, rule: Option<&Rule>) -> Result<(), Fault> {
+/// [`Fault::UpgradeRefused`], [`Fault::OriginRefused`], [`Fault::TunnelFull`].
+pub fn offer(x: &mut Exchange<'_>, rule: Option<&Rule>, group: usize) -> Result<(), Fault> {
     let head = &x.scratch.request;
     if !head.fields.iter().any(|f| f.known == Known::Upgrade) {
         return Ok(());
     }
+    let plain = x.epoch.groups.get(group).is_some_and(|g| !g.group.protocol.is_h2());
     let every;
     let upgrades = match rule {
         Some(rule) => &rule.upgrades,
@@ -55,7 +66,14 @@ pub fn offer(x: &mut Exchange<'_>, rule: Option<&Rule>) -> Result<(), Fault> {
         }
     };
     let fields = x.view().fields;
-    let Some((protocol, accept)) = asked(x, fields, upgrades) else { return Ok(()) };
+    let mut key = None;
+    let asked = match is_connect(x) {
+        true => Some(asked_by_connect(x, fields, upgrades, &mut key).ok_or(Fault::UpgradeRefused)?),
+        false => asked(x, fields, upgrades),
+    };
+    let Some((protocol, accept)) = asked.filter(|_| plain) else {
+        return if is_connect(x) { Err(Fault::UpgradeRefused) } else { Ok(()) };
+    };
     if !upgrades.admits(fields.first("origin")) {
         return Err(Fault::OriginRefused);
     }
@@ -65,6 +83,7 @@ pub fn offer(x: &mut Exchange<'_>, rule: Option<&Rule>) -> Result<(), Fault> {
     x.upgrade = Some(Box::new(Upgrade {
         protocol,
         accept,
+        key,
         idle,
         place,
         early: None,
@@ -97,6 +116,23 @@ fn asked<'b>(
     valid.then_some((protocol, Some(accept)))
 }
 
+// The same of an extended CONNECT, to which a key is made.
+fn asked_by_connect<'b>(
+    x: &Exchange<'_>,
+    fields: Fields<'b>,
+    upgrades: &Upgrades,
+    key: &mut Option<String>,
+) -> Option<(&'b [u8], Option<Accept>)> {
+    let protocol = only(fields, "upgrade")?;
+    let websocket = upgrades.find(protocol)? == "websocket";
+    let version = only(fields, "sec-websocket-version")? == websocket::VERSION;
+    if !websocket || !version || fields.first("sec-websocket-key").is_some() {
+        return None;
+    }
+    let key = key.insert(websocket::key(x.shard.with_rng(|rng| rng.u128(..)).to_be_bytes()));
+    Some((protocol, websocket::accept(key.as_bytes())))
+}
+
 // The value of a field that comes once.
 fn only<'b>(fields: Fields<'b>, name: &str) -> Option<&'b [u8]> {
     let mut all = fields.all(name);
@@ -105,9 +141,11 @@ fn only<'b>(fields: Fields<'b>, name: &str) -> Option<&'b [u8]> {
 
 /// Writes what asks the target for it.
 pub fn fields(x: &Exchange<'_>, out: &mut Vec<u8>) {
-    if let Some(upgrade) = &x.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\n");
-        write::field(out, b"upgrade", &upgrade.protocol);
+    let Some(upgrade) = &x.upgrade else { return };
+    out.extend_from_slice(b"connection: upgrade\r\n");
+    write::field(out, b"upgrade", &upgrade.protocol);
+    if let Some(key) = &upgrade.key {
+        write::field(out, b"sec-websocket-key", key.as_bytes());
     }
 }
 
@@ -149,14 +187,28 @@ pub async fn switch(
 ) -> Result<(), Fault> {
     let mut out = std::mem::take(&mut x.scratch.reply);
     out.clear();
+    let stream = x.client.sock.stream().is_some();
+    if stream {
+        // RFC 8441 section 5: it is as successful as any CONNECT, and nothing was to be proved.
+        let head = up.filled();
+        let response = &mut x.scratch.response;
+        response.status = 200;
+        let accept = |name: &[u8]| name.eq_ignore_ascii_case(b"sec-websocket-accept");
+        response.fields.retain(|f| !accept(f.name.of(head)));
+    }
     receive::status_and_fields(x, up.filled(), &mut out);
-    fields(x, &mut out);
+    if !stream {
+        fields(x, &mut out);
+    }
     out.extend_from_slice(b"\r\n");
     up.consume(len);
     x.keep = false;
     x.scratch.trace.status = x.scratch.response.status;
     x.scratch.trace.bytes_out += out.len() as u64;
-    let sent = x.client.sock.write_all(&out, stall).await;
+    let sent = match x.client.sock.stream() {
+        Some(stream) => stream.send_head(&out, false),
+        None => x.client.sock.write_all(&out, stall).await,
+    };
     out.clear();
     x.scratch.reply = out;
     sent.map_err(|e| receive::client_fault(&e))?;

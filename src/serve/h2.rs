@@ -13,12 +13,15 @@ use crate::net::h2::{Expired, Stream, Wire, drive};
 use crate::net::{Buf, Side, Sock, runtime};
 use crate::proxy::exchange::exchange;
 use crate::proxy::finish::{self, Unread};
+use crate::proxy::tunnel::Tunnel;
 use crate::proxy::{Client, Exchange, Passed};
 use crate::serve::refuse::{self, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
+use ::http::Method;
 use ::http::request::Parts;
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use std::cell::Cell;
@@ -46,6 +49,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         return;
     };
     let limits = epoch.snapshot.limits.http2;
+    let websocket = listener.websocket;
     let times =
         Times { header: listener.header, keep_alive: listener.keep_alive, stall: listener.body };
     let Client { sock, peer, port, listener, passed } = client;
@@ -64,7 +68,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         since: Cell::new(Tick::now()),
         served: Cell::new(0),
     });
-    let handshake = builder(&limits).handshake(Ends(Rc::clone(&wire)));
+    let handshake = builder(&limits, websocket).handshake(Ends(Rc::clone(&wire)));
     let mut session = Session {
         conn: Rc::clone(&conn),
         phase: Phase::Opening(Box::new(handshake)),
@@ -81,7 +85,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
     session.close().await;
 }
 
-fn builder(limits: &Http2Limits) -> h2::server::Builder {
+fn builder(limits: &Http2Limits, websocket: bool) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
@@ -94,6 +98,9 @@ fn builder(limits: &Http2Limits) -> h2::server::Builder {
         .reset_stream_duration(SECOND)
         .max_pending_accept_reset_streams(limits.resets as usize)
         .max_local_error_reset_streams(Some(limits.local_resets as usize));
+    if websocket {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 
@@ -353,7 +360,14 @@ fn serve_request(
         let client = conn.client(sock);
         let mut scratch = conn.shard.scratch();
         {
-            let mut work = pin!(answer(conn, &epoch, &client, head, &mut scratch));
+            let mut work = pin!(async {
+                let tunnel = answer(conn, &epoch, &client, head, &mut scratch).await;
+                // A tunnel may outlive many configurations.
+                drop(epoch);
+                if let Some(tunnel) = tunnel {
+                    Box::pin(tunnel.run(&conn.shard, &client.sock)).await;
+                }
+            });
             let mut gone = false;
             poll_fn(|cx| {
                 if !gone
@@ -381,11 +395,9 @@ async fn answer(
     client: &Client,
     head: Parts,
     scratch: &mut Scratch,
-) {
+) -> Option<Box<Tunnel>> {
     let (shard, began) = (&conn.shard, Tick::now());
-    let Some(listener) = epoch.snapshot.listener(conn.listener) else {
-        return;
-    };
+    let listener = epoch.snapshot.listener(conn.listener)?;
     scratch.request_id.clear();
     scratch.trace = Trace { began, ..Trace::default() };
     let mut buf = shard.buffers.small();
@@ -407,6 +419,7 @@ async fn answer(
             if x.scratch.trace.fault.is_none() {
                 conn.wire.answered();
             }
+            return x.upgrade.take().and_then(|upgrade| upgrade.into_tunnel());
         }
         // Malformed: an error of the stream (RFC 9113 section 8.1.1). What is only too large is told so.
         Err(fault) if fault.status() == 400 && scratch.request.len == 0 => {
@@ -419,6 +432,7 @@ async fn answer(
         Err(Fault::ClientGone) => conn.unread(epoch, listener, began, Fault::ClientGone),
         Err(fault) => refuse(shard, epoch, listener, client, scratch, began, fault).await,
     }
+    None
 }
 
 // Puts a request's head as lines into `buf`, with its body where that is here and short, and judges it.
@@ -432,7 +446,8 @@ fn read(
     scratch.request.len = 0;
     scratch.request.deviation = None;
     let stream = client.sock.stream().ok_or(Fault::Internal)?;
-    let body = if stream.ends_with_head() {
+    let connect = head.extensions.get::<Protocol>().filter(|_| head.method == Method::CONNECT);
+    let body = if stream.ends_with_head() || connect.is_some() {
         Body::None
     } else if stream.is_here(HERE) {
         Body::Length(stream.buffered() as u64)
@@ -447,7 +462,10 @@ fn read(
     };
     let mut out = std::mem::take(&mut scratch.upstream);
     out.clear();
-    let written = lines::request_lines(&head, body, &list, &mut out);
+    let written = match connect {
+        Some(protocol) => lines::upgrade_lines(&head, protocol.as_str(), &list, &mut out),
+        None => lines::request_lines(&head, body, &list, &mut out),
+    };
     let fits =
         written.is_ok() && (out.len() + HERE <= buf.capacity() || buf.grow(limits.size + HERE));
     let appended = fits && buf.append(&out) == out.len();

@@ -114,6 +114,7 @@ fn listeners(
             body: listener.timeouts.body.unwrap_or(config.timeouts.body),
             keep_alive: listener.timeouts.keep_alive.unwrap_or(config.timeouts.keep_alive),
             idle: listener.timeouts.idle.unwrap_or(config.timeouts.idle),
+            websocket: offers_websocket(listener, config),
             proxy_protocol: listener.proxy_protocol,
             http2: listener.http2,
             desync: listener.desync,
@@ -151,6 +152,15 @@ fn redirect_https(port: u16) -> Box<[RedirectTemplate; 2]> {
         })
     };
     Box::new([template(301), template(308)])
+}
+
+fn offers_websocket(listener: &config::Listener, config: &Config) -> bool {
+    let forwards = |action: &config::Action| matches!(action, config::Action::Forward(_));
+    let served =
+        |rule: &&config::Rule| rule.listeners.is_empty() || rule.listeners.contains(&listener.name);
+    let mut rules = config.rules.iter().filter(served);
+    forwards(&listener.default)
+        || rules.any(|r| forwards(&r.action) && r.upgrade.iter().any(|one| one == "websocket"))
 }
 
 fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {

@@ -116,6 +116,8 @@ pub struct Listener {
     pub keep_alive: Duration,
     /// For a tunnel without an octet either way.
     pub idle: Duration,
+    /// Whether clients of HTTP/2 are told that they may ask for WebSocket (RFC 8441): where anything is forwarded that may be.
+    pub websocket: bool,
     /// Which PROXY headers connections begin with; `None` for none.
     pub proxy_protocol: Option<Versions>,
     /// Whether HTTP/2 is spoken, too.
