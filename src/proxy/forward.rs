@@ -15,7 +15,7 @@ use crate::proxy::{Exchange, call, multiplex, proxied, upgrade, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
-use crate::{balance, config, upstream};
+use crate::{balance, config, tls, upstream};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -157,7 +157,9 @@ async fn open(
     let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect, &header);
     let conn = Box::pin(opening).await.inspect_err(|fault| {
         if *fault == Fault::TargetTlsFailed {
-            x.scratch.trace.detail = target.unshaken().map(|f| f.to_string().into());
+            // The codes of certificates are named after clients, whose they are elsewhere.
+            let said = |why: tls::Failure| why.to_string().replacen("_client_cert", "_cert", 1).into();
+            x.scratch.trace.detail = target.unshaken().map(said);
         }
     })?;
     x.scratch.trace.connect = Some(Tick::now().since(began));

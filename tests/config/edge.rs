@@ -104,3 +104,52 @@ fn targets_may_be_sent_proxy_headers() {
     let any = "[group.g]\ntargets = []\nproxy_protocol = 'any'";
     check(any, 3, "group.g.proxy_protocol", "one of off, v1, v2");
 }
+
+#[test]
+fn targets_may_speak_tls() {
+    use ringgate::tls::client::{ALPN_H2, ALPN_HTTP1};
+    let tls =
+        |text: &str| good(&format!("[group.g]\ntargets = ['a:1']\n{text}")).groups[0].tls.clone();
+    assert!(tls("").is_none() && tls("tls = false").is_none() && tls("protocol = 'h2c'").is_none());
+    let whole = tls("tls = true").unwrap();
+    assert!(whole.verify && whole.ca.is_none() && !whole.only_13);
+    assert_eq!(whole.alpn, ALPN_HTTP1);
+    assert_eq!(tls("protocol = 'h2'").unwrap().alpn, ALPN_H2);
+    let whole = tls(
+        "tls = { verify = true, ca = 'x/ca.pem', server_name = 's', client_cert = '/c', client_key = 'k', min = '1.3' }",
+    )
+    .unwrap();
+    let paths: Vec<_> = whole.materials().map(|m| m.path.display().to_string()).collect();
+    assert_eq!(paths, ["x/ca.pem", "/c", "k"]);
+    assert_eq!((whole.server_name.as_deref(), whole.only_13), (Some("s"), true));
+    for (text, key, part) in [
+        ("tls = 1", "", "true, false or a table of verify"),
+        ("tls = { verify = 'no' }", ".verify", "true or false"),
+        ("tls = { insecure = true }", ".insecure", "unknown key"),
+        ("tls = { ca = '' }", ".ca", "the path of a file in PEM"),
+        ("tls = { ca = 'a', verify = false }", ".ca", "ca only where targets are verified"),
+        ("tls = { server_name = '*.a' }", ".server_name", "a DNS name or an address"),
+        ("tls = { client_cert = 'a' }", ".client_cert", "both, or none"),
+        ("tls = { client_key = 'a' }", ".client_key", "both, or none"),
+        ("tls = { min = '1.1' }", ".min", "one of 1.2, 1.3"),
+    ] {
+        check(&format!("[group.g]\ntargets = []\n{text}"), 3, &format!("group.g.tls{key}"), part);
+    }
+    for (text, key, part) in [
+        ("targets = ['unix:/a']\ntls = true", "tls", "a Unix socket has no name"),
+        (
+            "protocol = 'h2c'\ntargets = []\ntls = true",
+            "tls",
+            "protocol = \"h2\" for HTTP/2 over TLS",
+        ),
+        (
+            "protocol = 'h2'\ntargets = []\ntls = false",
+            "tls",
+            "protocol = \"h2c\" for HTTP/2 without",
+        ),
+        ("protocol = 'h2'\ntargets = []\nproxy_protocol = 'v2'", "proxy_protocol", "many clients"),
+    ] {
+        let line = 1 + u32::try_from(text.lines().count()).unwrap();
+        check(&format!("[group.g]\n{text}"), line, &format!("group.g.{key}"), part);
+    }
+}

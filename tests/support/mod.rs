@@ -7,6 +7,7 @@
 #![allow(dead_code, missing_docs, unused_imports)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+pub mod authority;
 pub mod h2raw;
 pub mod hpack;
 pub mod load;
@@ -15,6 +16,7 @@ pub mod origin;
 pub mod process;
 pub mod ringgate;
 pub mod tls;
+pub mod tls_origin;
 
 pub use load::Load;
 pub use message::{Message, Wire};

@@ -209,7 +209,7 @@ impl Files {
             .filter(|place| !READ.iter().any(|known| Path::new(known) == *place) && place.is_dir());
         let folders: Vec<String> = folders.map(|folder| folder.display().to_string()).collect();
         format!(
-            "note: this process may read files only in {} (Landlock, fixed at the start): after adding an include \
+            "note: this process may read files only in {} (Landlock, fixed at the start): after naming a file \
              elsewhere, restart ringgate",
             folders.join(", ")
         )
