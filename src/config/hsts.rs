@@ -6,7 +6,18 @@
 use crate::config::item::{Item, Table};
 use crate::config::keys::HSTS;
 use crate::config::problem::Wrong;
-use crate::config::{Hsts, units};
+use crate::config::units;
+
+/// `hsts` of a listener (RFC 6797).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hsts {
+    /// For how long, in seconds.
+    pub max_age: u64,
+    /// Whether hosts below are meant, too.
+    pub include_subdomains: bool,
+    /// Whether browsers' list may take it up.
+    pub preload: bool,
+}
 
 const DAY: u64 = 24 * 3600;
 /// The longest that is told: ten years. Browsers keep it for a year or two.

@@ -24,15 +24,16 @@ mod target_tls;
 mod units;
 
 pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
+pub use hsts::Hsts;
 pub use http2::Http2Limits;
 pub use keys::known_keys;
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
+pub use target_tls::{Material, TargetTls};
 
 use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::{Version, Versions};
-use crate::tls::client::{ALPN_HTTP1, Dial};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -376,17 +377,6 @@ impl Listener {
     }
 }
 
-/// `hsts` of a listener (RFC 6797).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hsts {
-    /// For how long, in seconds.
-    pub max_age: u64,
-    /// Whether hosts below are meant, too.
-    pub include_subdomains: bool,
-    /// Whether browsers' list may take it up.
-    pub preload: bool,
-}
-
 /// `steer` of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steer {
@@ -597,58 +587,6 @@ pub enum TargetAddress {
     Name(String, u16),
     /// A Unix stream socket.
     Unix(PathBuf),
-}
-
-/// `tls` of a group.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TargetTls {
-    /// Whether a target must prove who it is.
-    pub verify: bool,
-    /// Who may vouch for it, in PEM; left out, whom this system trusts.
-    pub ca: Option<Material>,
-    /// Whom it must prove to be, instead of the name or address that it is reached at.
-    pub server_name: Option<String>,
-    /// What is shown to a target that asks: a chain and its key, in PEM.
-    pub client: Option<(Material, Material)>,
-    /// Whether TLS 1.3 is the least; 1.2 otherwise.
-    pub only_13: bool,
-    /// What is offered in ALPN, by the group's protocol.
-    pub alpn: &'static [u8],
-    /// Where it stands in the file.
-    pub place: Place,
-    /// What control makes of it, once it has read the files.
-    pub dial: Option<Arc<Dial>>,
-}
-
-impl TargetTls {
-    /// The defaults.
-    pub fn new(place: Place) -> TargetTls {
-        TargetTls {
-            verify: true,
-            ca: None,
-            server_name: None,
-            client: None,
-            only_13: false,
-            alpn: ALPN_HTTP1,
-            place,
-            dial: None,
-        }
-    }
-
-    /// The files that it names.
-    pub fn materials(&self) -> impl Iterator<Item = &Material> {
-        let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
-        self.ca.iter().chain(client)
-    }
-}
-
-/// A file that another one names, which control reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Material {
-    /// Relative to the working folder, or absolute.
-    pub path: PathBuf,
-    /// Where it is named.
-    pub place: Place,
 }
 
 /// `health`: ALB's defaults.

@@ -6,9 +6,62 @@
 use crate::config::item::{Item, Table};
 use crate::config::keys::TARGET_TLS;
 use crate::config::problem::Wrong;
-use crate::config::{Material, Target, TargetAddress, TargetProtocol, TargetTls};
-use crate::tls::client::{ALPN_H2, ALPN_HTTP1};
-use std::path::Path;
+use crate::config::{Place, Target, TargetAddress, TargetProtocol};
+use crate::tls::client::{ALPN_H2, ALPN_HTTP1, Dial};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// `tls` of a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetTls {
+    /// Whether a target must prove who it is.
+    pub verify: bool,
+    /// Who may vouch for it, in PEM; left out, whom this system trusts.
+    pub ca: Option<Material>,
+    /// Whom it must prove to be, instead of the name or address that it is reached at.
+    pub server_name: Option<String>,
+    /// What is shown to a target that asks: a chain and its key, in PEM.
+    pub client: Option<(Material, Material)>,
+    /// Whether TLS 1.3 is the least; 1.2 otherwise.
+    pub only_13: bool,
+    /// What is offered in ALPN, by the group's protocol.
+    pub alpn: &'static [u8],
+    /// Where it stands in the file.
+    pub place: Place,
+    /// What control makes of it, once it has read the files.
+    pub dial: Option<Arc<Dial>>,
+}
+
+impl TargetTls {
+    /// The defaults.
+    pub fn new(place: Place) -> TargetTls {
+        TargetTls {
+            verify: true,
+            ca: None,
+            server_name: None,
+            client: None,
+            only_13: false,
+            alpn: ALPN_HTTP1,
+            place,
+            dial: None,
+        }
+    }
+
+    /// The files that it names.
+    pub fn materials(&self) -> impl Iterator<Item = &Material> {
+        let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
+        self.ca.iter().chain(client)
+    }
+}
+
+/// A file that another one names, which control reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// Relative to the working folder, or absolute.
+    pub path: PathBuf,
+    /// Where it is named.
+    pub place: Place,
+}
 
 const KIND: &str =
     "true, false or a table of verify, ca, server_name, client_cert, client_key, min";

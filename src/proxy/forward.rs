@@ -158,7 +158,8 @@ async fn open(
     let conn = Box::pin(opening).await.inspect_err(|fault| {
         if *fault == Fault::TargetTlsFailed {
             // The codes of certificates are named after clients, whose they are elsewhere.
-            let said = |why: tls::Failure| why.to_string().replacen("_client_cert", "_cert", 1).into();
+            let said =
+                |why: tls::Failure| why.to_string().replacen("_client_cert", "_cert", 1).into();
             x.scratch.trace.detail = target.unshaken().map(said);
         }
     })?;

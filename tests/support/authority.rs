@@ -1,0 +1,103 @@
+//! Certificates for tests: an authority of a test's own, what it issues, and files of both in a folder that goes with it.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    SanType, date_time_ymd,
+};
+use std::path::{Path, PathBuf};
+
+/// An authority; its files go with it.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    dir: tempfile::TempDir,
+    /// Its certificate, in PEM.
+    pub file: PathBuf,
+}
+
+/// A certificate with its key, as PEM files.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// From when until when a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Now,
+    Past,
+    Future,
+}
+
+impl Authority {
+    pub fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        valid(&mut params, When::Now);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // Servers that do not serve as root read these, too.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, issuer.pem()).unwrap();
+        Authority { issuer, dir, file }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A certificate for DNS names and addresses; the first is also its common name.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        self.issue_when(names, When::Now)
+    }
+
+    pub fn issue_when(&self, names: &[&str], when: When) -> Issued {
+        let params = for_names(names, when);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        self.write(&certificate.pem(), &key)
+    }
+
+    /// A certificate that is signed by itself, kept in this authority's folder.
+    pub fn self_signed(&self, names: &[&str]) -> Issued {
+        let key = KeyPair::generate().unwrap();
+        let certificate = for_names(names, When::Now).self_signed(&key).unwrap();
+        self.write(&certificate.pem(), &key)
+    }
+
+    fn write(&self, certificate: &str, key: &KeyPair) -> Issued {
+        let number = std::fs::read_dir(self.dir()).unwrap().count();
+        let file = |name: &str| self.dir().join(format!("{number}-{name}.pem"));
+        let issued = Issued { cert: file("cert"), key: file("key") };
+        std::fs::write(&issued.cert, certificate).unwrap();
+        std::fs::write(&issued.key, key.serialize_pem()).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        std::fs::set_permissions(&issued.key, private).unwrap();
+        issued
+    }
+}
+
+fn for_names(names: &[&str], when: When) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let name = |name: &&str| match name.parse() {
+        Ok(address) => SanType::IpAddress(address),
+        Err(_) => SanType::DnsName((*name).try_into().unwrap()),
+    };
+    params.subject_alt_names = names.iter().map(name).collect();
+    params.distinguished_name.push(DnType::CommonName, names[0]);
+    valid(&mut params, when);
+    params
+}
+
+fn valid(params: &mut CertificateParams, when: When) {
+    let (from, to) = match when {
+        When::Past => (2020, 2021),
+        When::Now => (2024, 2044),
+        When::Future => (2043, 2044),
+    };
+    (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+}
