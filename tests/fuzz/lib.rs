@@ -25,7 +25,8 @@ pub mod snapshot;
 pub mod tls;
 
 /// Of a higher layer, but as pure.
+#[path = "."]
 pub mod serve {
-    #[path = "../../../src/serve/hello.rs"]
+    #[path = "../../src/serve/hello.rs"]
     pub mod hello;
 }
