@@ -106,7 +106,7 @@ fn browse(chromium: &Path, origin: &Origin, url: &str, ringgate: &Ringgate) -> s
 /// A listener before the origin.
 fn listener(bind: SocketAddr, more: &str, target: SocketAddr) -> String {
     format!(
-        "[log]\naccess = \"access.log\"\nformat = \"json\"\n\n[[listener]]\nname = \"web\"\nbind = [\"{bind}\"]\n\
+        "[log]\naccess = \"./access.log\"\nformat = \"json\"\n\n[[listener]]\nname = \"web\"\nbind = [\"{bind}\"]\n\
          default = {{ forward = \"all\" }}\n{more}\n[group.all]\ntargets = [\"{target}\"]\nhealth = {{ type = \"off\" }}\n"
     )
 }

@@ -205,6 +205,7 @@ format = "combined"
 
 [limits]
 requests = "none"
+http2 = {{ requests = "none" }}
 {listeners}{rule("web", "origin", ["http", "https"])}{rule("grpc", "grpc", ["grpc", "grpcs"])}
 [group.origin]
 targets = ["127.0.0.1:{ORIGIN}"]
