@@ -393,7 +393,10 @@ impl Relay<'_> {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(Side::Write, moved).await?;
+                    // What was read, but is still here, the receiver has not earned (hazard H2-10).
+                    let all = spans.iter().fold(prefix.len(), |sum, span| sum + span.len());
+                    let left = all.saturating_sub(written) as u64;
+                    self.wait(Side::Write, moved.saturating_sub(left)).await?;
                 }
                 Err(_) => return Err(Broken::SinkGone),
             }

@@ -74,7 +74,8 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         phase: Phase::Opening(Box::new(handshake)),
         limits,
         times,
-        armed: Tick::NEVER,
+        // None yet: the socket may still have that of who has read the first octets.
+        armed: Tick::ZERO,
         parting: None,
         fault: None,
     };
