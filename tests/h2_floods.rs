@@ -59,7 +59,14 @@ impl Site {
         let bystander = self.bystander.take().unwrap();
         let before = bystander.answered();
         eventually("the bystander is served on", || bystander.answered() > before + 50);
-        bystander.stop_without_failures();
+        let (_, failed) = bystander.stop();
+        if !failed.is_empty() {
+            let metrics = self.ringgate.metrics();
+            let faults =
+                metrics.lines().filter(|l| l.contains("_faults_total{") && !l.ends_with(" 0"));
+            let faults: Vec<_> = faults.collect();
+            panic!("the bystander failed: {failed:?}; faults: {faults:#?}");
+        }
         eventually("the target is left alone", || self.held.load(Ordering::SeqCst) == 0);
         self.ringgate.assert_alive();
         assert_eq!(self.ringgate.metric("ringgate_panics_total").unwrap_or(0.0), 0.0);
@@ -414,13 +421,17 @@ fn a_window_that_drips_keeps_nothing_alive() {
     loop {
         h2.frame(WINDOW_UPDATE, 0, 1, [0, 0, 0, 1]);
         match h2.event() {
-            Event::Reset { .. } | Event::GoAway { .. } | Event::Closed => break,
+            Event::Reset { .. } | Event::Closed => break,
+            // Not because the time of a head is over: this connection has its request.
+            Event::GoAway { .. } => panic!("GOAWAY after {:?}", began.elapsed()),
             // What came between is waited for, so that no more than some octets a second go.
             Event::Data { .. } => std::thread::sleep(Duration::from_millis(250)),
             _ => {}
         }
         assert!(began.elapsed() < Duration::from_secs(60), "{} octets", h2.received);
     }
+    let reason = "ringgate_faults_total{reason=\"read_too_slow\"}";
+    assert_eq!(site.ringgate.metric(reason), Some(1.0));
     site.end();
 }
 

@@ -205,6 +205,27 @@ fn idle_connections_end_with_goaway() {
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
 }
 
+/// The first request comes in one piece with the preface, as most clients send it, and takes longer than a head may.
+#[test]
+fn a_first_request_has_its_own_time() {
+    let origin = Origin::script(|conn| {
+        while conn.request()?.is_some() {
+            std::thread::sleep(Duration::from_millis(2500));
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        }
+        Ok(())
+    });
+    let (_ringgate, listen) =
+        before(&origin, "\n[timeouts]\nheader = \"1s\"\nkeep_alive = \"1s\"\n");
+    let mut all = PREFACE.to_vec();
+    all.extend(frame(SETTINGS, 0, 0, &[]));
+    all.extend(frame(HEADERS, WHOLE, 1, &support::hpack::literals(&request("GET", "/"))));
+    let mut h2 = H2::raw(listen);
+    h2.send(all);
+    assert_eq!(h2.outcome(1).answer().text(), "ok");
+    assert_eq!(h2.goaway, None);
+}
+
 /// HTTP/1.1 and HTTP/2 on one port, told apart by what comes first, however it is cut.
 #[test]
 fn both_versions_share_a_port() {
