@@ -6,6 +6,8 @@
 
 #[path = "config/edge.rs"]
 mod edge;
+#[path = "config/tls.rs"]
+mod tls;
 #[path = "config/wrong.rs"]
 mod wrong;
 

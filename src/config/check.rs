@@ -7,7 +7,7 @@ use crate::config::item::{Item, Table};
 use crate::config::problem::{Problem, did_you_mean, quoted};
 use crate::config::relayed;
 use crate::config::units::show_size;
-use crate::config::{Config, Limits, Place, acme};
+use crate::config::{Config, Limits, Place, Protocol, acme};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -148,7 +148,8 @@ pub(super) fn check(config: &mut Config, seen: &Seen, main: &Place, problems: &m
         });
     }
     let listeners = config.listeners.iter().filter_map(|l| l.acme());
-    acme::check(config.acme.as_ref(), listeners, true, problems);
+    let plain = config.listeners.iter().any(|l| l.protocol == Protocol::Http);
+    acme::check(config.acme.as_ref(), listeners, plain, problems);
     line_fits_head(&mut config.limits, seen, problems);
     relayed::check(config, problems);
 }

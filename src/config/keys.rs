@@ -26,7 +26,8 @@ pub(super) const SERVER: Keys = &[
     "sandbox",
     "watch_certificates",
 ];
-pub(super) const TIMEOUTS: Keys = &["header", "body", "keep_alive", "connect", "response", "idle"];
+pub(super) const TIMEOUTS: Keys =
+    &["handshake", "header", "body", "keep_alive", "connect", "response", "idle"];
 pub(super) const LIMITS: Keys = &[
     "head",
     "headers",
@@ -37,6 +38,7 @@ pub(super) const LIMITS: Keys = &[
     "pipeline",
     "client_connections",
     "in_flight",
+    "handshakes",
     "tunnels",
     "memory",
     "min_rate",
@@ -59,6 +61,9 @@ pub(super) const ADMIN: Keys = &["bind"];
 pub(super) const ACME: Keys =
     &["directory", "contact", "storage", "ca", "terms_agreed", "renew_before", "eab"];
 pub(super) const ACME_EAB: Keys = &["kid", "hmac"];
+pub(super) const LISTENER_TLS: Keys =
+    &["certificates", "policy", "min", "client_ca", "client_crl", "client_auth", "alpn", "acme"];
+pub(super) const CERTIFICATE: Keys = &["cert", "key", "ocsp"];
 pub(super) const LISTENER_ACME: Keys = &["names", "challenge"];
 pub(super) const LOG: Keys = &["access", "format"];
 pub(super) const LISTENER: Keys = &[
@@ -76,7 +81,7 @@ pub(super) const LISTENER: Keys = &[
     "default",
     "tls",
 ];
-pub(super) const LISTENER_TIMEOUTS: Keys = &["header", "body", "keep_alive", "idle"];
+pub(super) const LISTENER_TIMEOUTS: Keys = &["handshake", "header", "body", "keep_alive", "idle"];
 pub(super) const HSTS: Keys = &["max_age", "include_subdomains", "preload"];
 pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
 pub(super) const FORWARD: Keys = &["group", "weight"];
@@ -138,7 +143,8 @@ const TABLES: &[(&str, Keys)] = &[
     ("listener", LISTENER),
     ("listener.hsts", HSTS),
     ("listener.timeouts", LISTENER_TIMEOUTS),
-    ("listener.tls", &["acme"]),
+    ("listener.tls", LISTENER_TLS),
+    ("listener.tls.certificates", CERTIFICATE),
     ("listener.tls.acme", LISTENER_ACME),
     ("listener.default", ACTION),
     ("listener.default.forward", FORWARD),

@@ -9,7 +9,7 @@ use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
 use crate::config::relayed;
 use crate::config::sections;
 use crate::config::{Action, Listener, Protocol, Respond, Steer, syntax};
-use crate::config::{acme, action};
+use crate::config::{action, listener_tls};
 use crate::http::desync::Mode;
 use crate::http::proxy_protocol::Versions;
 use std::net::SocketAddr;
@@ -25,10 +25,16 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         seen.listener(&name, &item);
         Some(name)
     });
-    let protocols = [("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls", Protocol::Tls)];
+    let protocols = [
+        ("http", Protocol::Http),
+        ("https", Protocol::Https),
+        ("tcp", Protocol::Tcp),
+        ("tls", Protocol::Tls),
+    ];
     let protocol = table.item("protocol").and_then(|item| item.choice(&protocols));
     let protocol = protocol.unwrap_or_default();
     relayed::listener(&table, protocol);
+    let secure = protocol == Protocol::Https;
     let steer = table
         .item("steer")
         .and_then(|item| item.choice(&[("off", Steer::Off), ("cpu", Steer::Cpu)]));
@@ -56,10 +62,10 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         proxy_protocol: proxy_protocol.flatten(),
         http2: table.item("http2").and_then(|item| item.boolean()).unwrap_or(true),
         desync: desync.unwrap_or_default(),
-        hsts: hsts::hsts(&table, false),
-        redirect_https: hsts::redirect_https(&table, false),
+        hsts: hsts::hsts(&table, secure),
+        redirect_https: hsts::redirect_https(&table, secure),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
-        acme: table.item("tls").and_then(|i| acme::listener(&i.table(&["acme"])?.item("acme")?)),
+        tls: listener_tls::listener_tls(&table, protocol),
         place: item.place(),
     })
 }

@@ -14,6 +14,7 @@ mod http2;
 mod item;
 mod keys;
 mod listener;
+mod listener_tls;
 mod problem;
 mod read;
 mod relayed;
@@ -27,6 +28,7 @@ pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
 pub use hsts::Hsts;
 pub use http2::Http2Limits;
 pub use keys::known_keys;
+pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls};
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 pub use target_tls::{Material, TargetTls};
@@ -181,6 +183,8 @@ pub enum Driver {
 /// `[timeouts]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// For a TLS handshake, from the connection's first octet on; absolute.
+    pub handshake: Duration,
     /// For the whole request head, from its first byte; absolute.
     pub header: Duration,
     /// For each step of a body, either way: no byte for this long ends the exchange.
@@ -198,6 +202,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
+            handshake: Duration::from_secs(10),
             header: Duration::from_secs(10),
             body: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
@@ -209,10 +214,11 @@ impl Default for Timeouts {
 }
 
 /// `timeouts = { ... }` of a listener, rule or group: what is given overrides `[timeouts]`.
-/// A listener may set header, body, keep_alive, idle; a rule body, response, idle; a group connect, response.
+/// A listener may set handshake, header, body, keep_alive, idle; a rule body, response, idle; a group connect, response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the same fields as Timeouts")]
 pub struct TimeoutOverrides {
+    pub handshake: Option<Duration>,
     pub header: Option<Duration>,
     pub body: Option<Duration>,
     pub keep_alive: Option<Duration>,
@@ -242,6 +248,8 @@ pub struct Limits {
     pub client_connections: Option<u32>,
     /// Requests forwarded at the same time, all workers together; beyond it they are shed.
     pub in_flight: u64,
+    /// TLS handshakes of clients in progress at the same time, on each worker; beyond it connections are closed.
+    pub handshakes: usize,
     /// Tunnels open at the same time, all workers together: upgraded requests, and connections of protocol tcp and tls.
     pub tunnels: u64,
     /// Octets of buffers in use, all workers together; beyond it requests are shed. `None` for no limit.
@@ -264,6 +272,7 @@ impl Default for Limits {
             pipeline: 10_000,
             client_connections: Some(2048),
             in_flight: 50_000,
+            handshakes: 1000,
             tunnels: 50_000,
             memory: Some(1 << 30),
             min_rate: Some(240),
@@ -336,8 +345,8 @@ pub struct Listener {
     pub redirect_https: Option<u16>,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
-    /// `tls.acme`
-    pub acme: Option<ListenerAcme>,
+    /// `tls`; with protocol https, and only with it.
+    pub tls: Option<ListenerTls>,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -348,6 +357,8 @@ pub enum Protocol {
     /// HTTP
     #[default]
     Http,
+    /// HTTP over TLS
+    Https,
     /// Whatever it is: connections are relayed as they are.
     Tcp,
     /// TLS that is not ended here: relayed as it is, to where its ClientHello wants.
@@ -359,6 +370,7 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Http => "http",
+            Protocol::Https => "https",
             Protocol::Tcp => "tcp",
             Protocol::Tls => "tls",
         }
@@ -373,7 +385,7 @@ impl Protocol {
 impl Listener {
     /// What certificates are obtained for it.
     pub fn acme(&self) -> Option<&ListenerAcme> {
-        self.acme.as_ref()
+        self.tls.as_ref()?.acme.as_ref()
     }
 }
 

@@ -83,6 +83,7 @@ fn workers(item: &Item<'_>) -> Option<Option<usize>> {
 /// `[timeouts]`
 pub(super) fn timeouts(table: &Table<'_>, timeouts: &mut Timeouts) {
     let wait = |key: &str| table.item(key).and_then(|item| item.duration(WAIT));
+    set(&mut timeouts.handshake, wait("handshake"));
     set(&mut timeouts.header, wait("header"));
     set(&mut timeouts.body, wait("body"));
     set(&mut timeouts.keep_alive, wait("keep_alive"));
@@ -104,6 +105,7 @@ pub(super) fn overrides(owner: &Table<'_>, keys: Keys) -> TimeoutOverrides {
         table.item(key)?.duration(WAIT)
     };
     TimeoutOverrides {
+        handshake: wait("handshake"),
         header: wait("header"),
         body: wait("body"),
         keep_alive: wait("keep_alive"),
@@ -134,6 +136,8 @@ pub(super) fn limits(table: &Table<'_>, limits: &mut Limits) {
     let in_flight = table.item("in_flight").and_then(|item| item.integer(1..=10_000_000));
     set(&mut limits.in_flight, in_flight);
     set(&mut limits.tunnels, table.item("tunnels").and_then(|item| item.integer(1..=10_000_000)));
+    let handshakes = table.item("handshakes").and_then(|item| item.integer(1..=1_000_000));
+    set(&mut limits.handshakes, handshakes.and_then(|n| usize::try_from(n).ok()));
     const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 40;
     set(&mut limits.memory, table.item("memory").and_then(|item| item.size_or_none(MEMORY)));
     const RATE: RangeInclusive<u64> = 1..=1 << 30;

@@ -146,7 +146,7 @@ fn read(table: &Table<'_>, tls: &mut TargetTls) {
 }
 
 /// A file, relative to the folder of the one that names it.
-fn material(item: &Item<'_>) -> Option<Material> {
+pub(super) fn material(item: &Item<'_>) -> Option<Material> {
     let place = item.place();
     let path = item.parsed("the path of a file in PEM", |text| {
         if text.is_empty() || text.contains('\0') { Wrong::plain() } else { Ok(text.to_owned()) }

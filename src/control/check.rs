@@ -5,7 +5,7 @@
 
 use crate::config::{self, Config, Problem, Problems};
 use crate::control::fresh::Files;
-use crate::control::target_tls;
+use crate::control::{listener_tls, target_tls};
 use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
 use crate::route::CompileError;
@@ -21,6 +21,8 @@ pub struct Checked {
     pub problems: Problems,
     /// What probably should be.
     pub warnings: Vec<Problem>,
+    /// Certificates that have expired: a mistake, and no reason to stop serving.
+    pub expired: Vec<Problem>,
     /// The files that it names, which were read with it.
     pub files: Files,
 }
@@ -49,6 +51,10 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
     let target_tls::Found { problems: wrong, mut warnings } =
         target_tls::prepare(&mut config, &mut files);
     problems.extend(wrong);
+    let listener_tls::Found { problems: wrong, expired, warnings: more } =
+        listener_tls::prepare(&mut config, &mut files);
+    problems.extend(wrong);
+    warnings.extend(more);
     let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
     match snapshot::compile(&config, context) {
         Ok(snapshot) => {
@@ -57,7 +63,7 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         }
         Err(error) => problems.push(not_compiled(&config, &error)),
     }
-    Checked { config, problems: Problems(problems), warnings, files }
+    Checked { config, problems: Problems(problems), warnings, expired, files }
 }
 
 /// What is wrong with the format of access records, which only their writer knows.

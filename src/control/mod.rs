@@ -9,6 +9,7 @@ pub mod crew;
 pub mod demo;
 pub mod descriptors;
 pub mod fresh;
+pub mod listener_tls;
 pub mod notify;
 pub mod probe;
 pub mod report;
@@ -44,7 +45,7 @@ pub fn run(path: &Path) -> ExitCode {
         Err(refused) => return refuse(&refused),
     };
     let guard = report::init_tracing();
-    for warning in &checked.warnings {
+    for warning in checked.warnings.iter().chain(&checked.expired) {
         tracing::warn!("{warning}");
     }
     rights.report();
@@ -64,8 +65,11 @@ pub fn check(path: &Path) -> ExitCode {
     for warning in checked.warnings.iter().chain(account.as_ref().err()).chain(&storage) {
         eprintln!("warning: {warning}");
     }
-    if !checked.problems.0.is_empty() {
-        eprintln!("{}", checked.problems);
+    // What runs goes on with an expired certificate; a file is not fine with one.
+    let mut problems = checked.problems;
+    problems.0.extend(checked.expired);
+    if !problems.0.is_empty() {
+        eprintln!("{problems}");
         return ExitCode::from(EXIT_WRONG);
     }
     let config = &checked.config;

@@ -2,6 +2,8 @@
 //!
 //! A reload does all that can fail first (read, check, compile, bind, open the log); only then is anything published.
 
+mod certificates;
+
 use crate::admin;
 use crate::base::Tick;
 use crate::config::{self, AccessLog, Config};
@@ -10,6 +12,7 @@ use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
 use crate::control::fresh;
+use crate::control::listener_tls;
 use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
 use crate::control::rights::Rights;
@@ -104,7 +107,7 @@ pub async fn serve(
     let mut look_at_files = tokio::time::interval(fresh::LOOK);
     loop {
         tokio::select! {
-            _ = signals.hup.recv() => service.reload().await,
+            _ = signals.hup.recv() => drop(service.reload().await),
             _ = signals.usr1.recv() => service.log.reopen(),
             _ = signals.term.recv() => return service.drain(&mut signals).await,
             _ = signals.quit.recv() => return service.drain(&mut signals).await,
@@ -114,7 +117,10 @@ pub async fn serve(
             Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
             Some(Obtained(name)) = service.obtained.recv() => service.renew(&name).await,
-            _ = look_at_files.tick() => service.look_at_files().await,
+            _ = look_at_files.tick() => {
+                service.turn_tickets();
+                service.look_at_files().await;
+            }
             _ = look.tick() => {
                 service.bury();
                 service.tend();
@@ -298,18 +304,22 @@ impl Service {
         let _ = std::io::stdout().flush();
     }
 
-    async fn reload(&mut self) {
+    // Whether the file was taken up.
+    async fn reload(&mut self) -> bool {
         let From::File(path) = &self.from else {
             tracing::info!("SIGHUP: the demo has no file to read again");
-            return;
+            return false;
         };
         let path = path.clone();
         self.notify.reloading();
         let checked = check::check(&path);
-        for warning in &checked.warnings {
+        for warning in checked.warnings.iter().chain(&checked.expired) {
             tracing::warn!("{warning}");
         }
-        let result = if checked.problems.0.is_empty() {
+        let expires = listener_tls::would_expire(&checked.config, &self.shared.current.load());
+        let result = if let Some(expires) = expires {
+            Err(expires)
+        } else if checked.problems.0.is_empty() {
             let adopted = self.adopt(checked.config).await;
             self.taken_up().await;
             adopted
@@ -330,26 +340,14 @@ impl Service {
             Ok(generation) => {
                 shared.reloads_ok.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(generation, file = %path.display(), "reloaded");
+                true
             }
             Err(text) => {
                 shared.reloads_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("reload refused, the configuration stays as it was:\n{text}");
+                false
             }
         }
-    }
-
-    // Certificates and keys that were replaced are taken up as the file would be.
-    async fn look_at_files(&mut self) {
-        if !self.config.server.watch_certificates {
-            return;
-        }
-        let changed = self.watch.look();
-        if changed.is_empty() {
-            return;
-        }
-        let changed: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
-        tracing::info!("changed: {}", changed.join(", "));
-        self.reload().await;
     }
 
     // Everything that can fail, then everything that cannot.
@@ -438,15 +436,6 @@ impl Service {
         match self.adopt(config).await {
             Ok(generation) => tracing::info!(generation, "targets follow their names"),
             Err(error) => tracing::error!("new addresses of names cannot be taken up: {error}"),
-        }
-    }
-
-    // A certificate is new in the storage: the same file, other certificates.
-    async fn renew(&mut self, name: &str) {
-        let config = self.config.clone();
-        match self.adopt(config).await {
-            Ok(generation) => tracing::info!(generation, name, "the new certificate is in use"),
-            Err(error) => tracing::error!(name, "the new certificate cannot be taken up: {error}"),
         }
     }
 

@@ -128,23 +128,27 @@ fn nameless(group: &Group) -> Option<Problem> {
     })
 }
 
-fn read(files: &mut Files, material: &Material, key: &str) -> Result<Arc<[u8]>, Problem> {
+pub(super) fn read(
+    files: &mut Files,
+    material: &Material,
+    key: &str,
+) -> Result<Arc<[u8]>, Problem> {
     files.read(&material.path).map(Arc::from).map_err(|error| {
         let found = format!("{}: {error}", shown(material));
         at(material, key, &found, "a file that can be read")
     })
 }
 
-fn readable_by_all(path: &Path) -> Option<u32> {
+pub(super) fn readable_by_all(path: &Path) -> Option<u32> {
     let mode = std::fs::metadata(path).ok()?.mode() & 0o777;
     (mode & 0o004 != 0).then_some(mode)
 }
 
-fn shown(material: &Material) -> String {
+pub(super) fn shown(material: &Material) -> String {
     material.path.display().to_string()
 }
 
-fn at(material: &Material, key: &str, found: &str, expected: &str) -> Problem {
+pub(super) fn at(material: &Material, key: &str, found: &str, expected: &str) -> Problem {
     Problem {
         place: material.place.clone(),
         key: key.to_owned(),

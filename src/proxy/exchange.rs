@@ -9,6 +9,7 @@ use crate::proxy::{call, finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
 use crate::snapshot::{Action, FixedResponse, Listener, Rule, Snapshot};
+use crate::tls::Facts;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -25,6 +26,8 @@ pub struct Client {
     pub listener: u32,
     /// What a trusted balancer in front said of the connection in its PROXY header.
     pub passed: Option<Rc<Passed>>,
+    /// What was agreed on in the TLS handshake; `None` where there was none.
+    pub tls: Option<Rc<Facts>>,
 }
 
 /// What a PROXY header says of a connection beside the client's address.
@@ -44,7 +47,7 @@ impl Client {
 
     /// How the client came: to ringgate, or to the balancer in front of it that it trusts.
     pub fn scheme(&self) -> &'static str {
-        if self.said().tls.is_some() { "https" } else { "http" }
+        if self.tls.is_some() || self.said().tls.is_some() { "https" } else { "http" }
     }
 }
 

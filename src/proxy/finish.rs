@@ -198,7 +198,7 @@ pub fn unread(shard: &Shard, unread: &Unread<'_>) {
         worker: shard.worker,
         action: "none",
         deviation: unread.deviation,
-        scheme: "http",
+        scheme: if unread.listener.secure.is_some() { "https" } else { "http" },
         ..Record::default()
     });
 }

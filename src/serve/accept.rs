@@ -88,7 +88,14 @@ pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::
                 return Err(error);
             }
         };
-        let client = Client { sock, peer, port: door.port, listener: door.listener, passed: None };
+        let client = Client {
+            sock,
+            peer,
+            port: door.port,
+            listener: door.listener,
+            passed: None,
+            tls: None,
+        };
         let open = Open { shard: Rc::clone(shard), client: peer.ip(), admitted };
         let pulse = Arc::clone(&shard.pulse);
         let on_panic = move || {

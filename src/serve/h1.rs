@@ -4,6 +4,7 @@
 //! a row. What cannot be parsed is answered once, and ends it. Reading a head is `head`, answering a bad one `refuse`.
 
 use crate::base::Tick;
+use crate::config::Protocol;
 use crate::http::desync::Closes;
 use crate::net::{Buf, Side};
 use crate::proxy::exchange::exchange;
@@ -14,6 +15,7 @@ use crate::serve::h2;
 use crate::serve::head::{self, Ended};
 use crate::serve::proxied;
 use crate::serve::refuse::{linger, refuse};
+use crate::serve::secure::{self, Spoken};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
 use std::rc::Rc;
@@ -47,7 +49,17 @@ pub fn serve(
                 Err(()) => return,
             }
         }
-        if listener.http2 && client.sock.stream().is_none() {
+        if listener.protocol == Protocol::Https {
+            let first = rest.buf.take();
+            let shaken = secure::shake_hands(shard, &accepted, listener, &mut client, first);
+            match Box::pin(shaken).await {
+                Ok(Spoken::Http1) => {}
+                Ok(Spoken::Http2) => {
+                    return Box::pin(h2::serve(shard, accepted, client, None)).await;
+                }
+                Err(()) => return,
+            }
+        } else if listener.http2 && client.sock.stream().is_none() {
             // Whether it begins as HTTP/2 does is seen with its first octets.
             let first = first_octets(shard, &client, rest.buf.take(), listener.header);
             let Some(first) = Box::pin(first).await else {

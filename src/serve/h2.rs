@@ -18,6 +18,7 @@ use crate::proxy::{Client, Exchange, Passed};
 use crate::serve::refuse::{self, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
+use crate::tls::Facts;
 use ::http::Method;
 use ::http::request::Parts;
 use bytes::Bytes;
@@ -52,7 +53,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
     let websocket = listener.websocket;
     let times =
         Times { header: listener.header, keep_alive: listener.keep_alive, stall: listener.body };
-    let Client { sock, peer, port, listener, passed } = client;
+    let Client { sock, peer, port, listener, passed, tls } = client;
     // A stream has no address: what targets may be told of the connection is kept for all of them.
     let passed = passed
         .unwrap_or_else(|| Rc::new(Passed { destination: sock.local_addr(), ..Passed::default() }));
@@ -64,6 +65,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         port,
         listener,
         passed,
+        tls,
         active: Cell::new(0),
         since: Cell::new(Tick::now()),
         served: Cell::new(0),
@@ -120,6 +122,7 @@ struct Conn {
     port: u16,
     listener: u32,
     passed: Rc<Passed>,
+    tls: Option<Rc<Facts>>,
     // Requests that are being served, those included whose client has reset them.
     active: Cell<u32>,
     // When the last one ended, or the connection began.
@@ -304,7 +307,8 @@ impl Conn {
     // The client of one stream.
     fn client(&self, sock: Sock) -> Client {
         let passed = Some(Rc::clone(&self.passed));
-        Client { sock, peer: self.peer, port: self.port, listener: self.listener, passed }
+        let tls = self.tls.clone();
+        Client { sock, peer: self.peer, port: self.port, listener: self.listener, passed, tls }
     }
 
     fn unread(&self, epoch: &Epoch, listener: &Listener, began: Tick, fault: Fault) {

@@ -8,3 +8,4 @@ pub mod hello;
 mod proxied;
 mod refuse;
 mod relayed;
+mod secure;

@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod epoch;
+pub mod handshakes;
 pub mod machine;
 pub mod mailbox;
 pub mod scratch;
@@ -13,6 +14,7 @@ pub mod target;
 pub mod trace;
 
 pub use epoch::Epoch;
+pub use handshakes::{HandshakeCounts, Handshakes};
 pub use machine::{Machine, Shares};
 pub use mailbox::Message;
 pub use scratch::Scratch;
@@ -49,6 +51,8 @@ pub struct Shard {
     pub timers: Rc<Timers>,
     /// What targets are dialled through.
     pub network: Network,
+    /// TLS handshakes of clients.
+    pub handshakes: Rc<Handshakes>,
     /// What others see of this worker.
     pub pulse: Arc<Pulse>,
     epoch: RefCell<Rc<Epoch>>,
@@ -93,6 +97,8 @@ pub struct Pulse {
     pub refused: AtomicU64,
     /// Own answers, by [`Fault::index`].
     pub faults: FaultCounts,
+    /// How TLS handshakes of clients ended.
+    pub handshakes: HandshakeCounts,
     /// Requests that were not compliant, by [`Reason::index`].
     pub deviations: DeviationCounts,
     /// Calls of gRPC by their status.
@@ -239,6 +245,7 @@ impl Shard {
             pipes: Rc::default(),
             timers,
             network,
+            handshakes: Rc::default(),
             pulse,
             epoch: RefCell::new(epoch),
             scratches: RefCell::default(),

@@ -3,8 +3,10 @@
 //! `old` lends what unchanged objects had learnt; `resolve` lends the addresses of names. Nothing here waits or opens.
 
 use super::*;
+use crate::base::tick;
 use crate::config::{self, Config, TargetAddress};
 use crate::health::State;
+use crate::tls::Challenges;
 use std::collections::{HashMap, HashSet};
 
 /// What compiling needs besides the file.
@@ -57,6 +59,8 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
         meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
     });
+    let challenges: Arc<Challenges> =
+        context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges));
     Ok(Snapshot {
         generation: context.generation,
         trusted: config.server.trusted_proxies.clone(),
@@ -64,11 +68,11 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         forwarded: config.server.forwarded,
         paths: config.server.paths,
         limits: config.limits,
-        listeners: listeners(config, &group_ids, context),
+        listeners: listeners(config, &group_ids, context, &challenges),
         routes,
         rules: rules.collect(),
         groups: groups.collect(),
-        challenges: context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges)),
+        challenges,
     })
 }
 
@@ -92,6 +96,7 @@ fn listeners(
     config: &Config,
     group_ids: &HashMap<&str, usize>,
     context: Context<'_>,
+    challenges: &Arc<Challenges>,
 ) -> Vec<Listener> {
     let old = context.old.map(|o| o.listeners.as_slice()).unwrap_or_default();
     let mut next_id = old.iter().map(|l| l.id + 1).max().unwrap_or(0);
@@ -109,7 +114,12 @@ fn listeners(
             bind: listener.bind.clone(),
             route: route::ListenerId(u32::try_from(route).unwrap_or(u32::MAX)),
             protocol: listener.protocol,
+            secure: listener.tls.as_ref().and_then(|tls| {
+                let now = tick::wall_micros() / 1_000_000;
+                Secure::new(&listener.name, tls, context.old, challenges, now)
+            }),
             default: action(&listener.default, group_ids),
+            handshake: listener.timeouts.handshake.unwrap_or(config.timeouts.handshake),
             header: listener.timeouts.header.unwrap_or(config.timeouts.header),
             body: listener.timeouts.body.unwrap_or(config.timeouts.body),
             keep_alive: listener.timeouts.keep_alive.unwrap_or(config.timeouts.keep_alive),

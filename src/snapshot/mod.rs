@@ -7,10 +7,12 @@ pub mod compile;
 pub mod expect;
 pub mod live;
 pub mod redirect;
+pub mod secure;
 pub mod upgrades;
 
 pub use compile::compile;
 pub use live::{Address, GroupLive, Opening, TargetLive};
+pub use secure::Secure;
 pub use upgrades::Upgrades;
 
 use crate::balance;
@@ -106,8 +108,12 @@ pub struct Listener {
     pub route: route::ListenerId,
     /// What is spoken on its connections.
     pub protocol: Protocol,
+    /// TLS; with protocol https, and only with it.
+    pub secure: Option<Arc<Secure>>,
     /// What is done when no rule matches.
     pub default: Action,
+    /// For a TLS handshake.
+    pub handshake: Duration,
     /// For the whole request head.
     pub header: Duration,
     /// For each step of a body.

@@ -2,6 +2,7 @@
 //!
 //! Trust is not judged: whether clients believe the chain is their matter. Octets come from control, which reads files.
 
+use crate::tls::staple::{self, Staple};
 use crate::tls::{provider, sha256};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,6 +30,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// SHA-256 of the certificate.
     pub fingerprint: [u8; 32],
+    /// What its OCSP response says of itself.
+    pub staple: Option<Staple>,
     /// What rustls shows, and signs with.
     pub certified: Arc<CertifiedKey>,
 }
@@ -79,7 +82,6 @@ pub struct Files<'a> {
 
 const CHAIN: &str = "certificates in PEM, the server's own first";
 const KEY: &str = "a private key in PEM, not encrypted (PKCS #8, PKCS #1 or SEC 1)";
-const STAPLE: &str = "an OCSP response in DER";
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Certificate) -> bool {
@@ -116,13 +118,29 @@ impl Certificate {
             SignatureAlgorithm::ED25519 => Kind::Ed25519,
             _ => Kind::Rsa,
         };
-        if let Some(staple) = files.staple {
-            check_staple(staple)?;
-            certified.ocsp = Some(staple.to_vec());
+        let mut staple = None;
+        if let Some(der) = files.staple {
+            let unfit = |e| Unfit {
+                part: Part::Staple,
+                found: format!("{e}"),
+                expected: "an OCSP response in DER for this certificate",
+            };
+            staple = Some(staple::parse(der, parsed.raw_serial()).map_err(unfit)?);
+            certified.ocsp = Some(der.to_vec());
         }
         let certified = Arc::new(certified);
         let label = Arc::from(label);
-        Ok(Certificate { label, names, kind, bits, not_before, not_after, fingerprint, certified })
+        Ok(Certificate {
+            label,
+            names,
+            kind,
+            bits,
+            not_before,
+            not_after,
+            fingerprint,
+            staple,
+            certified,
+        })
     }
 
     /// Whether it is for this host, which is in lower case and without a dot at its end.
@@ -139,6 +157,18 @@ impl Certificate {
     /// Whether it is not valid any more, `now` being in seconds since 1970.
     pub fn is_expired(&self, now: i64) -> bool {
         self.not_after < now
+    }
+
+    /// Whether its OCSP response is to be sent at `now`, in seconds since 1970; `None` without one.
+    pub fn check_staple(&self, now: i64) -> Option<Result<(), staple::Unfit>> {
+        Some(self.staple?.check(u64::try_from(now).unwrap_or(0)))
+    }
+
+    /// Sends no OCSP response.
+    pub fn without_staple(&mut self) {
+        self.staple = None;
+        let CertifiedKey { cert, key, .. } = &*self.certified;
+        self.certified = Arc::new(CertifiedKey::new(cert.clone(), Arc::clone(key)));
     }
 
     /// Its fingerprint as operators compare it: hexadecimal.
@@ -241,29 +271,6 @@ fn follows(chain: &[CertificateDer<'_>]) -> Result<(), Unfit> {
     Ok(())
 }
 
-// RFC 6960 section 4.2.1: a sequence whose first element is the status, 0 for a response that says something.
-fn check_staple(staple: &[u8]) -> Result<(), Unfit> {
-    let unfit =
-        |found: &str| Err(Unfit { part: Part::Staple, found: found.to_owned(), expected: STAPLE });
-    if staple.starts_with(b"-----") {
-        return unfit("PEM");
-    }
-    let mut rest = match staple {
-        [0x30, rest @ ..] => rest,
-        _ => return unfit("something else"),
-    };
-    rest = match rest {
-        [length, rest @ ..] if *length < 0x80 => rest,
-        [length, rest @ ..] => rest.get(usize::from(length & 0x7f)..).unwrap_or_default(),
-        [] => rest,
-    };
-    match rest {
-        [0x0a, 1, 0, ..] => Ok(()),
-        [0x0a, 1, ..] => unfit("a response without an answer"),
-        _ => unfit("something else"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,9 +333,9 @@ mod tests {
         refuses(&chain, &other.serialize_pem(), None, Part::Key, "does not belong");
         let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         refuses(&chain, &encrypted, None, Part::Key, "an encrypted key");
-        refuses(&chain, &key, Some(b"-----BEGIN"), Part::Staple, "PEM");
+        refuses(&chain, &key, Some(b"-----BEGIN"), Part::Staple, "no OCSP response");
         refuses(&chain, &key, Some(b"\x30\x03\x0a\x01\x06"), Part::Staple, "without an answer");
-        refuses(&chain, &key, Some(b""), Part::Staple, "something else");
+        refuses(&chain, &key, Some(b""), Part::Staple, "no OCSP response");
         let unrelated = chain.clone() + &made(&["b.example"], &other);
         let mut params = CertificateParams::new(vec!["c.example".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "another");

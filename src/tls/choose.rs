@@ -4,9 +4,9 @@
 //! first certificate of the list, or one for the same name that suits the client better. Of several that fit, ECDSA comes
 //! before RSA, then the one that is valid longer.
 
-use crate::tls::Certificate;
 use crate::tls::certificate::Kind;
 use crate::tls::facts::{self, Heard};
+use crate::tls::{Certificate, Challenges};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SignatureScheme};
@@ -21,11 +21,19 @@ pub struct Chooser {
     // Places in `certificates`, the best first. Wildcards are here as they are written.
     by_name: HashMap<Box<str>, Vec<usize>>,
     default: Vec<usize>,
+    // Where challenges of ACME are answered.
+    challenges: Option<Arc<Challenges>>,
 }
 
+/// What an authority speaks that validates a name (RFC 8737 section 3): nothing but the handshake.
+pub const ACME: &[u8] = b"acme-tls/1";
+
 impl Chooser {
-    /// Chooses among these, of which the first is the default.
-    pub fn new(certificates: Vec<Arc<Certificate>>) -> Chooser {
+    /// Chooses among these, of which the first is the default; a challenge has its own.
+    pub fn new(
+        certificates: Vec<Arc<Certificate>>,
+        challenges: Option<Arc<Challenges>>,
+    ) -> Chooser {
         let mut by_name: HashMap<Box<str>, Vec<usize>> = HashMap::new();
         for (at, certificate) in certificates.iter().enumerate() {
             for name in &certificate.names {
@@ -40,7 +48,7 @@ impl Chooser {
         let first = certificates.first().and_then(|first| first.names.first());
         let default = first.and_then(|name| by_name.get(name)).cloned();
         let default = default.unwrap_or_else(|| vec![0]);
-        Chooser { certificates, by_name, default }
+        Chooser { certificates, by_name, default, challenges }
     }
 
     /// The certificates, in the order of the file.
@@ -73,6 +81,11 @@ impl Chooser {
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(|name| name.to_ascii_lowercase());
+        if let Some(challenges) = &self.challenges
+            && hello.alpn().is_some_and(|mut all| all.next() == Some(ACME) && all.next().is_none())
+        {
+            return challenges.certificate(name.as_deref()?);
+        }
         let fits = |c: &Certificate| suits(c, hello.signature_schemes(), hello.cipher_suites());
         let certificate = self.choose(name.as_deref(), fits)?;
         facts::hear(Heard {
@@ -116,13 +129,16 @@ mod tests {
 
     #[test]
     fn names_find_their_certificate() {
-        let chooser = Chooser::new(vec![
-            certificate("default", &["a.example"], Kind::Rsa, 10),
-            certificate("short", &["b.example", "*.b.example"], Kind::Ecdsa, 10),
-            certificate("long", &["b.example"], Kind::Ecdsa, 20),
-            certificate("rsa", &["b.example", "x.b.example"], Kind::Rsa, 30),
-            certificate("default-ec", &["a.example"], Kind::Ecdsa, 5),
-        ]);
+        let chooser = Chooser::new(
+            vec![
+                certificate("default", &["a.example"], Kind::Rsa, 10),
+                certificate("short", &["b.example", "*.b.example"], Kind::Ecdsa, 10),
+                certificate("long", &["b.example"], Kind::Ecdsa, 20),
+                certificate("rsa", &["b.example", "x.b.example"], Kind::Rsa, 30),
+                certificate("default-ec", &["a.example"], Kind::Ecdsa, 5),
+            ],
+            None,
+        );
         let (any, rsa): (fn(&Certificate) -> bool, fn(&Certificate) -> bool) =
             (|_| true, |c| c.kind == Kind::Rsa);
         for (name, fits, expected) in [
@@ -141,15 +157,18 @@ mod tests {
             let chosen = chooser.choose(name, fits).map(|c| &*c.label);
             assert_eq!(chosen, Some(expected), "{name:?}");
         }
-        assert!(Chooser::new(Vec::new()).choose(None, any).is_none());
+        assert!(Chooser::new(Vec::new(), None).choose(None, any).is_none());
     }
 
     #[test]
     fn a_certificate_without_a_name_can_be_the_default() {
-        let chooser = Chooser::new(vec![
-            certificate("nameless", &[], Kind::Ecdsa, 10),
-            certificate("other", &["a.example"], Kind::Ecdsa, 10),
-        ]);
+        let chooser = Chooser::new(
+            vec![
+                certificate("nameless", &[], Kind::Ecdsa, 10),
+                certificate("other", &["a.example"], Kind::Ecdsa, 10),
+            ],
+            None,
+        );
         assert_eq!(chooser.choose(Some("b"), |_| true).map(|c| &*c.label), Some("nameless"));
     }
 

@@ -1,8 +1,8 @@
 //! What a listener agrees to, made into what rustls needs to serve it.
 
-use crate::tls::choose::Chooser;
+use crate::tls::choose::{ACME, Chooser};
 use crate::tls::trust::Unjudged;
-use crate::tls::{Certificate, Policy, Tickets, Trust, sha256};
+use crate::tls::{Certificate, Challenges, Policy, Tickets, Trust, sha256};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Error, ServerConfig};
 use std::sync::Arc;
@@ -55,23 +55,32 @@ impl Terms {
         self.clients == Clients::Unasked
     }
 
-    /// What rustls serves by. Without `tickets` no session is resumed. 0-RTT is never agreed to (hazard TLS-06).
+    /// What rustls serves by. Without `tickets` no session is resumed; with `challenges` those of ACME are answered. 0-RTT is never agreed to (hazard TLS-06).
     ///
     /// # Errors
     /// Those of rustls, which checked terms do not cause.
-    pub fn build(&self, tickets: Option<Arc<Tickets>>) -> Result<ServerConfig, Error> {
+    pub fn build(
+        &self,
+        tickets: Option<Arc<Tickets>>,
+        challenges: Option<Arc<Challenges>>,
+    ) -> Result<ServerConfig, Error> {
         let verifier = match &self.clients {
             Clients::Unasked => WebPkiClientVerifier::no_client_auth(),
             Clients::Required(trust) => trust.verifier(true)?,
             Clients::Optional(trust) => trust.verifier(false)?,
             Clients::Passthrough => Arc::new(Unjudged),
         };
-        let chooser = Arc::new(Chooser::new(self.certificates.clone()));
+        let answers = challenges.is_some();
+        let chooser = Arc::new(Chooser::new(self.certificates.clone(), challenges));
         let mut config = ServerConfig::builder_with_provider(Arc::clone(self.policy.provider()))
             .with_protocol_versions(self.policy.versions(self.only_13))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(chooser);
         config.alpn_protocols.clone_from(&self.alpn);
+        if answers {
+            // Last: who can speak anything else does.
+            config.alpn_protocols.push(ACME.to_vec());
+        }
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match tickets.filter(|_| self.resumes()) {
             Some(tickets) => config.ticketer = tickets,

@@ -83,7 +83,7 @@ fn each_belongs_to_its_protocol() {
         &listener("hsts = { max_age = '365d' }"),
         4,
         "listener.a.hsts",
-        "only with protocol = \"https\": browsers ignore it elsewhere (on the http listener, redirect_https = true)",
+        "only with protocol = \"https\": browsers ignore it elsewhere",
     );
     check(
         &listener(

@@ -3,7 +3,7 @@
 use super::{BASE, Problem, problems};
 
 /// Checks that `text` has one problem, with this line and key, whose message holds `part`.
-fn check(text: &str, line: u32, key: &str, part: &str) {
+pub fn check(text: &str, line: u32, key: &str, part: &str) {
     let found = problems(&format!("{text}\n{BASE}"));
     let shown = found.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
     assert_eq!(found.len(), 1, "{text}\n--- gives\n{shown}");
@@ -74,11 +74,11 @@ fn in_a_listener() {
         ("name = 'a'\nbind = 8080", 3, "listener.a.bind", "found 8080"),
         ("name = 'a'\nbind = [':80']", 3, "listener.a.bind[0]", "did you mean \"0.0.0.0:80\"?"),
         ("name = 'a'\nbind = '10.0.0.1'", 3, "listener.a.bind", "the port is missing"),
-        ("B\nprotocol = 'https'", 4, "listener.a.protocol", "expected \"http\", the only"),
-        ("B\nprotocol = 'tls'", 4, "listener.a.protocol", "expected \"http\", the only"),
+        ("B\nprotocol = 'https'", 1, "listener.a.tls", "tls = { certificates = [...] } with"),
+        ("B\nprotocol = 'htps'", 4, "listener.a.protocol", "did you mean \"https\"?"),
         ("B\nsteer = 'numa'", 4, "listener.a.steer", "one of off, cpu"),
         ("B\nbacklog = 0", 4, "listener.a.backlog", "1 to 65535"),
-        ("B\ntls = {}", 4, "listener.a.tls", "unknown key"),
+        ("B\ntls = {}", 4, "listener.a.tls", "tls only with protocol = \"https\""),
         ("B\ndefault = {}", 4, "listener.a.default", "none of forward, redirect, respond"),
         ("B\ndefault = { forward = 'bas' }", 4, "listener.a.default.forward", "mean \"base\"?"),
         (

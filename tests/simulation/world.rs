@@ -192,7 +192,7 @@ impl World {
         let epoch = self.shard.epoch();
         let listener = epoch.snapshot.listeners[0].id;
         let sock = Sock::in_memory(theirs, &self.shard.timers);
-        let client = proxy::Client { sock, peer, port: 8080, listener, passed: None };
+        let client = proxy::Client { sock, peer, port: 8080, listener, passed: None, tls: None };
         let open = Open { shard: Rc::clone(&self.shard), client: peer.ip(), admitted };
         self.executor.spawn(h1::serve(client, open, epoch));
     }

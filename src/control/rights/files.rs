@@ -4,7 +4,7 @@
 //! where the access log is. Executes: nothing. Connecting to Unix sockets and to addresses is not Landlock's here: targets
 //! change with the file. The kernel also holds operations of an io_uring to this (SEC-06). Called by `rights`.
 
-use crate::config::{AccessLog, Config, TargetTls};
+use crate::config::{AccessLog, Config, ListenerTls, TargetTls};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictionStatus,
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
@@ -97,8 +97,10 @@ impl Files {
             files.read.push("/etc".into());
         }
         files.read.extend(READ.iter().map(PathBuf::from));
-        let materials = config.groups.iter().filter_map(|g| g.tls.as_ref());
-        for material in materials.flat_map(TargetTls::materials) {
+        let of_groups = config.groups.iter().filter_map(|g| g.tls.as_ref());
+        let of_listeners = config.listeners.iter().filter_map(|l| l.tls.as_ref());
+        let materials = of_groups.flat_map(TargetTls::materials);
+        for material in materials.chain(of_listeners.flat_map(ListenerTls::materials)) {
             files.read.extend(places(&material.path));
         }
         // For the names in a backtrace.

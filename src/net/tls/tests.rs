@@ -39,7 +39,7 @@ fn world(policy: Policy, only_12: bool) -> World {
     World {
         pool: Rc::new(Buffers::new(Lease::new(Budget::new(10_000), 1))),
         timers: Rc::new(Timers::default()),
-        server: Arc::new(terms.build(Some(Tickets::new(0).unwrap())).unwrap()),
+        server: Arc::new(terms.build(Some(Tickets::new(0).unwrap()), None).unwrap()),
         client: client_config(made.der().clone(), only_12),
     }
 }

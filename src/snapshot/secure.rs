@@ -1,0 +1,53 @@
+//! TLS on a listener, as it is run: what rustls serves by, and the tickets that outlive a reload.
+
+use crate::config::ListenerTls;
+use crate::snapshot::Snapshot;
+use crate::tls::{Challenges, Terms, Tickets};
+use rustls::ServerConfig;
+use std::sync::Arc;
+
+/// TLS on a listener.
+#[derive(Debug)]
+pub struct Secure {
+    /// What rustls serves by.
+    pub config: Arc<ServerConfig>,
+    /// What was agreed to.
+    pub terms: Arc<Terms>,
+    /// What decides whether a session may be resumed ([`Terms::id`]).
+    pub id: [u8; 32],
+    /// The keys of tickets; `None` where no session is resumed.
+    pub tickets: Option<Arc<Tickets>>,
+}
+
+impl Secure {
+    /// What control has prepared, made ready to serve. `now` is in seconds since 1970. `None` where nothing was prepared, or where there
+    /// is no randomness: such a listener serves nobody.
+    pub(super) fn new(
+        listener: &str,
+        tls: &ListenerTls,
+        old: Option<&Snapshot>,
+        challenges: &Arc<Challenges>,
+        now: u64,
+    ) -> Option<Arc<Secure>> {
+        let terms = Arc::clone(tls.terms.as_ref()?);
+        let id = terms.id(listener);
+        let before = old.and_then(|old| {
+            let secure = old.listeners.iter().filter_map(|l| l.secure.as_ref());
+            secure.clone().find(|secure| secure.id == id)
+        });
+        if let Some(before) = before
+            && *before.terms == *terms
+        {
+            return Some(Arc::clone(before));
+        }
+        // Hazard TLS-02: the same only for the same trust.
+        let tickets = match before.and_then(|secure| secure.tickets.as_ref()) {
+            _ if !terms.resumes() => None,
+            Some(tickets) => Some(Arc::clone(tickets)),
+            None => Some(Tickets::new(now).ok()?),
+        };
+        let alpn = tls.acme.as_ref().map(|_| Arc::clone(challenges));
+        let config = Arc::new(terms.build(tickets.clone(), alpn).ok()?);
+        Some(Arc::new(Secure { config, terms, id, tickets }))
+    }
+}
