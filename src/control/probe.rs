@@ -9,7 +9,7 @@ use crate::config::{Health, HealthKind};
 use crate::health::Outcome;
 use crate::http::proxy_protocol::write;
 use crate::snapshot::Opening;
-use crate::tls::client::ALPN_HTTP1;
+use crate::tls::client::{ALPN_H2, ALPN_HTTP1};
 use grpc::GrpcCheck;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
@@ -89,8 +89,12 @@ impl Check {
             .then(|| GrpcCheck { service: health.service.clone(), host: health.host.clone() });
         let header = opening.proxy_protocol.map(write::local).unwrap_or_default();
         let tls = opening.tls.as_ref().map(|(dial, name)| {
-            // HTTP probes speak HTTP/1.1, whatever requests are sent by.
-            let alpn = http.as_ref().map(|_| ALPN_HTTP1);
+            // HTTP probes speak HTTP/1.1 and calls HTTP/2, whatever requests are sent by.
+            let alpn = match (&http, &grpc) {
+                (Some(_), _) => Some(ALPN_HTTP1),
+                (None, Some(_)) => Some(ALPN_H2),
+                (None, None) => None,
+            };
             (TlsConnector::from(dial.probing(alpn)), name.clone())
         });
         Some(Check { http, grpc, port: health.port, timeout: health.timeout, header, tls })

@@ -439,7 +439,12 @@ pub fn connection_field(x: &mut Exchange<'_>, out: &mut Vec<u8>) {
 /// Writes the status line of the parsed response, and those of its fields that go on; `buf` is what was parsed.
 pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
     let response = &x.scratch.response;
-    write::status_line(out, response.status, response.reason.of(buf));
+    // HTTP/2 has no phrase.
+    let reason = match response.reason.of(buf) {
+        b"" => write::phrase(response.status).as_bytes(),
+        reason => reason,
+    };
+    write::status_line(out, response.status, reason);
     let to_chunked = response.framing == Framing::Chunked;
     let form = x.scratch.trace.form;
     for one in &response.fields {

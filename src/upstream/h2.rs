@@ -115,11 +115,9 @@ impl Drop for Begun {
 
 async fn run(shard: Rc<Shard>, group: Arc<Group>, begun: Begun) {
     let timer = shard.timers.register();
+    let deadline = Tick::now().after(group.connect);
     let opened = match begun.target.upgrade() {
-        Some(target) => {
-            dial(&shard, Rc::clone(timer.slot()), &target, Tick::now().after(group.connect), &[])
-                .await
-        }
+        Some(target) => dial(&shard, Rc::clone(timer.slot()), &target, deadline, &[]).await,
         None => return,
     };
     let sock = match opened {
@@ -130,17 +128,13 @@ async fn run(shard: Rc<Shard>, group: Arc<Group>, begun: Begun) {
     let header_list = u32::try_from(shard.epoch().snapshot.limits.response_head).unwrap_or(FRAME);
     drop((shard, group));
     let handshake = Box::pin(builder(header_list).handshake(Ends(Rc::clone(&wire))));
-    let mut session = Session {
-        wire: Rc::clone(&wire),
-        phase: Phase::Opening(handshake, Some(begun)),
-        channel: Weak::new(),
-        ping: None,
-        armed: Tick::NEVER,
-        opened: Tick::now(),
-        asked: None,
-        answer_by: Tick::NEVER,
-    };
+    let mut session = Session::new(Rc::clone(&wire), handshake, begun, deadline);
     drive(&wire, STALL, |cx, expired| session.poll(cx, expired)).await;
+}
+
+// What an error before anything was asked means: no HTTP/2, unless the connection just broke.
+fn fault_of(error: &h2::Error) -> Fault {
+    if error.is_io() { Fault::ConnectFailed } else { Fault::TargetProtocol }
 }
 
 fn builder(header_list: u32) -> Builder {
@@ -152,7 +146,7 @@ fn builder(header_list: u32) -> Builder {
         .max_frame_size(FRAME)
         .max_header_list_size(header_list)
         .max_send_buffer_size(SEND_BUFFER)
-        .initial_max_send_streams(MOST_STREAMS)
+        .initial_max_send_streams(0)
         .max_concurrent_reset_streams(RESETS)
         .reset_stream_duration(RESET_MEMORY)
         // A response that is malformed costs its own stream; a path that always sends such must not cost the others
@@ -161,17 +155,24 @@ fn builder(header_list: u32) -> Builder {
     builder
 }
 
-type Handshake =
-    Pin<Box<dyn Future<Output = Result<(SendRequest<Bytes>, Connection<Ends, Bytes>), h2::Error>>>>;
+type Handshake = Pin<Box<dyn Future<Output = Result<Both, h2::Error>>>>;
+type Both = (SendRequest<Bytes>, Connection<Ends, Bytes>);
 
 enum Phase {
-    Opening(Handshake, Option<Begun>),
+    // Until what is ours to say has been said.
+    Greeting(Handshake),
+    // Until the target has said how many streams it takes: that it speaks HTTP/2 is known only then, and a request that
+    // were sent before might wait behind others for ever.
+    Settling(SendRequest<Bytes>, Box<Connection<Ends, Bytes>>),
     Open(Box<Connection<Ends, Bytes>>),
+    Over,
 }
 
 struct Session {
     wire: Rc<Wire>,
     phase: Phase,
+    // Until it is open.
+    begun: Option<Begun>,
     channel: Weak<Channel>,
     ping: Option<PingPong>,
     armed: Tick,
@@ -183,25 +184,69 @@ struct Session {
 }
 
 impl Session {
+    fn new(wire: Rc<Wire>, handshake: Handshake, begun: Begun, deadline: Tick) -> Session {
+        let mut session = Session {
+            wire,
+            phase: Phase::Greeting(handshake),
+            begun: Some(begun),
+            channel: Weak::new(),
+            ping: None,
+            armed: Tick::NEVER,
+            opened: Tick::NEVER,
+            asked: None,
+            answer_by: Tick::NEVER,
+        };
+        session.arm(deadline);
+        session
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, expired: Expired) -> Poll<()> {
         if expired.write {
-            return Poll::Ready(());
+            return self.fail(Fault::ConnectTimeout);
         }
-        if let Phase::Opening(handshake, begun) = &mut self.phase {
-            let Poll::Ready(opened) = handshake.as_mut().poll(cx) else { return Poll::Pending };
-            let Some(begun) = begun.take() else { return Poll::Ready(()) };
-            // Whoever waits is told when `begun` goes.
-            let Ok((sender, mut connection)) = opened else { return Poll::Ready(()) };
-            self.ping = connection.ping_pong();
-            self.phase = Phase::Open(Box::new(connection));
+        if let Phase::Greeting(handshake) = &mut self.phase
+            && let Poll::Ready(opened) = handshake.as_mut().poll(cx)
+        {
+            match opened {
+                Ok((sender, open)) => self.phase = Phase::Settling(sender, Box::new(open)),
+                Err(error) => return self.fail(fault_of(&error)),
+            }
+        }
+        if let Phase::Settling(sender, open) = &mut self.phase {
+            if let Poll::Ready(ended) = Pin::new(open).poll(cx) {
+                let fault = ended.err().map_or(Fault::TargetProtocol, |error| fault_of(&error));
+                return self.fail(fault);
+            }
+            if sender.current_max_send_streams() > 0 {
+                self.open();
+            }
+        }
+        if let Phase::Open(open) = &mut self.phase {
+            // An error has been told to every stream by then.
+            if Pin::new(open).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            return self.watch(cx, Tick::now());
+        }
+        if expired.read { self.fail(Fault::ConnectTimeout) } else { Poll::Pending }
+    }
+
+    fn open(&mut self) {
+        let settling = std::mem::replace(&mut self.phase, Phase::Over);
+        if let (Phase::Settling(sender, mut open), Some(begun)) = (settling, self.begun.take()) {
+            self.ping = open.ping_pong();
+            self.opened = Tick::now();
+            self.phase = Phase::Open(open);
             self.channel = begun.open(Channel::new(sender, Rc::clone(&self.wire)));
+            self.arm(Tick::NEVER);
         }
-        let Phase::Open(open) = &mut self.phase else { return Poll::Ready(()) };
-        // An error has been told to every stream by then.
-        if Pin::new(open).poll(cx).is_ready() {
-            return Poll::Ready(());
+    }
+
+    fn fail(&mut self, fault: Fault) -> Poll<()> {
+        if let Some(begun) = self.begun.take() {
+            begun.fail(fault);
         }
-        self.watch(cx, Tick::now())
+        Poll::Ready(())
     }
 
     // Asks now and then, and where an answer is overdue, whether the target is still there.
