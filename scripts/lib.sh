@@ -155,3 +155,17 @@ need_websockets() {
         fi || die "ws could not be installed. Please run: npm install --prefix $home/node ws"
     fi
 }
+
+# need_grpcio: makes sure that there is a Python that speaks gRPC, in a folder of its own.
+need_grpcio() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/ringgate
+    python3 -c 'import grpc' 2>/dev/null && return 0
+    "$home/python/bin/python" -c 'import grpc' 2>/dev/null && return 0
+    say "Installing Python's grpcio into $home/python ..."
+    [ -x "$home/python/bin/pip" ] || python3 -m venv "$home/python" >&2 \
+        || { as_root apt-get install -qq -y --no-install-recommends python3-venv \
+            && python3 -m venv "$home/python"; } >&2 \
+        || die "Python cannot make the folder $home/python. Please run: sudo apt-get install python3-venv"
+    "$home/python/bin/pip" -q install grpcio >&2 \
+        || die "grpcio could not be installed. Please run: $home/python/bin/pip install grpcio"
+}

@@ -1,6 +1,6 @@
 """A gRPC server for tests: messages are octets as they are. Prints its port, then a line for whatever a test waits for.
 
-`origin.py [--max-streams N]`; ends when its standard input ends.
+`origin.py [--tls CERT KEY]`; ends when its standard input ends.
 """
 
 import sys
@@ -88,8 +88,6 @@ def raw(kind, behaviour):
 
 def main():
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    if "--max-streams" in sys.argv:
-        options.append(("grpc.max_concurrent_streams", int(sys.argv[sys.argv.index("--max-streams") + 1])))
     server = grpc.server(futures.ThreadPoolExecutor(64), options=options)
     server.add_generic_rpc_handlers((
         grpc.method_handlers_generic_handler("test.Echo", {
@@ -105,7 +103,11 @@ def main():
             "Check": raw(grpc.unary_unary_rpc_method_handler, check),
         }),
     ))
-    port = server.add_insecure_port("127.0.0.1:0")
+    if "--tls" in sys.argv:
+        cert, key = (open(name, "rb").read() for name in sys.argv[sys.argv.index("--tls") + 1 :][:2])
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, cert)]))
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     say(port)
     sys.stdin.read()

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 pub mod authority;
+pub mod h2origin;
 pub mod h2raw;
 pub mod hpack;
 pub mod load;
@@ -18,6 +19,7 @@ pub mod ringgate;
 pub mod tls;
 pub mod tls_origin;
 
+pub use h2origin::H2Origin;
 pub use load::Load;
 pub use message::{Message, Wire};
 pub use origin::Origin;
