@@ -149,6 +149,48 @@ fn node_and_openssl_are_spoken_to() {
     }
 }
 
+#[test]
+fn tls_11_http_2_is_spoken_where_it_was_chosen() {
+    let (authority, dir) = (Authority::new("ca"), tempfile::tempdir().unwrap());
+    let (issued, node) = (authority.issue(&["127.0.0.1"]), free_address());
+    let script = format!(
+        "const fs = require('fs');\n\
+         const options = {{ cert: fs.readFileSync('{}'), key: fs.readFileSync('{}') }};\n\
+         require('http2').createSecureServer(options, (request, response) => {{\n\
+           const parts = []; request.on('data', part => parts.push(part));\n\
+           request.on('end', () => {{ response.setHeader('x-seen', request.httpVersion + ' ' +\n\
+             request.scheme + ' ' + request.stream.session.alpnProtocol);\n\
+             response.end(Buffer.concat(parts)); }});\n\
+         }}).listen({}, '127.0.0.1');",
+        issued.cert.display(),
+        issued.key.display(),
+        node.port()
+    );
+    std::fs::write(dir.path().join("node.js"), script).unwrap();
+    let mut command = Command::new(program("node", "nodejs"));
+    command.arg("node.js");
+    let _node = Process::start(command, dir.path(), node);
+    let group = trusting(&authority.file, "") + "protocol = \"h2\"\n";
+    let listen = free_address();
+    let ringgate = Ringgate::start(&to(listen, node, &group));
+    let body = vec![b'x'; 300_000];
+    let mut client = Client::connect(listen);
+    for _ in 0..3 {
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        let answer = client.send(&body).response_to("POST");
+        assert_eq!(answer.header("x-seen"), Some("2.0 https h2"));
+        assert!(answer.body == body);
+    }
+    assert_eq!(ringgate.sum("ringgate_target_connects_total", &[]), 1.0);
+    // One that has never heard of ALPN, and one that speaks HTTP/1.1 only.
+    let deaf = TlsOrigin::saying(server_12(&issued), "secret");
+    is_refused(deaf.address, &group, "tls_no_shared_protocol");
+    is_refused(saying(&issued).address, &group, "tls_");
+}
+
 // ---------------------------------------------------------------- who a target must be
 
 #[test]

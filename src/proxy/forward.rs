@@ -92,6 +92,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             Ok(conn) => conn,
             Err(Fault::Shed) => return Err(Fault::Shed),
             Err(fault) => {
+                note_failure(x, target, fault);
                 last = fault;
                 let most = (group.group.retries as usize + usize::from(resent)).min(MOST_TRIES - 1);
                 if tries > most {
@@ -133,6 +134,15 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     }
 }
 
+// Keeps what a handshake failed of for the log, until another one succeeds. The codes of certificates are named after
+// clients, whose they are elsewhere.
+fn note_failure(x: &mut Exchange<'_>, target: &TargetCore, fault: Fault) {
+    if fault == Fault::TargetTlsFailed {
+        let said = |why: tls::Failure| why.to_string().replacen("_client_cert", "_cert", 1).into();
+        x.scratch.trace.detail = target.unshaken().map(said);
+    }
+}
+
 async fn open(
     x: &mut Exchange<'_>,
     group: &GroupCore,
@@ -155,14 +165,7 @@ async fn open(
     let began = Tick::now();
     // Opening a connection allocates anyway; its future would make every idle connection larger.
     let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect, &header);
-    let conn = Box::pin(opening).await.inspect_err(|fault| {
-        if *fault == Fault::TargetTlsFailed {
-            // The codes of certificates are named after clients, whose they are elsewhere.
-            let said =
-                |why: tls::Failure| why.to_string().replacen("_client_cert", "_cert", 1).into();
-            x.scratch.trace.detail = target.unshaken().map(said);
-        }
-    })?;
+    let conn = Box::pin(opening).await?;
     x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
 }
