@@ -14,8 +14,9 @@ fn with(listen: SocketAddr, target: SocketAddr, lines: &str) -> String {
 
 #[test]
 fn every_request_is_sent_to_https() {
-    let (origin, listen) = (Origin::saying("served"), free_address());
+    let origin = Origin::saying("served");
     for (value, port) in [("true", ""), ("443", ""), ("8443", ":8443")] {
+        let listen = free_address();
         let _ringgate =
             Ringgate::start(&with(listen, origin.address, &format!("redirect_https = {value}")));
         for (head, status, location) in [
