@@ -13,7 +13,7 @@ use crate::net::pipe::Pipe;
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Expiry, Role, Side, Slot, Timer, Timers};
 use crate::net::tls::Tls;
-use crate::tls::Facts;
+use crate::tls::{Facts, Failure};
 use h2::Reason;
 use rustix::io::Errno;
 use rustix::net::{
@@ -172,6 +172,11 @@ impl Sock {
     #[inline]
     pub fn tls(&self) -> Option<&Rc<Facts>> {
         self.tls.as_ref().map(|tls| tls.facts())
+    }
+
+    /// What ended the TLS session, if that was an alert of the peer or what TLS forbids.
+    pub fn tls_failure(&self) -> Option<Failure> {
+        self.tls.as_ref().and_then(|tls| tls.failure())
     }
 
     /// The deadlines that waits on this socket obey.

@@ -64,6 +64,8 @@ struct Core {
     end: End,
     // Whether the peer is told of the end when the socket is dropped.
     silent: bool,
+    // What ended the session, if that was an alert or what TLS forbids.
+    failure: Option<Box<Failure>>,
 }
 
 // How the stream from the peer goes on.
@@ -134,6 +136,11 @@ impl Sock {
 }
 
 impl Tls {
+    /// What ended the session, if that was an alert or what TLS forbids.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.core.borrow().failure.as_deref().cloned()
+    }
+
     pub(super) fn facts(&self) -> &Rc<Facts> {
         &self.facts
     }
@@ -210,6 +217,7 @@ impl Core {
             promised: Promised::default(),
             end: End::Open,
             silent: false,
+            failure: None,
         }
     }
 
@@ -382,8 +390,8 @@ impl Core {
                     self.end = End::Closed;
                     return read;
                 }
-                Err(_) => {
-                    self.end = End::Failed(ErrorKind::InvalidData);
+                Err(error) => {
+                    self.fail(error);
                     self.sound_alert();
                     return read;
                 }
@@ -533,7 +541,8 @@ impl Core {
         Ok(())
     }
 
-    fn fail(&mut self, _: Error) -> io::Error {
+    fn fail(&mut self, error: Error) -> io::Error {
+        self.failure = Some(Box::new(error.into()));
         self.end = End::Failed(ErrorKind::InvalidData);
         ErrorKind::InvalidData.into()
     }

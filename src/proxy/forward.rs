@@ -92,7 +92,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             Ok(conn) => conn,
             Err(Fault::Shed) => return Err(Fault::Shed),
             Err(fault) => {
-                note_failure(x, target, fault);
+                note_failure(x, fault, target.unshaken());
                 last = fault;
                 let most = (group.group.retries as usize + usize::from(resent)).min(MOST_TRIES - 1);
                 if tries > most {
@@ -101,7 +101,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 continue;
             }
         };
-        match attempt(x, group, &conn, terms).await {
+        match attempt(x, group, &conn, terms).await.map_err(|failure| why(x, &conn, failure)) {
             Ok(reusable) => {
                 // A connection that begins with one client's PROXY header is not for another.
                 if reusable && group.group.proxy_protocol.is_none() {
@@ -134,12 +134,28 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     }
 }
 
-// Keeps what a handshake failed of for the log, until another one succeeds. The codes of certificates are named after
-// clients, whose they are elsewhere.
-fn note_failure(x: &mut Exchange<'_>, target: &TargetCore, fault: Fault) {
+// With TLS 1.3 a target refuses our certificate when the request is on its way already: the alert says so, and the reset that
+// may follow it does not.
+fn why(x: &mut Exchange<'_>, conn: &TargetConn, failure: Failure) -> Failure {
+    let Some(sock) = conn.sock().filter(|sock| sock.tls().is_some()) else { return failure };
+    let failure = match failure {
+        Failure::Dead(Fault::TargetReset) if sock.has_news() && sock.tls_failure().is_some() => {
+            Failure::Dead(Fault::TargetTlsFailed)
+        }
+        failure => failure,
+    };
+    if let Failure::Dead(fault) | Failure::Final(fault) = failure {
+        note_failure(x, fault, sock.tls_failure());
+    }
+    failure
+}
+
+// Keeps for the log what TLS with a target failed of. The codes of certificates are named after clients, whose they are
+// elsewhere.
+fn note_failure(x: &mut Exchange<'_>, fault: Fault, why: Option<tls::Failure>) {
     if fault == Fault::TargetTlsFailed {
         let said = |why: tls::Failure| why.to_string().replacen("_client_cert", "_cert", 1).into();
-        x.scratch.trace.detail = target.unshaken().map(said);
+        x.scratch.trace.detail = why.map(said);
     }
 }
 
