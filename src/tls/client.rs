@@ -23,15 +23,18 @@ pub const ALPN_HTTP1: &[u8] = b"http/1.1";
 /// HTTP/2 in ALPN.
 pub const ALPN_H2: &[u8] = b"h2";
 
+/// What a file holds.
+pub type Octets = Arc<[u8]>;
+
 /// What a group says of TLS to its targets, with the octets of the files that it names (PEM).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Whether a target must prove who it is.
     pub verify: bool,
     /// Who may vouch for targets; left out, whom this system trusts.
-    pub ca: Option<Arc<[u8]>>,
+    pub ca: Option<Octets>,
     /// The chain that is shown to a target that asks for one, and its key.
-    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    pub client: Option<(Octets, Octets)>,
     /// Whom the target must prove to be, instead of the name or address that it is reached at.
     pub server_name: Option<String>,
     /// Whether TLS 1.3 is the least; 1.2 otherwise.
