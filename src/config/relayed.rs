@@ -5,6 +5,7 @@
 //! Called by the readers of listeners and rules, and by `check` when all is read.
 
 use crate::config::item::Table;
+use crate::config::keys::LISTENER_TIMEOUTS;
 use crate::config::problem::{Problem, Wrong};
 use crate::config::{Action, Config, Listener, Protocol, Respond, Rule, syntax};
 use std::collections::HashMap;
@@ -18,12 +19,17 @@ pub(super) fn listener(table: &Table<'_>, protocol: Protocol) {
         return;
     }
     let name = protocol.name();
-    if let Some(item) = table.item("desync") {
-        item.problem(
-            "desync",
-            format!("none with protocol = \"{name}\": it has no requests"),
-            None,
-        );
+    for key in ["desync", "http2", "redirect_https", "hsts", "tls"] {
+        if let Some(item) = table.item(key) {
+            let expected = format!("none with protocol = \"{name}\": it has no requests");
+            item.problem(key, expected, None);
+        }
+    }
+    let timeouts = table.item("timeouts").and_then(|item| item.table(LISTENER_TIMEOUTS));
+    for key in ["body", "keep_alive"] {
+        if let Some(item) = timeouts.as_ref().and_then(|table| table.item(key)) {
+            item.problem(key, format!("header or idle with protocol = \"{name}\""), None);
+        }
     }
 }
 
@@ -196,7 +202,11 @@ mod tests {
         check(&tcp, &[]);
         check(&listener("tcp", "default = { respond = { status = 200 } }"), &["found respond"]);
         check(&listener("tls", "desync = \"monitor\""), &["it has no requests"]);
-        check(&listener("tpc", ""), &["did you mean \"tcp\""]);
+        check(
+            &listener("tcp", "http2 = false\ntimeouts = { body = \"1s\" }"),
+            &["http2", "header or idle"],
+        );
+        check(&listener("tcpp", ""), &["expected one of http"]);
         check(
             &(tcp.clone() + &rule(&format!("{forward}\nwhen = {{ source = \"10.0.0.0/8\" }}"))),
             &[],
