@@ -273,7 +273,7 @@ fn eab(item: &Item<'_>) -> Option<ExternalAccount> {
     });
     const HMAC: &str = "the key in base64url, as the authority gives it";
     let hmac = table.need("hmac", HMAC)?;
-    let Some(text) = hmac.text(HMAC) else { return None };
+    let text = hmac.text(HMAC)?;
     let text = text.trim();
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(text).or_else(|_| BASE64_URL_SAFE.decode(text));
     match decoded {

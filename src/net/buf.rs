@@ -224,9 +224,9 @@ impl Buf {
             return;
         }
         let mut larger = match size {
-            ..=SMALL => self.pool.small(),
-            ..=LARGE => self.pool.large(),
-            ..=WIDE => self.pool.wide(),
+            n if n <= SMALL => self.pool.small(),
+            n if n <= LARGE => self.pool.large(),
+            n if n <= WIDE => self.pool.wide(),
             _ => Buf::new(vec![0; size].into_boxed_slice(), &self.pool),
         };
         larger.append(self.filled());

@@ -257,7 +257,11 @@ impl Relay<'_> {
         let mut recoded = || {
             let mut recode = recode.borrow_mut();
             spans.iter().try_for_each(|span| recode.data(span.of(buf), &mut out))?;
-            if end { recode.end(&[], &mut out) } else { Ok(recode.pause(&mut out)) }
+            if end {
+                return recode.end(&[], &mut out);
+            }
+            recode.pause(&mut out);
+            Ok(())
         };
         recoded().map_err(|_| Broken::BadText)?;
         Box::pin(self.write(prefix, &out, &whole(&out), end, moved)).await

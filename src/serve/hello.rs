@@ -15,6 +15,7 @@ pub struct Hello {
 }
 
 /// Reads a ClientHello in pieces.
+#[derive(Default)]
 pub struct Reader(Acceptor);
 
 /// It is none. What is sent back is an alert, or nothing to who does not speak TLS.
@@ -33,12 +34,6 @@ pub const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 const HANDSHAKE: u8 = 22;
 const MAJOR: u8 = 3;
 const LONGEST_ALPN: usize = 32;
-
-impl Default for Reader {
-    fn default() -> Reader {
-        Reader(Acceptor::default())
-    }
-}
 
 impl Reader {
     /// Takes further octets; `None` until it is whole.

@@ -112,6 +112,8 @@ fn suits(certificate: &Certificate, schemes: &[SignatureScheme], suites: &[Ciphe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type Fits = fn(&Certificate) -> bool;
     use crate::tls::certificate::Files;
     use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 
@@ -139,8 +141,7 @@ mod tests {
             ],
             None,
         );
-        let (any, rsa): (fn(&Certificate) -> bool, fn(&Certificate) -> bool) =
-            (|_| true, |c| c.kind == Kind::Rsa);
+        let (any, rsa): (Fits, Fits) = (|_| true, |c| c.kind == Kind::Rsa);
         for (name, fits, expected) in [
             (Some("a.example"), any, "default-ec"),
             (Some("a.example"), rsa, "default"),

@@ -107,6 +107,9 @@ pub struct Answer {
     pub interim: Vec<u16>,
 }
 
+/// Type, flags, stream and payload of a frame as it came.
+type RawFrame = (u8, u8, u32, Vec<u8>);
+
 impl Answer {
     pub fn status(&self) -> u16 {
         status(&self.fields)
@@ -427,7 +430,7 @@ impl H2 {
         }
     }
 
-    fn next_frame(&mut self, deadline: Instant) -> io::Result<Option<(u8, u8, u32, Vec<u8>)>> {
+    fn next_frame(&mut self, deadline: Instant) -> io::Result<Option<RawFrame>> {
         loop {
             if let Some([a, b, c, kind, flags, rest @ ..]) = self.buffer.first_chunk::<9>() {
                 let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;

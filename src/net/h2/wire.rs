@@ -128,12 +128,12 @@ impl Wire {
         };
         let n = buf.len().min(into.remaining());
         let octets = buf.filled().get(..n).unwrap_or_default();
-        if let Some((gauge, budgets)) = &self.gauge {
-            if let Err(excess) = gauge.borrow_mut().feed(octets, Tick::now(), budgets) {
-                self.excess.set(Some(excess));
-                self.wake();
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
+        if let Some((gauge, budgets)) = &self.gauge
+            && let Err(excess) = gauge.borrow_mut().feed(octets, Tick::now(), budgets)
+        {
+            self.excess.set(Some(excess));
+            self.wake();
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         into.put_slice(octets);
         buf.consume(n);

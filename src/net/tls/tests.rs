@@ -70,9 +70,10 @@ fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) 
     for _ in 0..2_000_000 {
         poll_into(a.as_mut(), &mut of_a, &mut cx);
         poll_into(b.as_mut(), &mut of_b, &mut cx);
-        if of_a.is_some() && of_b.is_some() {
-            return (of_a.unwrap(), of_b.unwrap());
-        }
+        (of_a, of_b) = match (of_a, of_b) {
+            (Some(of_a), Some(of_b)) => return (of_a, of_b),
+            unfinished => unfinished,
+        };
     }
     panic!("neither side gets on (first done: {}, second: {})", of_a.is_some(), of_b.is_some());
 }
