@@ -198,9 +198,14 @@ fn the_name_in_the_hello_decides() {
     let path = ringgate.dir.path().join("access.log");
     eventually("all are logged", || std::fs::read_to_string(&path).unwrap().lines().count() == 6);
     let text = std::fs::read_to_string(&path).unwrap();
-    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!((&first["scheme"], &first["host"]), (&"tls".into(), &"a.test".into()));
-    assert_eq!(&first["rule"], "r0");
+    let records: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rule_of = |host: &str| {
+        let record = records.iter().find(|r| r["host"] == host).unwrap();
+        assert_eq!((&record["scheme"], &record["action"]), (&"tls".into(), &"forward".into()));
+        record["rule"].as_str().unwrap()
+    };
+    assert_eq!([rule_of("a.test"), rule_of("b.a.test"), rule_of("other.test")], ["r0", "r1", ""]);
 }
 
 #[test]

@@ -380,7 +380,8 @@ fn a_stop_leaves_tunnels_their_time_and_then_ends_them() {
 fn tunnels_have_a_limit_and_it_recovers() {
     let one = numbered(1);
     let listen = free_address();
-    let config = tcp(listen, &[one.address], "", "") + "\n[limits]\ntunnels = 2\n";
+    let config =
+        tcp(listen, &[one.address], "", "") + "\n[limits]\ntunnels = 2\n[server]\nworkers = 1\n";
     let ringgate = Ringgate::start(&config);
     let mut held: Vec<TcpStream> = (0..2).map(|_| connect(listen)).collect();
     held.iter_mut().for_each(|client| assert_eq!(read_exactly(client, 1), [1]));
