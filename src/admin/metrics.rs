@@ -4,6 +4,7 @@
 //! text format; `text` turns that into the classic one for those who do not ask for OpenMetrics.
 
 use crate::admin::scrape::{AcmeStat, Scrape, TargetStat};
+use crate::admin::tls;
 use crate::base::meters::{BOUNDS, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -34,15 +35,16 @@ impl Collector for Families {
         objects(&Scope::groups(s), &mut encoder)?;
         objects(&Scope::targets(s), &mut encoder)?;
         targets(&s.targets, &mut encoder)?;
+        tls::families(&s.tls, &mut encoder)?;
         acme(&s.acme, &mut encoder)
     }
 }
 
 /// Label names and values of one series.
-type Labels<'a> = Vec<(&'static str, &'a str)>;
+pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 /// Writes one family: its description, then one sample for each series.
-fn family<'a>(
+pub(super) fn family<'a>(
     encoder: &mut DescriptorEncoder,
     kind: MetricType,
     name: &str,

@@ -9,6 +9,8 @@ pub mod pages;
 pub mod scrape;
 pub mod serve;
 pub mod text;
+pub mod tls;
 
 pub use scrape::{AcmeStat, Scrape, Source, TargetStat, WorkerStat};
 pub use serve::serve;
+pub use tls::TlsStat;

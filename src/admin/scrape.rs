@@ -2,6 +2,7 @@
 //!
 //! Names in it come from the configuration alone, never from a request, so the number of series has a bound.
 
+use crate::admin::TlsStat;
 use crate::base::meters::Totals;
 
 /// Where the admin endpoints get what they show.
@@ -59,6 +60,8 @@ pub struct Scrape {
     pub max_connections: u64,
     /// Answers that ringgate made because something failed, by reason code.
     pub faults: Vec<(&'static str, u64)>,
+    /// What is counted of TLS.
+    pub tls: TlsStat,
     /// Each name that certificates are obtained for by ACME.
     pub acme: Vec<AcmeStat>,
     /// Requests that were not compliant, by class and reason.

@@ -1,6 +1,6 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
-use crate::admin::{AcmeStat, Scrape, Source, TargetStat, WorkerStat};
+use crate::admin::{AcmeStat, Scrape, Source, TargetStat, TlsStat, WorkerStat};
 use crate::base::{Tick, tick};
 use crate::control::acme;
 use crate::control::watch::Healths;
@@ -8,8 +8,9 @@ use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
 use crate::observe::LogHandle;
-use crate::shard::{Pulse, Seat};
-use crate::snapshot::Snapshot;
+use crate::shard::{HandshakeCounts, Pulse, Seat, handshakes};
+use crate::snapshot::{self, Snapshot};
+use crate::tls::{self, Certificate};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -116,6 +117,36 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn tls(&self, snapshot: &Snapshot) -> TlsStat {
+        let sum = |count: &dyn Fn(&HandshakeCounts) -> u64| -> u64 {
+            self.pulses.iter().map(|p| count(&p.handshakes)).sum()
+        };
+        let secure = |l: &'_ snapshot::Listener| l.secure.as_ref().map(|s| Arc::clone(&s.terms));
+        let terms = snapshot.listeners.iter().filter_map(|l| Some((l, secure(l)?)));
+        let certificates = terms.flat_map(|(listener, terms)| {
+            let name = listener.name.to_string();
+            let of = |c: &Arc<Certificate>| {
+                let ends = u64::try_from(c.not_after).unwrap_or(0);
+                (name.clone(), c.label.to_string(), ends)
+            };
+            terms.certificates.iter().map(of).collect::<Vec<_>>()
+        });
+        // Nothing is said of TLS where there is none.
+        let certificates: Vec<_> = certificates.collect();
+        let versions = handshakes::VERSIONS.iter().enumerate().filter(|_| !certificates.is_empty());
+        let handshakes = versions.flat_map(|(at, version)| {
+            [false, true].map(|again| (*version, again, sum(&|h| h.complete(at, again))))
+        });
+        let failures = tls::Reason::ALL.iter().map(|r| (r.code(), sum(&|h| h.failed(*r))));
+        TlsStat {
+            handshakes: handshakes.collect(),
+            failures: failures.filter(|(_, count)| *count > 0).collect(),
+            certificates,
+        }
+    }
+}
+
 impl Source for Shared {
     fn scrape(&self) -> Scrape {
         let snapshot = self.current.load_full();
@@ -153,6 +184,7 @@ impl Source for Shared {
             log_written_bytes: log.written_bytes,
             task_panics: sum(&|p| p.panics.load(Ordering::Relaxed)),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
+            tls: self.tls(&snapshot),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),

@@ -76,6 +76,7 @@ faults! {
     BodyTooLarge Client 413 "body_too_large" "The request body is larger than `limits.body`.",
     Http2Error Client 400 "h2_protocol_error" "The client broke a rule of HTTP/2 (RFC 9113).",
     Http2Excess Client 400 "h2_excess" "The client sent more control frames or resets over HTTP/2 than `limits.http2` allows.",
+    Misdirected Client 421 "misdirected_request" "The host is not served to clients that have shaken hands as this one has (RFC 9110 section 15.5.20).",
     MethodRefused Client 405 "method_refused" "CONNECT and TRACE are not served.",
     MethodTooLong Client 501 "unknown_method" "The method is longer than 32 octets.",
     VersionUnsupported Client 505 "version_unsupported" "Only HTTP/1.0 and HTTP/1.1 are spoken here.",

@@ -50,7 +50,12 @@ pub enum Known {
     XHttpMethod,
     XMethodOverride,
     XRinggateReason,
+    ClientCert,
+    XForwardedClientCert,
 }
+
+/// How the fields begin that say who a client has proven to be.
+const MTLS: &[u8] = b"x-amzn-mtls-clientcert";
 
 impl Known {
     /// What `name` (case-insensitive) is.
@@ -110,6 +115,7 @@ impl Known {
                 (b"x-forwarded-proto", Known::XForwardedProto),
                 (b"x-method-override", Known::XMethodOverride),
                 (b"x-ringgate-reason", Known::XRinggateReason),
+                (b"client-cert-chain", Known::ClientCert),
             ],
             18 => &[
                 (b"proxy-authenticate", Known::ProxyAuthenticate),
@@ -119,10 +125,19 @@ impl Known {
             ],
             19 => &[(b"proxy-authorization", Known::ProxyAuthorization)],
             22 => &[(b"x-http-method-override", Known::XHttpMethodOverride)],
+            11 => &[(b"client-cert", Known::ClientCert)],
+            23 => &[(b"x-forwarded-client-cert", Known::XForwardedClientCert)],
             _ => &[],
         };
         let found = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
-        found.map_or(Known::Other, |(_, known)| *known)
+        match found {
+            Some((_, known)) => *known,
+            // A whole family: what targets are told of a client's certificate.
+            None if name.get(..MTLS.len()).is_some_and(|n| n.eq_ignore_ascii_case(MTLS)) => {
+                Known::ClientCert
+            }
+            None => Known::Other,
+        }
     }
 }
 
@@ -135,6 +150,15 @@ mod tests {
         assert_eq!(Known::of(b"HOST"), Known::Host);
         assert_eq!(Known::of(b"x-Forwarded-For"), Known::XForwardedFor);
         assert_eq!(Known::of(b"transfer-encoding"), Known::TransferEncoding);
+        for proof in [
+            b"Client-Cert".as_slice(),
+            b"client-cert-chain",
+            b"X-Amzn-Mtls-Clientcert",
+            b"x-amzn-mtls-clientcert-subject",
+            b"x-amzn-mtls-clientcert-whatever",
+        ] {
+            assert_eq!(Known::of(proof), Known::ClientCert);
+        }
         for other in [b"".as_slice(), b"hos", b"hostt", b"x-forwarded-foo", b"transfer_encoding"] {
             assert_eq!(Known::of(other), Known::Other);
         }

@@ -1,7 +1,7 @@
 //! `format = "alb"`: the access log entry of an AWS Application Load Balancer, field by field, so that
 //! existing Athena tables and parsers read it.
 //!
-//! Fields that ringgate has no notion of are `-`: the certificate's ARN. Where ours differ:
+//! Where ours differ: the certificate has its file instead of an ARN;
 //! `elb` is the listener's name, `target_group_arn` the group's; a client that left is 460, as ALB says it; the
 //! response processing time is 0.000, because a response head is passed on when it arrives.
 
@@ -34,10 +34,13 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     request(r, out);
     out.push(b'"');
     quoted(r.user_agent.unwrap_or_default(), out);
-    out.extend_from_slice(b" - -"); // ssl_cipher ssl_protocol: plain HTTP has neither
+    bare(r.tls.map_or("", |t| t.cipher).as_bytes(), out);
+    bare(r.tls.map_or("", |t| t.version).as_bytes(), out);
     bare(r.group.as_bytes(), out);
     quoted(r.trace_id.unwrap_or_default(), out);
-    out.extend_from_slice(b" \"-\" \"-\" "); // domain_name (SNI), chosen_cert_arn
+    quoted(r.sni().unwrap_or_default().as_bytes(), out);
+    quoted(chosen_certificate(r).as_bytes(), out);
+    out.push(b' ');
     priority(r, out);
     out.push(b' ');
     clock.iso(r.start_micros(), out);
@@ -51,6 +54,14 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.push(b'"');
     quoted(r.deviation.map_or("-", |d| d.class().name()).as_bytes(), out);
     quoted(r.deviation.map_or("-", |d| d.name()).as_bytes(), out);
+}
+
+fn chosen_certificate<'a>(r: &Record<'a>) -> &'a str {
+    match r.tls {
+        Some(tls) if tls.resumed => "session-reused",
+        Some(tls) => tls.certificate.as_ref().map_or("", |c| &c.label),
+        None => "",
+    }
 }
 
 /// The port belongs to the peer; behind a trusted proxy the client's is not known.

@@ -54,6 +54,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     maybe(out, b",\"redirect_url\":", r.redirect_url);
     maybe(out, b",\"reason\":", r.reason.map(str::as_bytes));
     maybe(out, b",\"detail\":", r.reason_text.map(str::as_bytes));
+    tls(out, r);
     maybe(out, b",\"classification\":", r.deviation.map(|d| d.class().name().as_bytes()));
     maybe(out, b",\"classification_reason\":", r.deviation.map(|d| d.name().as_bytes()));
     number(out, b",\"retries\":", Some(u64::from(r.retries)));
@@ -61,6 +62,19 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     number(out, b",\"generation\":", Some(r.generation));
     number(out, b",\"worker\":", Some(r.worker as u64));
     out.push(b'}');
+}
+
+fn tls(out: &mut Vec<u8>, r: &Record<'_>) {
+    maybe(out, b",\"tls_version\":", r.tls.map(|t| t.version.as_bytes()));
+    maybe(out, b",\"tls_cipher\":", r.tls.map(|t| t.cipher.as_bytes()));
+    maybe(out, b",\"sni\":", r.sni().map(str::as_bytes));
+    maybe(out, b",\"alpn\":", r.tls.and_then(|t| t.alpn.as_deref()));
+    out.extend_from_slice(match r.tls.map(|t| t.resumed) {
+        Some(true) => b",\"tls_resumed\":true",
+        Some(false) => b",\"tls_resumed\":false",
+        None => b",\"tls_resumed\":null",
+    });
+    maybe(out, b",\"client_subject\":", r.client_subject().map(str::as_bytes));
 }
 
 fn received(out: &mut Vec<u8>, target: Option<&[u8]>) {

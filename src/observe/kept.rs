@@ -4,6 +4,7 @@
 //! Only what a record borrows is copied. Called by `proxy::account`.
 
 use crate::observe::Record;
+use crate::tls::Facts;
 use std::net::IpAddr;
 
 /// What a [`Record`] borrows, owned, and the rest of it.
@@ -22,6 +23,7 @@ pub struct Kept {
     user_agent: Option<Vec<u8>>,
     referer: Option<Vec<u8>>,
     trace_id: Option<Vec<u8>>,
+    tls: Option<Facts>,
 }
 
 impl Kept {
@@ -41,6 +43,7 @@ impl Kept {
             user_agent: owned(r.user_agent),
             referer: owned(r.referer),
             trace_id: owned(r.trace_id),
+            tls: r.tls.cloned(),
             // Whatever borrows is named here, so that a new field of the record is not forgotten.
             rest: Record {
                 request_id: b"",
@@ -55,6 +58,7 @@ impl Kept {
                 user_agent: None,
                 referer: None,
                 trace_id: None,
+                tls: None,
                 redirect_url: None,
                 reason_text: None,
                 wall_micros: r.wall_micros,
@@ -100,6 +104,7 @@ impl Kept {
             user_agent: self.user_agent.as_deref(),
             referer: self.referer.as_deref(),
             trace_id: self.trace_id.as_deref(),
+            tls: self.tls.as_ref(),
             ..self.rest
         }
     }

@@ -4,6 +4,7 @@
 //! one record, answered or not. Built by `proxy` at its one exit.
 
 use crate::http::desync::Reason;
+use crate::tls::Facts;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -84,11 +85,23 @@ pub struct Record<'a> {
     pub action: &'static str,
     /// The status that a call of gRPC ended with; `None` for any other request.
     pub grpc_status: Option<u16>,
+    /// What was agreed on in the client's TLS handshake; `None` where there was none.
+    pub tls: Option<&'a Facts>,
     /// How the request deviates from the protocol, if it does.
     pub deviation: Option<Reason>,
 }
 
 impl Record<'_> {
+    /// The name that the client asked for in its TLS handshake.
+    pub fn sni(&self) -> Option<&str> {
+        self.tls?.name.as_deref()
+    }
+
+    /// The subject of the client's certificate.
+    pub fn client_subject(&self) -> Option<&str> {
+        Some(&*self.tls?.told.as_ref()?.subject)
+    }
+
     /// Wall time at the request's first byte, in microseconds since 1970.
     pub fn start_micros(&self) -> u64 {
         let total = self.total.unwrap_or_default().as_micros();
@@ -137,6 +150,7 @@ impl Default for Record<'_> {
             worker: 0,
             action: "none",
             grpc_status: None,
+            tls: None,
             deviation: None,
         }
     }

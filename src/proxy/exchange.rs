@@ -8,6 +8,7 @@ use crate::proxy::upgrade::{self, Upgrade};
 use crate::proxy::{call, finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
+use crate::snapshot::secure;
 use crate::snapshot::{Action, FixedResponse, Listener, Rule, Snapshot};
 use crate::tls::Facts;
 use std::net::{IpAddr, SocketAddr};
@@ -108,6 +109,10 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         let known = !x.scratch.request.host.is_empty();
         return if known { reply::redirect(x, template).await } else { Err(Fault::HostMissing) };
     }
+    if snapshot.guarded && is_misdirected(x, snapshot) {
+        // Another connection may be fine (RFC 9113 section 9.1.2); this one is left to the hosts that it is for.
+        return Err(Fault::Misdirected);
+    }
     let (rule, action) = route(x, snapshot);
     x.scratch.trace.action = action.name();
     let limit = rule.map_or(snapshot.limits.body, |r| r.body_limit);
@@ -152,6 +157,14 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
 
 // What a certificate authority fetches over plain HTTP to see whose a name is (RFC 8555 section 8.3).
 const ACME_CHALLENGE: &[u8] = b"/.well-known/acme-challenge/";
+
+// Without a host there is nobody's to be reached.
+fn is_misdirected(x: &Exchange<'_>, snapshot: &Snapshot) -> bool {
+    let Some(facts) = &x.client.tls else { return false };
+    let view = x.view();
+    let host = std::str::from_utf8(view.host).unwrap_or_default();
+    !host.is_empty() && secure::is_misdirected(snapshot, x.listener, facts, host)
+}
 
 // How a request is sent to https, where the listener does that to all. One that came by TLS to a balancer in front, which it
 // says as a trusted peer, would come back here for ever.

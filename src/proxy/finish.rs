@@ -136,6 +136,7 @@ fn with_record<R>(
         worker: x.shard.worker,
         action: trace.action,
         grpc_status,
+        tls: x.client.tls.as_deref(),
         deviation: x.scratch.request.deviation,
     })
 }

@@ -40,6 +40,9 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
         }
     }
     forwarding_fields(x, trusted, &mut out);
+    if let Some(told) = x.client.tls.as_ref().and_then(|tls| tls.told.as_ref()) {
+        out.extend_from_slice(&told.fields);
+    }
     field(&mut out, b"x-request-id", &x.scratch.request_id);
     via(x, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -95,6 +98,7 @@ fn is_kept(known: Known, trusted: bool, head: &RequestHead) -> bool {
         | Known::XForwardedPath
         | Known::XForwardedUri
         | Known::XForwardedMethod
+        | Known::XForwardedClientCert
         | Known::XRealIp => trusted,
         _ => false,
     }

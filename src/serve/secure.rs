@@ -10,7 +10,7 @@ use crate::serve::refuse::linger;
 use crate::shard::{Epoch, Shard};
 use crate::snapshot::{Listener, Secure};
 use crate::tls::choose::ACME;
-use crate::tls::{Failure, Reason};
+use crate::tls::{Clients, Facts, Failure, Reason, client_cert};
 use std::rc::Rc;
 
 /// What is spoken from now on.
@@ -84,7 +84,15 @@ async fn attempt(
     client.sock.accept_tls(&secure.config, &shard.buffers, Some(first), deadline).await?;
     let Some(facts) = client.sock.tls() else { return Err(Failure::new(Reason::Internal)) };
     shard.pulse.handshakes.add(facts);
-    client.tls = Some(Rc::clone(facts));
+    let told = match secure.terms.clients {
+        Clients::Unasked => None,
+        Clients::Required(_) | Clients::Optional(_) => client_cert::verified(&facts.peer),
+        Clients::Passthrough => client_cert::passed_through(&facts.peer),
+    };
+    client.tls = Some(match told {
+        None => Rc::clone(facts),
+        told => Rc::new(Facts { told, peer: Vec::new(), ..Facts::clone(facts) }),
+    });
     // Hazard TLS-11: what was agreed on is spoken, and nothing else.
     Ok(match facts.alpn.as_deref() {
         Some(b"h2") => Some(Spoken::Http2),

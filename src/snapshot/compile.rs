@@ -6,7 +6,7 @@ use super::*;
 use crate::base::tick;
 use crate::config::{self, Config, TargetAddress};
 use crate::health::State;
-use crate::tls::Challenges;
+use crate::tls::{Challenges, Clients};
 use std::collections::{HashMap, HashSet};
 
 /// What compiling needs besides the file.
@@ -61,6 +61,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
     });
     let challenges: Arc<Challenges> =
         context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges));
+    let listeners = listeners(config, &group_ids, context, &challenges);
     Ok(Snapshot {
         generation: context.generation,
         trusted: config.server.trusted_proxies.clone(),
@@ -68,7 +69,10 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         forwarded: config.server.forwarded,
         paths: config.server.paths,
         limits: config.limits,
-        listeners: listeners(config, &group_ids, context, &challenges),
+        guarded: listeners
+            .iter()
+            .any(|l| l.secure.as_ref().is_some_and(|s| s.terms.clients != Clients::Unasked)),
+        listeners,
         routes,
         rules: rules.collect(),
         groups: groups.collect(),

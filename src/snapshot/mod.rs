@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub rules: Vec<Rule>,
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
+    /// Whether any listener asks clients for certificates, so that hosts must not be reached by another.
+    pub guarded: bool,
     /// Answers to an ACME authority; the same in every snapshot of a process.
     pub challenges: Arc<crate::tls::Challenges>,
 }

@@ -1,9 +1,10 @@
 //! TLS on a listener, as it is run: what rustls serves by, and the tickets that outlive a reload.
 
 use crate::config::ListenerTls;
-use crate::snapshot::Snapshot;
-use crate::tls::{Challenges, Terms, Tickets};
+use crate::snapshot::{Listener, Snapshot};
+use crate::tls::{Challenges, Clients, Facts, Terms, Tickets};
 use rustls::ServerConfig;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// TLS on a listener.
@@ -17,6 +18,26 @@ pub struct Secure {
     pub id: [u8; 32],
     /// The keys of tickets; `None` where no session is resumed.
     pub tickets: Option<Arc<Tickets>>,
+    // The names of all certificates, wildcards as they are written.
+    names: HashSet<Box<str>>,
+}
+
+/// Whether a request of this connection must go another way (hazard TLS-01): its host is served by a listener that trusts other
+/// clients, or was not what the client has shown its certificate for. `host` is canonical.
+pub fn is_misdirected(snapshot: &Snapshot, listener: &Listener, facts: &Facts, host: &str) -> bool {
+    let Some(secure) = &listener.secure else { return false };
+    if secure.terms.clients != Clients::Unasked {
+        let asked_for = facts.name.as_deref() == Some(host);
+        let shown = facts.certificate.as_ref().is_some_and(|c| c.covers(host));
+        if !asked_for && !shown {
+            return true;
+        }
+    }
+    if secure.covers(host) {
+        return false;
+    }
+    let others = snapshot.listeners.iter().filter_map(|l| l.secure.as_ref());
+    others.filter(|o| o.terms.clients != secure.terms.clients).any(|o| o.covers(host))
 }
 
 impl Secure {
@@ -48,6 +69,15 @@ impl Secure {
         };
         let alpn = tls.acme.as_ref().map(|_| Arc::clone(challenges));
         let config = Arc::new(terms.build(tickets.clone(), alpn).ok()?);
-        Some(Arc::new(Secure { config, terms, id, tickets }))
+        let names = terms.certificates.iter().flat_map(|c| c.names.iter().cloned()).collect();
+        Some(Arc::new(Secure { config, terms, id, tickets, names }))
+    }
+
+    /// Whether there is a certificate for this host.
+    fn covers(&self, host: &str) -> bool {
+        let by_star = |(own, parent): (&str, &str)| {
+            !own.is_empty() && self.names.contains(format!("*.{parent}").as_str())
+        };
+        self.names.contains(host) || host.split_once('.').is_some_and(by_star)
     }
 }

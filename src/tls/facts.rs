@@ -4,6 +4,7 @@
 //! ([`hear`]), synchronously and on the thread that drives the session, which takes it from there ([`heard`]).
 
 use crate::tls::Certificate;
+use crate::tls::client_cert::Told;
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, CommonState, HandshakeKind, ProtocolVersion};
 use std::cell::RefCell;
@@ -28,6 +29,8 @@ pub struct Facts {
     pub peer: Vec<CertificateDer<'static>>,
     /// The certificate that a client was shown.
     pub certificate: Option<Arc<Certificate>>,
+    /// What is told of the client's certificate.
+    pub told: Option<Told>,
 }
 
 /// What the resolver of certificates has heard and decided.
@@ -65,6 +68,7 @@ impl Facts {
             resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
             peer: session.peer_certificates().unwrap_or_default().to_vec(),
             certificate: heard.certificate,
+            told: None,
         }
     }
 }

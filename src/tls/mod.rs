@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod challenges;
 pub mod choose;
 pub mod client;
+pub mod client_cert;
 pub mod facts;
 pub mod failure;
 pub mod policy;
