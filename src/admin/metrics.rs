@@ -122,6 +122,14 @@ fn process(s: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
     family(
         encoder,
         Counter,
+        "certificate_changes",
+        "Changes of the files of certificates, by whether they were taken up.",
+        [("ok", s.takings_ok), ("failed", s.takings_failed)]
+            .map(|(result, value)| (vec![("result", result)], value)),
+    )?;
+    family(
+        encoder,
+        Counter,
         "faults",
         "Answers that ringgate made because something failed, by reason code.",
         s.faults.iter().map(|(reason, value)| (vec![("reason", *reason)], *value)),

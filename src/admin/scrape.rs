@@ -38,6 +38,10 @@ pub struct Scrape {
     pub groups: Vec<(String, Totals)>,
     /// Each target of each group.
     pub targets: Vec<TargetStat>,
+    /// Changes of certificates that were taken up.
+    pub takings_ok: u64,
+    /// Changes of certificates that were of no use; those of before stay.
+    pub takings_failed: u64,
     /// Reloads that were accepted.
     pub reloads_ok: u64,
     /// Reloads that were refused; the configuration stayed as it was.

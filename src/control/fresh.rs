@@ -82,14 +82,15 @@ impl Watch {
         *self = Watch { used: files, ..Watch::default() };
     }
 
-    /// What was read from these is of no use: nothing is said of them until they change again.
+    /// What was read from these, as far as it was, is of no use: nothing is said of them until they change again.
     pub fn tried(&mut self, files: Files) {
-        (self.tried, self.seen, self.looks) = (Some(files), None, 0);
-    }
-
-    /// As [`Watch::tried`], where it is not known which files were read.
-    pub fn tried_as_they_are(&mut self) {
-        self.tried(self.used.now());
+        let mut tried = self.used.now();
+        for (path, stamp) in files.0 {
+            if let Some(slot) = tried.0.get_mut(&path) {
+                *slot = stamp;
+            }
+        }
+        (self.tried, self.seen, self.looks) = (Some(tried), None, 0);
     }
 
     /// Looks once. The files that have changed since they were used or tried, once all of them have come to rest; that

@@ -8,6 +8,7 @@ pub mod check;
 pub mod crew;
 pub mod demo;
 pub mod descriptors;
+pub mod expiry;
 pub mod fresh;
 pub mod listener_tls;
 pub mod notify;

@@ -6,11 +6,12 @@ mod certificates;
 
 use crate::admin;
 use crate::base::Tick;
-use crate::config::{self, AccessLog, Config};
+use crate::config::{self, AccessLog, Config, Problem, Problems};
 use crate::control::acme::{Acme, Obtained};
 use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
+use crate::control::expiry::Expiry;
 use crate::control::fresh;
 use crate::control::listener_tls;
 use crate::control::notify::{self, Notify};
@@ -34,6 +35,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
+
 
 /// Where the configuration comes from.
 #[derive(Debug)]
@@ -76,6 +78,8 @@ struct Service {
     rights: Rights,
     notify: Notify,
     watch: fresh::Watch,
+    expiry: Expiry,
+    warned: Vec<Problem>,
 }
 
 /// Serves until told to stop, with the rights that are left; the exit code.
@@ -107,7 +111,7 @@ pub async fn serve(
     let mut look_at_files = tokio::time::interval(fresh::LOOK);
     loop {
         tokio::select! {
-            _ = signals.hup.recv() => drop(service.reload().await),
+            _ = signals.hup.recv() => service.reload().await,
             _ = signals.usr1.recv() => service.log.reopen(),
             _ = signals.term.recv() => return service.drain(&mut signals).await,
             _ = signals.quit.recv() => return service.drain(&mut signals).await,
@@ -116,7 +120,7 @@ pub async fn serve(
             Some(ended) = service.ended.recv() => service.note_end(ended),
             Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
-            Some(Obtained(name)) = service.obtained.recv() => service.renew(&name).await,
+            Some(Obtained(name)) = service.obtained.recv() => service.take_up_obtained(name).await,
             _ = look_at_files.tick() => {
                 service.turn_tickets();
                 service.look_at_files().await;
@@ -143,7 +147,7 @@ impl Failed {
 
 impl Service {
     async fn start(from: From, checked: Checked, rights: Rights) -> Result<Service, Failed> {
-        let Checked { config, files, .. } = checked;
+        let Checked { config, files, warnings, .. } = checked;
         let mut watch = fresh::Watch::default();
         watch.use_now(files);
         let (driver, note) = driver(config.server.driver)?;
@@ -185,6 +189,8 @@ impl Service {
             log: log.clone(),
             driver: driver.name(),
             started_unix: unix_now(),
+            takings_ok: 0.into(),
+            takings_failed: 0.into(),
             reloads_ok: 0.into(),
             reloads_failed: 0.into(),
             last_reload_ok: true.into(),
@@ -215,7 +221,10 @@ impl Service {
             rights,
             notify: Notify::from_environment(),
             watch,
+            expiry: Expiry::default(),
+            warned: warnings,
         };
+        service.expiry.follow(&service.config);
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
         service.names.follow(&service.config);
@@ -304,18 +313,16 @@ impl Service {
         let _ = std::io::stdout().flush();
     }
 
-    // Whether the file was taken up.
-    async fn reload(&mut self) -> bool {
+    async fn reload(&mut self) {
         let From::File(path) = &self.from else {
             tracing::info!("SIGHUP: the demo has no file to read again");
-            return false;
+            return;
         };
         let path = path.clone();
         self.notify.reloading();
         let checked = check::check(&path);
-        for warning in checked.warnings.iter().chain(&checked.expired) {
-            tracing::warn!("{warning}");
-        }
+        self.warned.clear();
+        self.warn(checked.warnings.iter().chain(&checked.expired));
         let expires = listener_tls::would_expire(&checked.config, &self.shared.current.load());
         let result = if let Some(expires) = expires {
             Err(expires)
@@ -324,14 +331,12 @@ impl Service {
             self.taken_up().await;
             adopted
         } else {
-            let note = self.rights.explain(&checked.problems);
-            let lines = [Some(checked.problems.to_string()), note];
-            Err(lines.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+            Err(self.explained(&checked.problems))
         };
         self.notify.reloaded(result.is_ok());
         match &result {
             Ok(_) => self.watch.use_now(checked.files),
-            Err(_) => self.watch.tried_as_they_are(),
+            Err(_) => self.watch.tried(checked.files),
         }
         let shared = &self.shared;
         shared.last_reload_unix.store(unix_now(), Ordering::Relaxed);
@@ -340,14 +345,26 @@ impl Service {
             Ok(generation) => {
                 shared.reloads_ok.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(generation, file = %path.display(), "reloaded");
-                true
             }
             Err(text) => {
                 shared.reloads_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("reload refused, the configuration stays as it was:\n{text}");
-                false
             }
         }
+    }
+
+    // Says what was not said since the file was read.
+    fn warn<'a>(&mut self, warnings: impl Iterator<Item = &'a Problem>) {
+        let warnings: Vec<Problem> = warnings.cloned().collect();
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            tracing::warn!("{warning}");
+        }
+        self.warned = warnings;
+    }
+
+    fn explained(&self, problems: &Problems) -> String {
+        let lines = [Some(problems.to_string()), self.rights.explain(problems)];
+        lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
     // Everything that can fail, then everything that cannot.
@@ -398,6 +415,7 @@ impl Service {
         self.probes.follow(&self.config, &snapshot);
         self.names.follow(&self.config);
         self.acme.follow(&self.config);
+        self.expiry.follow(&self.config);
         if let Some(socket) = new_admin {
             self.serve_admin(socket);
         }

@@ -33,6 +33,10 @@ pub struct Shared {
     pub driver: &'static str,
     /// Seconds since 1970.
     pub started_unix: u64,
+    /// Changes of certificates that were taken up.
+    pub takings_ok: AtomicU64,
+    /// Changes of certificates that were of no use.
+    pub takings_failed: AtomicU64,
     /// Reloads that were accepted.
     pub reloads_ok: AtomicU64,
     /// Reloads that were refused.
@@ -176,6 +180,8 @@ impl Source for Shared {
                 .map(|g| (g.name.to_string(), g.live.meters.sum()))
                 .collect(),
             targets: self.targets(&snapshot),
+            takings_ok: self.takings_ok.load(Ordering::Relaxed),
+            takings_failed: self.takings_failed.load(Ordering::Relaxed),
             reloads_ok: self.reloads_ok.load(Ordering::Relaxed),
             reloads_failed: self.reloads_failed.load(Ordering::Relaxed),
             last_reload_ok: self.last_reload_ok.load(Ordering::Relaxed),

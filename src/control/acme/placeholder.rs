@@ -4,6 +4,9 @@
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 
+/// What logs and metrics call it.
+pub const LABEL: &str = "self-signed";
+
 /// Key and certificate in PEM.
 ///
 /// # Errors
