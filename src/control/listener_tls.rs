@@ -4,7 +4,9 @@
 //! has a placeholder. That one has expired is said apart: it is a mistake in a file that is checked, and no reason to stop serving
 //! by one that runs. Called by `check`, before anything is compiled.
 
-use crate::config::{CertificateFiles, ClientAuth, Config, ListenerTls, Material, Problem};
+use crate::config::{
+    CertificateFiles, ClientAuth, Config, ListenerAcme, ListenerTls, Material, Problem,
+};
 use crate::control::acme::placeholder;
 use crate::control::acme::store::Store;
 use crate::control::fresh::Files;
@@ -76,8 +78,9 @@ impl Reader<'_> {
             let read = self.certificate(files, &format!("{key}.certificates[{i}]"));
             certificates.extend(read.map(Arc::new));
         }
-        for name in tls.acme.iter().flat_map(|acme| &acme.names) {
-            certificates.extend(store.and_then(|store| self.obtained(store, name)).map(Arc::new));
+        for (acme, store) in tls.acme.iter().zip(store) {
+            let of = |name: &String| self.obtained(store, acme, name, &format!("{key}.acme"));
+            certificates.extend(acme.names.iter().filter_map(of).map(Arc::new));
         }
         let clients = self.clients(tls, key);
         if self.found.problems.len() > before {
@@ -167,15 +170,33 @@ impl Reader<'_> {
     }
 
     // What ACME has obtained; until then, what nobody is to trust.
-    fn obtained(&mut self, store: &Store, name: &str) -> Option<Certificate> {
+    fn obtained(
+        &mut self,
+        store: &Store,
+        acme: &ListenerAcme,
+        name: &str,
+        key: &str,
+    ) -> Option<Certificate> {
         let path = store.certificate_path(name);
         let label = path.display().to_string();
         let parse = |pem: &[u8]| {
             let files = certificate::Files { chain: pem, key: pem, staple: None };
-            Certificate::read(&label, files).ok()
+            Certificate::read(&label, files).map_err(|unfit| unfit.found)
         };
-        let kept = self.files.read(&path).ok().and_then(|pem| parse(&pem));
-        kept.filter(|c| c.covers(name)).or_else(|| parse(&placeholder::self_signed(name).ok()?))
+        let kept = self.files.read(&path).map_err(|error| error.to_string());
+        let found = match kept.and_then(|pem| parse(&pem)) {
+            Ok(kept) if kept.covers(name) => return Some(kept),
+            Ok(_) => "a certificate for another name".to_owned(),
+            Err(error) => error,
+        };
+        self.found.warnings.push(Problem {
+            place: acme.place.clone(),
+            key: key.to_owned(),
+            found: format!("{label}: {found}"),
+            expected: format!("a certificate for {name}, which is to be obtained by ACME"),
+            hint: Some("until then a self-signed one is shown, which clients refuse".to_owned()),
+        });
+        parse(&placeholder::self_signed(name).ok()?).ok()
     }
 
     fn clients(&mut self, tls: &ListenerTls, key: &str) -> Option<Clients> {

@@ -224,7 +224,7 @@ impl Service {
             expiry: Expiry::default(),
             warned: warnings,
         };
-        service.expiry.follow(&service.config);
+        service.expiry.follow(&service.config, unix_now());
         // Probes begin with the start, so that the first requests find out least.
         service.probes.follow(&service.config, &snapshot);
         service.names.follow(&service.config);
@@ -415,7 +415,7 @@ impl Service {
         self.probes.follow(&self.config, &snapshot);
         self.names.follow(&self.config);
         self.acme.follow(&self.config);
-        self.expiry.follow(&self.config);
+        self.expiry.follow(&self.config, unix_now());
         if let Some(socket) = new_admin {
             self.serve_admin(socket);
         }

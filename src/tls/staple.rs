@@ -4,7 +4,7 @@
 //! one is worse than none, since clients that see it break the connection off. Called by what loads certificates.
 
 use std::fmt;
-use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer};
 
 /// What a response says, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,15 +76,6 @@ pub fn parse(der: &[u8], serial: &[u8]) -> Result<Staple, Unfit> {
         }
     }
     Err(Unfit::OfAnother)
-}
-
-/// Reads what `der` says about `certificate`.
-///
-/// # Errors
-/// As [`parse`].
-pub fn read(der: &[u8], certificate: &[u8]) -> Result<Staple, Unfit> {
-    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| Unfit::OfAnother)?;
-    parse(der, certificate.raw_serial())
 }
 
 impl Staple {

@@ -11,11 +11,10 @@ pub mod schedule;
 pub mod store;
 
 use crate::base::Rng;
-use crate::config::{Acme as Settings, Challenge, Config, Listener, ListenerAcme, Problem};
-use crate::control::fresh::Files;
+use crate::config::{Acme as Settings, Challenge, Config, Listener};
 use crate::control::resolve::Resolver;
 use crate::control::source::unix_now;
-use crate::tls::{self, Certificate, Challenges};
+use crate::tls::{Certificate, Challenges};
 use client::Https;
 use instant_acme::Account;
 use order::Failure;
@@ -154,46 +153,6 @@ impl Acme {
 pub fn names(config: &Config) -> BTreeMap<String, Challenge> {
     let listeners = config.listeners.iter().filter_map(|l| l.acme());
     listeners.flat_map(|acme| acme.names.iter().map(|n| (n.clone(), acme.challenge))).collect()
-}
-
-/// What is shown for the names of a listener: what is kept, or else a certificate of our own making, of which `warnings`
-/// say that it is. The kept ones are among `files` from now on, whether they are there or not.
-pub fn certificates(
-    settings: &Settings,
-    wanted: &ListenerAcme,
-    files: &mut Files,
-    warnings: &mut Vec<Problem>,
-) -> Vec<Arc<Certificate>> {
-    let store = Store::new(settings);
-    let mut warn = |name: &str, found: String| {
-        warnings.push(Problem {
-            place: wanted.place.clone(),
-            key: "listener.tls.acme".to_owned(),
-            found,
-            expected: format!(
-                "a certificate for {name}; a self-signed one is shown until it is obtained"
-            ),
-            hint: None,
-        });
-    };
-    let mut all = Vec::new();
-    for name in &wanted.names {
-        let path = store.certificate_path(name);
-        let label = path.display().to_string();
-        let kept = files.read(&path).map_err(|error| format!("{label}: {error}"));
-        let kept = kept.and_then(|pem| {
-            let pair = tls::certificate::Files { chain: &pem, key: &pem, staple: None };
-            Certificate::read(&label, pair).map_err(|unfit| format!("{label}: {}", unfit.found))
-        });
-        let certificate = kept.or_else(|found| {
-            warn(name, found);
-            let pem = placeholder::self_signed(name).map_err(|_| ())?;
-            let pair = tls::certificate::Files { chain: &pem, key: &pem, staple: None };
-            Certificate::read(placeholder::LABEL, pair).map_err(|_| ())
-        });
-        all.extend(certificate.map(Arc::new));
-    }
-    all
 }
 
 /// Whether `certificate` is one that was obtained for the listener.

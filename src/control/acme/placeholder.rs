@@ -4,9 +4,6 @@
 
 use rcgen::{CertificateParams, DnType, KeyPair};
 
-/// What logs and metrics call it.
-pub const LABEL: &str = "self-signed";
-
 /// Key and certificate in PEM.
 ///
 /// # Errors
