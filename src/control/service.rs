@@ -3,6 +3,7 @@
 //! A reload does all that can fail first (read, check, compile, bind, open the log); only then is anything published.
 
 mod certificates;
+mod signals;
 
 use crate::admin;
 use crate::base::Tick;
@@ -28,11 +29,11 @@ use crate::shard::{self, Machine, Message};
 use crate::snapshot::{self, Snapshot};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, unbounded};
+use signals::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
 
@@ -572,29 +573,6 @@ impl Service {
         tracing::info!("{why}");
         self.log.flush_and_stop();
         0
-    }
-}
-
-struct Signals {
-    hup: Signal,
-    term: Signal,
-    quit: Signal,
-    int: Signal,
-    usr1: Signal,
-    // Heard so that it does not kill: a file that may not grow any more is the log's trouble, as a full disk is.
-    _xfsz: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Signals> {
-        Ok(Signals {
-            hup: signal(SignalKind::hangup())?,
-            term: signal(SignalKind::terminate())?,
-            quit: signal(SignalKind::quit())?,
-            int: signal(SignalKind::interrupt())?,
-            usr1: signal(SignalKind::user_defined1())?,
-            _xfsz: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-        })
     }
 }
 
