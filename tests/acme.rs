@@ -126,22 +126,22 @@ fn tls_alpn_01_is_answered_to_who_offers_nothing_else() {
 
 #[test]
 fn is_renewed_ahead_of_its_end_while_connections_go_on() {
-    let mut world = World::new(20);
+    let mut world = World::new(12);
     world.authority.rise();
-    let ringgate = world.start("[\"a.test\"]", "renew_before = \"16s\"");
+    let ringgate = world.start("[\"a.test\"]", "renew_before = \"9s\"");
     let first = world.wait_obtained("a.test");
-    let (mut old, _) = tls::connect(world.https, "a.test", &["http/1.1"]).unwrap();
+    let (old, _) = tls::connect(world.https, "a.test", &["http/1.1"]).unwrap();
+    let mut wire = support::Wire::new(old);
+    let mut served = || {
+        wire.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+        wire.response("GET").unwrap().map(|answer| answer.text())
+    };
+    assert_eq!(served().as_deref(), Some("served"));
     eventually("it is renewed", || world.shown("a.test").chain != first.chain);
     let second = world.shown("a.test");
     assert!(second.not_after() > first.not_after());
     assert_eq!((world.authority.signed(), count(&ringgate, "a.test", "ok")), (2, 2.0));
-    let mut wire = support::Wire::new(&mut old);
-    wire.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
-    assert_eq!(
-        wire.response("GET").unwrap().unwrap().text(),
-        "served",
-        "by the connection of before"
-    );
+    assert_eq!(served().as_deref(), Some("served"), "by the connection of before");
     assert_eq!(ringgate.reloads("failed"), 0.0);
 }
 
@@ -193,4 +193,52 @@ fn what_the_authority_cannot_see_is_said_and_waits() {
     });
     assert_eq!(tls::get(world.https, "a.test", "/").unwrap().text(), "served");
     assert_eq!(ringgate.output().matches("acme: ordered").count(), 1);
+}
+
+#[test]
+fn a_storage_that_another_user_cannot_write_is_said_by_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ringgate.toml");
+    let user = if rustix::process::geteuid().is_root() { "nobody" } else { "root" };
+    let storage = dir.path().join("acme");
+    std::fs::create_dir(&storage).unwrap();
+    let text = format!(
+        "[server]\nuser = \"{user}\"\n[acme]\nterms_agreed = true\nstorage = \"{}\"\n{}",
+        storage.display(),
+        config(free_address(), free_address(), "[\"a.test\"]"),
+    );
+    std::fs::write(&file, text).unwrap();
+    let (code, said) = support::ringgate::command(&["check", "-c", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{said}");
+    for part in [
+        "ringgate.toml:5:11: acme.storage: found ",
+        &format!("user {user} (uid "),
+        &format!("help: chown -R {user} "),
+        "until then a self-signed one is shown",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
+#[test]
+fn another_user_obtains_and_keeps_certificates() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped, since only root can become another user");
+        return;
+    }
+    let mut world = World::new(3600);
+    world.authority.rise();
+    let dir = tempfile::tempdir().unwrap();
+    for dir in [world.dir.path(), world.authority.folder(), dir.path()] {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir, open).unwrap();
+    }
+    let acme = world.authority.table(&world.storage(), "");
+    let text = config(world.http, world.https, "[\"a.test\"]") + &acme;
+    let _ringgate = Ringgate::start_in(dir, &format!("[server]\nuser = \"nobody\"\n{text}"));
+    world.wait_obtained("a.test");
+    for (name, mode) in files(&world.storage()) {
+        let meta = world.storage().join(&name).metadata().unwrap();
+        assert_eq!((meta.uid(), mode), (65_534, 0o600), "{name}");
+    }
 }

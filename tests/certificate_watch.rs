@@ -71,7 +71,9 @@ fn a_renewed_pair_is_in_use_within_seconds() {
         "served",
         "by the connection of before"
     );
-    assert!(ringgate.output().contains("certificates are in use"), "{}", ringgate.output());
+    eventually("it is said", || ringgate.output().contains("new certificates are in use"));
+    assert_eq!(ringgate.metric("ringgate_certificate_changes_total{result=\"ok\"}"), Some(1.0));
+    assert_eq!(ringgate.reloads("ok"), 0.0, "the file itself was not read again");
 }
 
 #[test]
@@ -160,4 +162,43 @@ fn swaps_under_handshakes_lose_nothing() {
     assert!(failed.is_empty(), "{} of {served} failed: {:?}", failed.len(), failed.first());
     assert_eq!(refused, 0.0, "a signal after both halves were written finds a pair");
     println!("{served} handshakes, {} reloads", ringgate.reloads("ok"));
+}
+
+#[test]
+fn a_staple_is_sent_until_it_expires_and_again_once_it_is_renewed() {
+    let pair = Pair::new("a.test", "first", YEAR);
+    let world = World::new(&pair);
+    let ocsp = world.dir.path().join("a.ocsp");
+    let sent = || tls::shown(world.https, "a.test", &[]).unwrap().staple;
+    let short = tls::staple(&pair, &tls::generalized(-60), &tls::generalized(4));
+    std::fs::write(&ocsp, &short).unwrap();
+    let more = format!(", ocsp = \"{}\"", ocsp.display());
+    let ringgate = Ringgate::start(&world.config("", &more));
+    assert_eq!(sent(), short);
+    eventually("it is sent no more", || sent().is_empty());
+    eventually("it is said", || ringgate.output().contains("nothing is stapled"));
+    let next = tls::staple(&pair, &tls::generalized(-60), &tls::generalized(3600));
+    std::fs::write(&ocsp, &next).unwrap();
+    eventually("the next one is sent", || sent() == next);
+    // About another certificate: refused as a whole, and what was sent still is.
+    let other = Pair::new("a.test", "other", YEAR);
+    let other = tls::staple(&other, "20260101000000Z", "20990101000000Z");
+    std::fs::write(&ocsp, &other).unwrap();
+    eventually("it is reported", || ringgate.output().contains("about another certificate"));
+    assert_eq!(sent(), next);
+}
+
+// Hazard TLS-07: less than 14 days.
+#[test]
+fn a_certificate_that_ends_soon_is_warned_of() {
+    let days = |n: u64| Duration::from_secs(n * 86_400);
+    let world = World::new(&Pair::new("a.test", "late", days(13)));
+    let ringgate = Ringgate::start(&world.config("", ""));
+    eventually("it is said", || ringgate.output().contains("which expires in 1"));
+    let gauge = "ringgate_tls_certificate_expiry_timestamp_seconds";
+    let end = tls::shown(world.https, "a.test", &[]).unwrap().not_after();
+    assert_eq!(ringgate.sum(gauge, &["listener=\"web\"", "a.pem"]), end as f64);
+    Pair::new("a.test", "renewed", YEAR).write(&world.cert(), &world.key());
+    world.wait_label("renewed");
+    eventually("the gauge follows", || ringgate.sum(gauge, &["listener=\"web\""]) > end as f64);
 }

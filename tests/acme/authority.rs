@@ -86,6 +86,11 @@ impl Authority {
         log.lines().filter(|line| line.contains("Issued certificate serial")).count()
     }
 
+    /// Holds the root of its directory, for who is to read it.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The table `[acme]` for it.
     pub fn table(&self, storage: &Path, more: &str) -> String {
         format!(

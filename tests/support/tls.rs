@@ -6,6 +6,7 @@ use super::{Message, PATIENCE, Wire};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use std::io;
@@ -38,6 +39,36 @@ impl Pair {
         replace(cert, &self.cert);
         replace(key, &self.key);
     }
+}
+
+/// An OCSP response (RFC 6960) that calls the certificate good between two times, as `20260101000000Z`. Nobody has signed it.
+pub fn staple(pair: &Pair, this_update: &str, next_update: &str) -> Vec<u8> {
+    let tlv = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82, length[0], length[1]], content.as_slice()].concat()
+    };
+    let cert = CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&cert).unwrap();
+    let hash = tlv(4, &[&[1; 20]]);
+    let algorithm = tlv(0x30, &[&tlv(6, &[&[0x2b, 14, 3, 2, 26]])]);
+    let id = tlv(0x30, &[&algorithm, &hash, &hash, &tlv(2, &[parsed.raw_serial()])]);
+    let times = [this_update, next_update].map(|time| [&[0x18, 15], time.as_bytes()].concat());
+    let single = tlv(0x30, &[&id, &[0x80, 0], &times[0], &tlv(0xa0, &[&times[1]])]);
+    let data = tlv(0x30, &[&tlv(0xa2, &[&hash]), &times[0], &tlv(0x30, &[&single])]);
+    let basic = tlv(0x30, &[&data, &algorithm, &tlv(3, &[&[0; 65]])]);
+    let kind = tlv(6, &[&[0x2b, 6, 1, 5, 5, 7, 48, 1, 1]]);
+    let bytes = tlv(0x30, &[&kind, &tlv(4, &[&basic])]);
+    tlv(0x30, &[&[10, 1, 0], &tlv(0xa0, &[&bytes])])
+}
+
+/// The time so many seconds from now, as it stands in an OCSP response.
+pub fn generalized(seconds: i64) -> String {
+    let done = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("{seconds} seconds"), "+%Y%m%d%H%M%SZ"])
+        .output()
+        .expect("date");
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
 /// Replaces a file as deployments do: never half-written.
