@@ -4,8 +4,10 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::process::Command;
+use support::authority::Authority;
 use support::ringgate::forwarding;
-use support::{Client, Origin, Ringgate, free_address};
+use support::{Client, Message, Origin, Ringgate, Wire, free_address, program, tls};
 
 /// A listener with these lines of its own.
 fn with(listen: SocketAddr, target: SocketAddr, lines: &str) -> String {
@@ -87,4 +89,107 @@ fn without_a_host_it_is_not_known_where_to() {
     let answer = Client::connect(listen).send("GET / HTTP/1.0\r\n\r\n").response();
     assert_eq!((answer.status(), answer.reason()), (400, "host_missing"));
     assert!(origin.requests().is_empty());
+}
+
+/// A listener that speaks TLS with these lines, and a group with the target; the authority of its certificate.
+fn secure(listen: SocketAddr, target: SocketAddr, lines: &str, rest: &str) -> (Authority, String) {
+    let authority = Authority::new("ca");
+    let issued = authority.issue(&["a.test"]);
+    let tls = format!(
+        "protocol = \"https\"\ntls = {{ certificates = [{{ cert = \"{}\", key = \"{}\" }}]{rest} }}\n{lines}",
+        issued.cert.display(),
+        issued.key.display()
+    );
+    (authority, with(listen, target, &tls))
+}
+
+/// A request over TLS on a connection of its own.
+fn ask(to: SocketAddr, request: &str) -> Message {
+    let mut wire = Wire::new(tls::connect(to, "a.test", &["http/1.1"]).unwrap().0);
+    wire.send(request.as_bytes()).unwrap();
+    wire.response(request.split(' ').next().unwrap()).unwrap().unwrap()
+}
+
+#[test]
+fn every_response_says_that_https_is_to_be_used() {
+    let origin = Origin::script(|conn| {
+        while let Some(request) = conn.request()? {
+            let own = match request.target() {
+                "/own" => "Strict-Transport-Security: max-age=7\r\n",
+                "/odd" => "STRICT-transport-security: max-age=8\r\n",
+                _ => "X-Strict-Transport-Security: no\r\n",
+            };
+            let interim = if request.target() == "/interim" {
+                "HTTP/1.1 103 Early Hints\r\n\r\n"
+            } else {
+                ""
+            };
+            conn.send(format!("{interim}HTTP/1.1 200 OK\r\n{own}Content-Length: 2\r\n\r\nok"))?;
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let hsts = "hsts = { max_age = \"365d\", include_subdomains = true, preload = true }\n";
+    let (_authority, config) = secure(listen, origin.address, hsts, "");
+    let rules = "[[rule]]\nname = \"fixed\"\nwhen = { path = [\"/fixed\"] }\nrespond = { status = 200, body = \"x\" }\n\
+                 [[rule]]\nname = \"set\"\nwhen = { path = [\"/set\"] }\n\
+                 respond = { status = 200, body = \"x\", headers = { Strict-Transport-Security = \"max-age=9\" } }\n\
+                 [[rule]]\nname = \"away\"\nwhen = { path = [\"/away\"] }\nredirect = { host = \"b.test\" }\n\
+                 [[rule]]\nname = \"dead\"\nwhen = { path = [\"/dead\"] }\nforward = \"dead\"\n\
+                 [group.dead]\ntargets = []\n";
+    let _ringgate = Ringgate::start(&format!("{config}{rules}"));
+    const WHOLE: &str = "max-age=31536000; includeSubDomains; preload";
+    for (request, status, expected) in [
+        ("GET /", 200, WHOLE),
+        ("HEAD /", 200, WHOLE),
+        ("GET /interim", 103, ""),
+        ("GET /own", 200, "max-age=7"),
+        ("GET /odd", 200, "max-age=8"),
+        ("GET /fixed", 200, WHOLE),
+        ("GET /set", 200, "max-age=9"),
+        ("GET /away", 302, WHOLE),
+        ("GET /dead", 503, WHOLE),
+        ("TRACE /", 405, WHOLE),
+        ("GET /%00", 400, WHOLE),
+        ("BAD", 400, WHOLE),
+    ] {
+        let answer = ask(listen, &format!("{request} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        assert_eq!(answer.status(), status, "{request}");
+        let said = answer.header("strict-transport-security").unwrap_or_default();
+        assert_eq!(said, expected, "{request}");
+    }
+}
+
+#[test]
+fn without_the_key_nothing_is_promised() {
+    let (origin, listen) = (Origin::saying("ok"), free_address());
+    let (_authority, config) = secure(listen, origin.address, "", "");
+    let _ringgate = Ringgate::start(&config);
+    let answer = ask(listen, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    assert_eq!((answer.status(), answer.header("strict-transport-security")), (200, None));
+    assert_eq!(origin.last().header("x-forwarded-proto"), Some("https"));
+}
+
+#[test]
+fn curl_is_brought_to_https() {
+    let (origin, plain, listen) = (Origin::saying("ok"), free_address(), free_address());
+    let (authority, config) = secure(listen, origin.address, "hsts = { max_age = 60 }\n", "");
+    let more = format!(
+        "[[listener]]\nname = \"plain\"\nbind = [\"{plain}\"]\nredirect_https = {}\n",
+        listen.port()
+    );
+    let _ringgate = Ringgate::start(&format!("{config}{more}"));
+    let to = |address: SocketAddr| format!("a.test:{}:{}", address.port(), address.ip());
+    let done = Command::new(program("curl", "curl"))
+        .args(["-sSiL", "--max-time", "10", "--resolve", &to(plain), "--resolve", &to(listen)])
+        .arg("--cacert")
+        .arg(&authority.file)
+        .args(["-d", "posted", &format!("http://a.test:{}/form?x=1", plain.port())])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).to_ascii_lowercase();
+    assert!(said.contains(" 308 ") && said.contains(" 200"), "{said}");
+    assert!(said.contains(&format!("location: https://a.test:{}/form?x=1\r\n", listen.port())));
+    assert!(said.contains("strict-transport-security: max-age=60\r\n"), "{said}");
+    assert_eq!((origin.last().method(), origin.last().text().as_str()), ("POST", "posted"));
 }

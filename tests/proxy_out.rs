@@ -6,11 +6,15 @@ mod support;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
+use support::authority::Authority;
 use support::origin::Conn;
 use support::process::Process;
 use support::ringgate::forwarding;
-use support::{Client, Message, Origin, Ringgate, Wire, connect_from, eventually, free_address};
+use support::{
+    Client, Message, Origin, Ringgate, Wire, connect_from, eventually, free_address, program,
+};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const TRUSTING: &str = "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n\n";
@@ -407,4 +411,51 @@ fn uploads_in_pieces_follow_their_header() {
     assert_eq!(client.send("0\r\n\r\n").response_to("POST").text(), "ok");
     assert_eq!(origin.last().text(), "hellohellohello");
     assert_eq!((seen.lock().unwrap().len(), origin.connections()), (1, 1));
+}
+
+#[test]
+fn what_was_agreed_on_here_is_told_to_targets() {
+    let (authority, clients) = (Authority::new("ca"), Authority::new("clients"));
+    let (issued, alice) = (authority.issue(&["a.test"]), clients.issue(&["alice"]));
+    let (origin, seen) = expecting(read_v2);
+    for (auth, verified) in [
+        (format!(", client_ca = \"{}\"", clients.file.display()), true),
+        (format!(", client_ca = \"{}\", client_auth = \"optional\"", clients.file.display()), true),
+        (", client_auth = \"passthrough\"".to_owned(), false),
+        (String::new(), false),
+    ] {
+        let listen = free_address();
+        let tls = format!(
+            "protocol = \"https\"\ntls = {{ certificates = [{{ cert = \"{}\", key = \"{}\" }}]{auth} }}",
+            issued.cert.display(),
+            issued.key.display()
+        );
+        let config = sending(listen, origin.address, "v2", "")
+            .replace("name = \"web\"", &format!("name = \"web\"\n{tls}"));
+        let _ringgate = Ringgate::start(&config);
+        let done = Command::new(program("curl", "curl"))
+            .args(["-sS", "--max-time", "10", "--tlsv1.3", "--cacert"])
+            .arg(&authority.file)
+            .arg("--cert")
+            .arg(&alice.cert)
+            .arg("--key")
+            .arg(&alice.key)
+            .args(["--http1.1", "--resolve"])
+            .arg(format!("a.test:{}:{}", listen.port(), listen.ip()))
+            .arg(format!("https://a.test:{}/", listen.port()))
+            .output()
+            .unwrap();
+        assert_eq!(done.stdout, b"ok", "{auth}: {}", String::from_utf8_lossy(&done.stderr));
+        let header = seen.lock().unwrap().last().unwrap().clone();
+        header.assert_sealed();
+        assert_eq!((header.text(1), header.text(2)), ("http/1.1".to_owned(), "a.test".to_owned()));
+        let tls = header.all(0x20)[0].clone();
+        assert_eq!(tls[0], if verified { 0x07 } else { 0x01 }, "{auth}");
+        assert_eq!(tls[1..5] == [0; 4], verified, "{auth}");
+        assert_eq!(values(&tls[5..], 0x21), [b"TLSv1.3"]);
+        let name: &[&[u8]] = if verified { &[b"alice"] } else { &[] };
+        assert_eq!(values(&tls[5..], 0x22), name, "{auth}");
+        assert!(values(&tls[5..], 0x23)[0].starts_with(b"TLS_"));
+        assert_eq!(origin.last().header("x-forwarded-proto"), Some("https"));
+    }
 }

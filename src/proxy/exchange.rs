@@ -1,7 +1,7 @@
 //! The walk: route, act, finish. What a request meets on its way stands here, in order.
 
 use crate::base::Tick;
-use crate::http::proxy_protocol::Said;
+use crate::http::proxy_protocol::{Said, SaidTls};
 use crate::http::{Fault, Framing, Known, Method, RequestView, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::upgrade::{self, Upgrade};
@@ -43,12 +43,26 @@ pub struct Passed {
 impl Client {
     /// What is known of the connection beside its addresses.
     pub fn said(&self) -> Said<'_> {
-        self.passed.as_ref().map(|p| Said::of(&p.tlvs)).unwrap_or_default()
+        let mut said = self.passed.as_ref().map(|p| Said::of(&p.tlvs)).unwrap_or_default();
+        if let Some(facts) = &self.tls {
+            // What was agreed on here is what the client asked for, whatever passed it on.
+            said.alpn = facts.alpn.as_deref().unwrap_or_default();
+            said.authority = facts.name.as_deref().unwrap_or_default().as_bytes();
+            let vouched = facts.told.as_ref().and_then(|told| told.vouched.as_deref());
+            said.tls = Some(SaidTls {
+                version: facts.version.as_bytes(),
+                cipher: facts.cipher.as_bytes(),
+                common_name: vouched.unwrap_or_default().as_bytes(),
+                verified: vouched.is_some(),
+            });
+        }
+        said
     }
 
     /// How the client came: to ringgate, or to the balancer in front of it that it trusts.
     pub fn scheme(&self) -> &'static str {
-        if self.tls.is_some() || self.said().tls.is_some() { "https" } else { "http" }
+        let in_front = || self.passed.as_ref().is_some_and(|p| Said::of(&p.tlvs).tls.is_some());
+        if self.tls.is_some() || in_front() { "https" } else { "http" }
     }
 }
 

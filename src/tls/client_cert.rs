@@ -20,6 +20,8 @@ pub struct Told {
     pub fields: Box<[u8]>,
     /// The subject, for logs.
     pub subject: Box<str>,
+    /// The common name (it may have none) of a certificate that was verified, for PROXY headers.
+    pub vouched: Option<Box<str>>,
 }
 
 /// For a chain that was verified.
@@ -45,7 +47,9 @@ pub fn verified(chain: &[CertificateDer<'_>]) -> Option<Told> {
         field("san", &names);
     }
     field("fingerprint", &hex(&sha256(own)));
-    Some(Told { fields: fields.into(), subject: subject.into() })
+    let mut names = parsed.subject().iter_common_name();
+    let name = names.next().and_then(|name| name.as_str().ok()).unwrap_or_default();
+    Some(Told { fields: fields.into(), subject: subject.into(), vouched: Some(name.into()) })
 }
 
 /// For a chain that nobody has verified: the target does.
@@ -54,7 +58,8 @@ pub fn passed_through(chain: &[CertificateDer<'_>]) -> Option<Told> {
     let value = url_encoded_pem(chain);
     let fields = format!("x-amzn-mtls-clientcert: {value}\r\n").into_bytes();
     let subject = X509Certificate::from_der(own).map(|(_, c)| distinguished(c.subject()));
-    Some(Told { fields: fields.into(), subject: subject.unwrap_or_default().into() })
+    let subject = subject.unwrap_or_default().into();
+    Some(Told { fields: fields.into(), subject, vouched: None })
 }
 
 // RFC 4514 section 2: the last relative name first.
@@ -215,6 +220,7 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2034, 11, 12);
         let (told, der) = told(params);
         assert_eq!(&*told.subject, "CN=client,O=A\\, Inc.,C=CH");
+        assert_eq!(told.vouched.as_deref(), Some("client"));
         assert_eq!(field(&told, "-subject"), &*told.subject);
         assert_eq!(field(&told, "-issuer"), &*told.subject);
         assert_eq!(field(&told, "-serial-number"), "0ABC");
