@@ -81,6 +81,8 @@ impl Terms {
             // Last: who can speak anything else does.
             config.alpn_protocols.push(ACME.to_vec());
         }
+        // The policy's, whatever the client prefers.
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match tickets.filter(|_| self.resumes()) {
             Some(tickets) => config.ticketer = tickets,
