@@ -134,6 +134,19 @@ need_rust() {
     die "Rust $(rust_wanted) or newer is needed and could not be installed. See https://rustup.rs, then run this again."
 }
 
+# need_httpx: makes sure that there is a Python that speaks HTTP/2, in the same folder.
+need_httpx() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/ringgate
+    [ -x "$home/python/bin/python" ] || python3 -m venv "$home/python" >&2 \
+        || { as_root apt-get install -qq -y --no-install-recommends python3-venv >&2 \
+            && python3 -m venv "$home/python" >&2; } \
+        || die "Python's venv is needed. Please run: sudo apt-get install python3-venv"
+    "$home/python/bin/python" -c 'import httpx, h2' 2>/dev/null && return 0
+    say "Installing Python's httpx into $home/python ..."
+    "$home/python/bin/pip" -q install 'httpx[http2]' websockets >&2 \
+        || die "httpx could not be installed. Please run: $home/python/bin/pip install 'httpx[http2]'"
+}
+
 # need_websockets: makes sure that there are a Python and a Node that speak WebSocket, in a folder of their own.
 need_websockets() {
     local home=${XDG_CACHE_HOME:-$HOME/.cache}/ringgate

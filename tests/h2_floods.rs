@@ -409,6 +409,41 @@ fn answers_that_are_not_read_are_ended() {
     site.end();
 }
 
+/// Streams whose window is used up hold up nobody, as long as the connection's is not.
+#[test]
+fn streams_that_are_not_read_hold_up_no_others() {
+    let site = Site::start("");
+    for given_up in [false, true] {
+        let mut h2 = H2::open(site.address);
+        h2.refills = false;
+        h2.patience = Duration::from_secs(5);
+        h2.frame(WINDOW_UPDATE, 0, 0, (16u32 << 20).to_be_bytes());
+        for n in 0..60 {
+            let stream = 4 * n + 1;
+            h2.get(stream, "/big");
+            loop {
+                match h2.event() {
+                    Event::Data { stream: of, .. } if of == stream => break,
+                    Event::Closed | Event::Silence => panic!("{n}: {:?}", h2.goaway),
+                    _ => {}
+                }
+            }
+            if given_up {
+                h2.send(cancel(stream));
+                std::thread::sleep(Duration::from_millis(11));
+            }
+            h2.get(stream + 2, "/");
+            let outcome = h2.outcome(stream + 2);
+            assert_eq!(
+                outcome.status(),
+                200,
+                "beside {n} others, given up: {given_up}: {outcome:?}"
+            );
+        }
+    }
+    site.end();
+}
+
 /// H2-10: one octet now and then is no progress.
 #[test]
 fn a_window_that_drips_keeps_nothing_alive() {
