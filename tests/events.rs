@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
@@ -106,6 +107,31 @@ fn each_event_arrives_at_once_through_relayed_connections() {
         .replace("name = \"web\"\n", "name = \"web\"\nprotocol = \"tcp\"\n");
     let _ringgate = Ringgate::start(&config);
     one_by_one(&format!("http://{listen}/events"), &["--http1.1"], &go);
+}
+
+/// A listener of protocol https before `target`, with a certificate of its own in `dir`.
+fn https(listen: SocketAddr, target: SocketAddr, dir: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = format!(
+        "name = \"web\"\nprotocol = \"https\"\ntls = {{ certificates = [{{ cert = \"{}\", key = \"{}\" }}] }}\n",
+        cert.display(),
+        key.display()
+    );
+    forwarding(listen, &[target], "").replace("name = \"web\"\n", &tls)
+}
+
+#[test]
+fn each_event_arrives_at_once_over_tls() {
+    for arguments in [&["-k", "--http1.1"][..], &["-k", "--http2"]] {
+        let (origin, go) = events("chunked");
+        let (listen, dir) = (free_address(), tempfile::tempdir().unwrap());
+        let config = https(listen, origin.address, dir.path());
+        let _ringgate = Ringgate::start_in(dir, &config);
+        one_by_one(&format!("https://{listen}/events"), arguments, &go);
+    }
 }
 
 // A pause longer than any other time-out that is short here: only `timeouts.body` ends a stream that says nothing.

@@ -203,6 +203,8 @@ fn the_name_in_the_hello_decides() {
     let rule_of = |host: &str| {
         let record = records.iter().find(|r| r["host"] == host).unwrap();
         assert_eq!((&record["scheme"], &record["action"]), (&"tls".into(), &"forward".into()));
+        assert_eq!((&record["sni"], &record["alpn"]), (&host.into(), &"h2".into()));
+        assert!(record["tls_version"].is_null() && record["tls_cipher"].is_null(), "{record}");
         record["rule"].as_str().unwrap()
     };
     assert_eq!([rule_of("a.test"), rule_of("b.a.test"), rule_of("other.test")], ["r0", "r1", ""]);

@@ -478,6 +478,34 @@ fn python_talks_to_python() {
     assert_eq!(said.trim(), "done 1000", "{}", String::from_utf8_lossy(&done.stderr));
 }
 
+#[test]
+fn python_talks_to_python_over_tls() {
+    let (_server, address) = python_server();
+    let (listen, dir) = (free_address(), tempfile::tempdir().unwrap());
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = format!(
+        "name = \"web\"\nprotocol = \"https\"\ntls = {{ certificates = [{{ cert = \"{}\", key = \"{}\" }}] }}\n",
+        cert.display(),
+        key.display()
+    );
+    let config = forwarding(listen, &[address], "").replace("name = \"web\"\n", &tls);
+    let ringgate = Ringgate::start_in(dir, &config);
+    let client = CLIENT
+        .replace("\"ws://\"", "\"wss://\"")
+        .replace("max_size=None", "max_size=None, ssl=trusting, server_hostname=\"localhost\"")
+        .replace(
+            "import sys\n",
+            "import ssl, sys\ntrusting = ssl.create_default_context(cafile=sys.argv[2])\n",
+        );
+    let cert = ringgate.dir.path().join("cert.pem");
+    let done = python().args(["-c", &client, &listen.to_string()]).arg(cert).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(said.trim(), "done 1000", "{}", String::from_utf8_lossy(&done.stderr));
+}
+
 const NODE: &str = r#"
 const { WebSocket } = require("ws");
 const ws = new WebSocket("ws://" + process.argv[1] + "/ws", "chat");

@@ -65,8 +65,8 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
 }
 
 fn tls(out: &mut Vec<u8>, r: &Record<'_>) {
-    maybe(out, b",\"tls_version\":", r.tls.map(|t| t.version.as_bytes()));
-    maybe(out, b",\"tls_cipher\":", r.tls.map(|t| t.cipher.as_bytes()));
+    maybe(out, b",\"tls_version\":", r.tls.map(|t| t.version.as_bytes()).filter(|v| !v.is_empty()));
+    maybe(out, b",\"tls_cipher\":", r.tls.map(|t| t.cipher.as_bytes()).filter(|c| !c.is_empty()));
     maybe(out, b",\"sni\":", r.sni().map(str::as_bytes));
     maybe(out, b",\"alpn\":", r.tls.and_then(|t| t.alpn.as_deref()));
     out.extend_from_slice(match r.tls.map(|t| t.resumed) {

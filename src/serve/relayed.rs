@@ -20,6 +20,7 @@ use crate::serve::proxied;
 use crate::shard::epoch::GroupCore;
 use crate::shard::{Epoch, Shard};
 use crate::snapshot::{Action, Listener, Rule};
+use crate::tls::Facts;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub async fn serve(mut client: Client, open: Open, accepted: Rc<Epoch>) {
 struct Known<'s> {
     began: Tick,
     hello: Hello,
+    // The same for the record: nothing was agreed on here, so version and cipher stay empty.
+    facts: Option<Facts>,
     rule: Option<&'s Rule>,
     group: Option<&'s GroupCore>,
     attempts: Attempts,
@@ -123,6 +126,12 @@ async fn find_and_join<'s>(
     if listener.protocol == Protocol::Tls {
         client.sock.arm(Side::Read, known.began.after(listener.header));
         known.hello = read_hello(shard, client, buf).await?;
+        let (name, alpn) = (known.hello.name.clone(), known.hello.alpn.clone());
+        known.facts = Some(Facts {
+            name: name.map(String::into_boxed_str),
+            alpn: alpn.map(|one| one.into_bytes().into_boxed_slice()),
+            ..Facts::default()
+        });
         client.sock.arm(Side::Read, Tick::NEVER);
     }
     known.octets = buf.len() as u64;
@@ -231,6 +240,7 @@ fn record<'r>(
         target: target.map(|t| &*t.live.name),
         scheme: listener.protocol.name(),
         host: known.hello.name.as_deref().unwrap_or_default().as_bytes(),
+        tls: known.facts.as_ref(),
         bytes_in: known.octets,
         connect_time: target.map(|_| known.attempts.took),
         retries: known.attempts.retries,
