@@ -37,7 +37,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinHandle;
 
-
 /// Where the configuration comes from.
 #[derive(Debug)]
 pub enum From {
