@@ -1,8 +1,9 @@
 //! Certificates for tests: an authority of a test's own, what it issues, and files of both in a folder that goes with it.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SanType, SignatureAlgorithm, date_time_ymd,
 };
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,54 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         self.write(&certificate.pem(), &key)
+    }
+
+    /// A certificate for a server, with a key of this kind, valid from 2024 until the year `until`.
+    pub fn issue_for(
+        &self,
+        names: &[&str],
+        kind: &'static SignatureAlgorithm,
+        until: i32,
+    ) -> Issued {
+        let mut params = for_names(names, When::Now);
+        params.not_after = date_time_ymd(until, 1, 1);
+        self.sign(params, &KeyPair::generate_for(kind).unwrap())
+    }
+
+    /// A certificate for a client, with a common name and a serial number.
+    pub fn client(&self, name: &str, serial: u64, when: When) -> Issued {
+        let mut params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(serial.into());
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        valid(&mut params, when);
+        self.sign(params, &KeyPair::generate().unwrap())
+    }
+
+    /// A CRL with these serial numbers.
+    pub fn crl(&self, serials: &[u64]) -> PathBuf {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2044, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.dir().join(format!("{}.crl", serials.len()));
+        std::fs::write(&path, params.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        path
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> Issued {
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
+        self.write(&certificate.pem(), key)
     }
 
     /// A certificate that is signed by itself, kept in this authority's folder.

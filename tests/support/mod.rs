@@ -17,6 +17,7 @@ pub mod origin;
 pub mod process;
 pub mod ringgate;
 pub mod tls;
+pub mod tls_client;
 pub mod tls_origin;
 
 pub use h2origin::H2Origin;
