@@ -240,7 +240,7 @@ fn by_tls(client: u8, verify: u8) -> Vec<u8> {
 fn behind_a_balancer(listen: SocketAddr, target: SocketAddr) -> Ringgate {
     let config = sending(listen, target, "v2", "")
         .replace("name = \"web\"", "name = \"web\"\nproxy_protocol = \"v2\"");
-    let log = "\n[log]\naccess = \"stdout\"\nformat = \"log $scheme $client\"\n";
+    let log = "\n[log]\naccess = \"stdout\"\nformat = \"log $scheme $client $tls_version $tls_cipher $sni $alpn $proxied_id\"\n";
     Ringgate::start(&format!("{TRUSTING}{config}{log}"))
 }
 
@@ -272,7 +272,9 @@ fn what_the_balancer_in_front_says_is_believed_and_goes_on() {
         assert_eq!(values(&tls[5..], 0x23), [b"TLS_AES_128_GCM_SHA256"]);
     }
     assert_eq!((origin.requests().len(), origin.connections()), (2, 2));
-    eventually("it is logged", || ringgate.output().matches("log https ").count() == 2);
+    const LOGGED: &str =
+        "log https 203.0.113.9 TLSv1.3 TLS_AES_128_GCM_SHA256 sni.test h2 one\\x20of\\x20theirs";
+    eventually("it is logged", || ringgate.output().matches(LOGGED).count() == 2);
 }
 
 #[test]

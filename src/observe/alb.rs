@@ -34,11 +34,11 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     request(r, out);
     out.push(b'"');
     quoted(r.user_agent.unwrap_or_default(), out);
-    bare(r.tls.map_or("", |t| t.cipher).as_bytes(), out);
-    bare(r.tls.map_or("", |t| t.version).as_bytes(), out);
+    bare(r.tls_cipher().unwrap_or_default(), out);
+    bare(r.tls_version().unwrap_or_default(), out);
     bare(r.group.as_bytes(), out);
     quoted(r.trace_id.unwrap_or_default(), out);
-    quoted(r.sni().unwrap_or_default().as_bytes(), out);
+    quoted(r.sni().unwrap_or_default(), out);
     quoted(chosen_certificate(r).as_bytes(), out);
     out.push(b' ');
     priority(r, out);

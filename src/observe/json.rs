@@ -65,16 +65,17 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
 }
 
 fn tls(out: &mut Vec<u8>, r: &Record<'_>) {
-    maybe(out, b",\"tls_version\":", r.tls.map(|t| t.version.as_bytes()).filter(|v| !v.is_empty()));
-    maybe(out, b",\"tls_cipher\":", r.tls.map(|t| t.cipher.as_bytes()).filter(|c| !c.is_empty()));
-    maybe(out, b",\"sni\":", r.sni().map(str::as_bytes));
-    maybe(out, b",\"alpn\":", r.tls.and_then(|t| t.alpn.as_deref()));
+    maybe(out, b",\"tls_version\":", r.tls_version());
+    maybe(out, b",\"tls_cipher\":", r.tls_cipher());
+    maybe(out, b",\"sni\":", r.sni());
+    maybe(out, b",\"alpn\":", r.alpn());
     out.extend_from_slice(match r.tls.map(|t| t.resumed) {
         Some(true) => b",\"tls_resumed\":true",
         Some(false) => b",\"tls_resumed\":false",
         None => b",\"tls_resumed\":null",
     });
     maybe(out, b",\"client_subject\":", r.client_subject().map(str::as_bytes));
+    maybe(out, b",\"proxied_id\":", r.proxied_id());
 }
 
 fn received(out: &mut Vec<u8>, target: Option<&[u8]>) {

@@ -24,6 +24,7 @@ pub struct Kept {
     referer: Option<Vec<u8>>,
     trace_id: Option<Vec<u8>>,
     tls: Option<Facts>,
+    passed: Vec<u8>,
 }
 
 impl Kept {
@@ -44,6 +45,7 @@ impl Kept {
             referer: owned(r.referer),
             trace_id: owned(r.trace_id),
             tls: r.tls.cloned(),
+            passed: r.passed.to_vec(),
             // Whatever borrows is named here, so that a new field of the record is not forgotten.
             rest: Record {
                 request_id: b"",
@@ -59,6 +61,7 @@ impl Kept {
                 referer: None,
                 trace_id: None,
                 tls: None,
+                passed: b"",
                 redirect_url: None,
                 reason_text: None,
                 wall_micros: r.wall_micros,
@@ -105,6 +108,7 @@ impl Kept {
             referer: self.referer.as_deref(),
             trace_id: self.trace_id.as_deref(),
             tls: self.tls.as_ref(),
+            passed: &self.passed,
             ..self.rest
         }
     }

@@ -4,6 +4,7 @@
 //! one record, answered or not. Built by `proxy` at its one exit.
 
 use crate::http::desync::Reason;
+use crate::http::proxy_protocol::Said;
 use crate::tls::Facts;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -87,14 +88,48 @@ pub struct Record<'a> {
     pub grpc_status: Option<u16>,
     /// What was agreed on in the client's TLS handshake; `None` where there was none.
     pub tls: Option<&'a Facts>,
+    /// What a trusted balancer in front said in its PROXY header, as type-length-values; empty where there was none.
+    pub passed: &'a [u8],
     /// How the request deviates from the protocol, if it does.
     pub deviation: Option<Reason>,
 }
 
 impl Record<'_> {
+    /// The version of the client's TLS, with ringgate or with the balancer in front.
+    pub fn tls_version(&self) -> Option<&[u8]> {
+        let own = self.tls.map(|tls| tls.version.as_bytes());
+        own.or_else(|| given(self.said().tls?.version))
+    }
+
+    /// The cipher of the client's TLS, as OpenSSL calls it.
+    pub fn tls_cipher(&self) -> Option<&[u8]> {
+        let own = self.tls.map(|tls| tls.cipher.as_bytes());
+        own.or_else(|| given(self.said().tls?.cipher))
+    }
+
     /// The name that the client asked for in its TLS handshake.
-    pub fn sni(&self) -> Option<&str> {
-        self.tls?.name.as_deref()
+    pub fn sni(&self) -> Option<&[u8]> {
+        match self.tls {
+            Some(tls) => tls.name.as_deref().map(str::as_bytes),
+            None => given(self.said().authority),
+        }
+    }
+
+    /// The protocol that was agreed on with the client.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self.tls {
+            Some(tls) => tls.alpn.as_deref(),
+            None => given(self.said().alpn),
+        }
+    }
+
+    /// The balancer's own id of the connection.
+    pub fn proxied_id(&self) -> Option<&[u8]> {
+        given(self.said().unique_id)
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said::of(self.passed)
     }
 
     /// The subject of the client's certificate.
@@ -107,6 +142,10 @@ impl Record<'_> {
         let total = self.total.unwrap_or_default().as_micros();
         self.wall_micros.saturating_sub(u64::try_from(total).unwrap_or(u64::MAX))
     }
+}
+
+fn given(octets: &[u8]) -> Option<&[u8]> {
+    Some(octets).filter(|octets| !octets.is_empty())
 }
 
 impl Default for Record<'_> {
@@ -151,7 +190,38 @@ impl Default for Record<'_> {
             action: "none",
             grpc_status: None,
             tls: None,
+            passed: b"",
             deviation: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_agreed_on_here_comes_before_what_was_passed_on() {
+        let tlvs = b"\x01\0\x02h2\x02\0\x06a.test\x05\0\x01i\x20\0\x10\x01\0\0\0\x01\x21\0\x03old\x23\0\x02c1";
+        let of = |tls, passed| {
+            let record = Record { tls, passed, ..Record::default() };
+            [
+                record.tls_version(),
+                record.tls_cipher(),
+                record.sni(),
+                record.alpn(),
+                record.proxied_id(),
+            ]
+            .map(|v| v.map(|v| String::from_utf8(v.to_vec()).unwrap()).unwrap_or_default())
+        };
+        assert_eq!(of(None, &[]), ["", "", "", "", ""]);
+        assert_eq!(of(None, tlvs), ["old", "c1", "a.test", "h2", "i"]);
+        let own = Facts {
+            version: "TLSv1.3",
+            cipher: "c2",
+            name: Some("b.test".into()),
+            ..Facts::default()
+        };
+        assert_eq!(of(Some(&own), tlvs), ["TLSv1.3", "c2", "b.test", "", "i"]);
     }
 }

@@ -80,6 +80,7 @@ fields! {
     Alpn "alpn",
     TlsResumed "tls_resumed",
     ClientSubject "client_subject",
+    ProxiedId "proxied_id",
 }
 
 impl Template {
@@ -195,11 +196,12 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::Received => {
             return escape::hex(r.received.unwrap_or_default(), PATH_CAP, place, out);
         }
-        Field::TlsVersion => r.tls.map_or("", |t| t.version).as_bytes(),
-        Field::TlsCipher => r.tls.map_or("", |t| t.cipher).as_bytes(),
-        Field::Sni => r.sni().unwrap_or_default().as_bytes(),
-        Field::Alpn => r.tls.and_then(|t| t.alpn.as_deref()).unwrap_or_default(),
+        Field::TlsVersion => r.tls_version().unwrap_or_default(),
+        Field::TlsCipher => r.tls_cipher().unwrap_or_default(),
+        Field::Sni => r.sni().unwrap_or_default(),
+        Field::Alpn => r.alpn().unwrap_or_default(),
         Field::TlsResumed => return number(r.tls.map(|t| u64::from(t.resumed)), out),
+        Field::ProxiedId => r.proxied_id().unwrap_or_default(),
         Field::ClientSubject => r.client_subject().unwrap_or_default().as_bytes(),
         Field::Classification => r.deviation.map_or("", |d| d.class().name()).as_bytes(),
         Field::ClassificationReason => r.deviation.map_or("", |d| d.name()).as_bytes(),

@@ -137,6 +137,7 @@ fn with_record<R>(
         action: trace.action,
         grpc_status,
         tls: x.client.tls.as_deref(),
+        passed: x.client.passed.as_ref().map_or(&[], |p| &p.tlvs),
         deviation: x.scratch.request.deviation,
     })
 }
