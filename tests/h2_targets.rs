@@ -630,6 +630,38 @@ fn large_bodies_pass_both_ways_over_real_servers() {
     assert!(curl.stdout == large, "{}", String::from_utf8_lossy(&curl.stderr));
 }
 
+/// It answers before the body is there, so that streams end here while h2 still counts them: the next ones wait, and must
+/// be woken.
+#[test]
+fn streams_that_wait_for_others_are_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "answer").unwrap();
+    let address = free_address();
+    let mut nghttpd = Command::new(program("nghttpd", "nghttp2-server"));
+    nghttpd.arg("--no-tls").arg("-d").arg(dir.path()).args(["-a", "127.0.0.1", "-m", "8"]);
+    nghttpd.arg(address.port().to_string());
+    let _nghttpd = Process::start(nghttpd, dir.path(), address);
+    let listen = free_address();
+    let _ringgate = Ringgate::start(&one_worker(listen, address, ""));
+    let done = Command::new(program("h2load", "nghttp2-client"))
+        .args(["-c8", "-m32", "-n8000", "-d"])
+        .arg(dir.path().join("file"))
+        .arg(format!("http://{listen}/file"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains(" 8000 succeeded"), "{said}");
+    // Whoever is forgotten is looked at again when its time is over, which is after 30 s.
+    let slowest = said.lines().find(|line| line.starts_with("time for request:")).unwrap();
+    let slowest = slowest.split_whitespace().nth(4).unwrap();
+    let seconds: f64 = match slowest.strip_suffix("ms") {
+        Some(ms) => ms.parse::<f64>().unwrap() / 1000.0,
+        None if slowest.ends_with("us") => 0.0,
+        None => slowest.trim_end_matches('s').parse().unwrap(),
+    };
+    assert!(seconds < 20.0, "{said}");
+}
+
 #[test]
 fn over_tls_the_target_chooses_http_2_or_is_not_used() {
     let (authority, dir) = (Authority::new("ca"), tempfile::tempdir().unwrap());

@@ -146,6 +146,7 @@ impl Channel {
                 *sender = None;
                 Room::Closed
             }
+            // It waits for no stream, so this does not happen.
             Poll::Pending => Room::Full,
         }
     }
@@ -159,7 +160,9 @@ impl Channel {
         let Some(open) = sender.as_mut() else {
             return Err(h2::Reason::REFUSED_STREAM.into());
         };
-        let (response, body) = open.send_request(request, end)?;
+        // A sender remembers a stream that could not begin at once, and whoever then asks it for room takes that stream's
+        // place as the one to be woken. A clone is forgotten instead.
+        let (response, body) = open.clone().send_request(request, end)?;
         Ok(Stream::of_target(response, body))
     }
 

@@ -40,8 +40,6 @@ const PING_AGAIN: Duration = Duration::from_secs(30);
 const PONG_WAIT: Duration = Duration::from_secs(5);
 // How long the target may read nothing of what is sent to it.
 const STALL: Duration = Duration::from_secs(30);
-// How often a request that finds no room looks for it on a connection that was just opened.
-const MOST_OPENINGS: usize = 4;
 
 /// A place for one stream on a connection that is open already; `None` where there is none with room.
 pub fn open_place(client: &Sock, target: &Rc<TargetCore>) -> Option<TargetConn> {
@@ -58,15 +56,19 @@ pub async fn place(
     group: &Arc<Group>,
     target: &Rc<TargetCore>,
 ) -> Result<TargetConn, Fault> {
-    for attempt in 0..=MOST_OPENINGS {
+    let deadline = Tick::now().after(group.connect);
+    let mut opened = false;
+    loop {
         if let Some(channel) = target.channels.pick() {
-            return Ok(target.place_on(channel, client, attempt == 0));
+            return Ok(target.place_on(channel, client, !opened));
         }
-        if attempt < MOST_OPENINGS {
-            target.channels.opening(|opening| begin(shard, group, target, opening)).wait().await?;
+        // Where the target allows few streams, others may have taken all that were opened in the meantime.
+        if opened && Tick::now() >= deadline {
+            return Err(Fault::ConnectTimeout);
         }
+        target.channels.opening(|opening| begin(shard, group, target, opening)).wait().await?;
+        opened = true;
     }
-    Err(Fault::ConnectFailed)
 }
 
 // Opens a connection in a task of its own: who asked for it may leave, others may have come to wait for it.
