@@ -162,7 +162,7 @@ impl Service {
         let log = observe::start(config.log.access.clone())
             .map_err(|e| Failed::run(format!("the access log {:?}: {e}", config.log.access)))?;
         let snapshot = compile(&config, &names, None, cpus.len()).map_err(Failed::run)?;
-        let max = max_connections(&config, &snapshot, cpus.len());
+        let max = max_connections(&config, &snapshot, cpus.len(), None);
         let machine = Arc::new(Machine::new(max, &config.limits));
         let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx);
         let mut sockets = Sockets::default();
@@ -394,7 +394,8 @@ impl Service {
         if new.workers != now.workers || new.pin != now.pin || new.driver != now.driver {
             restart("server.workers, pin or driver");
         }
-        let max = max_connections(&config, &snapshot, self.crew.len());
+        let said = Some(self.config.server.max_connections);
+        let max = max_connections(&config, &snapshot, self.crew.len(), said);
         self.machine.follow(max, &config.limits);
         self.shared.max_connections.store(max, Ordering::Relaxed);
         if new.identity() != now.identity() {
@@ -599,11 +600,12 @@ fn cpus(server: &config::Server) -> Vec<Option<core_affinity::CoreId>> {
 }
 
 // As many as the file says, where the limit of open files allows it.
-fn max_connections(config: &Config, snapshot: &Snapshot, workers: usize) -> u64 {
+fn max_connections(config: &Config, snapshot: &Snapshot, workers: usize, said: Option<u64>) -> u64 {
     let wanted = config.server.max_connections;
     let Some(needs) = Needs::now(config, snapshot, workers) else { return wanted };
     let room = needs.room(wanted);
-    if room < wanted {
+    // Not with each certificate that is renewed.
+    if room < wanted && said != Some(wanted) {
         tracing::warn!(
             "max_connections = {wanted} does not fit into {} open files: {room} connections are taken at most \
              (raise the limit with ulimit -n or LimitNOFILE=)",
