@@ -16,14 +16,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Asks http-01 at `http`'s port and tls-alpn-01 at `tls`'s; certificates are valid for so many seconds.
-    pub fn start(http: SocketAddr, tls: SocketAddr, seconds: u32) -> Authority {
-        let mut authority = Authority::prepared(http, tls, seconds);
-        authority.rise();
-        authority
-    }
-
-    /// As [`Authority::start`], but nobody answers yet.
+    /// Asks http-01 at `http`'s port and tls-alpn-01 at `tls`'s, once it has risen; certificates are valid for so many
+    /// seconds.
     pub fn prepared(http: SocketAddr, tls: SocketAddr, seconds: u32) -> Authority {
         let dir = tempfile::tempdir().unwrap();
         let (directory, dns) = (free_address(), free_address());
