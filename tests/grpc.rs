@@ -2,6 +2,7 @@
 //! own answers, health checks, and browsers' form of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)]
 
 mod support;
 
