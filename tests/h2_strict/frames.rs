@@ -6,6 +6,11 @@ use super::support::hpack::literals;
 use super::{Section, post};
 use std::time::Duration;
 
+/// What a client sends.
+type Act = (&'static str, fn(&mut H2));
+/// What it sends with a header block.
+type ActOn = (&'static str, fn(&mut H2, &[u8]));
+
 const PROTOCOL: &[u32] = &[PROTOCOL_ERROR];
 const SIZE: &[u32] = &[FRAME_SIZE_ERROR];
 
@@ -198,7 +203,7 @@ fn headers_and_continuation() {
     s.case("priority that is cut", Connection(SIZE_OR_PROTOCOL), |h2| {
         h2.frame(HEADERS, WHOLE | WITH_PRIORITY, 1, [0, 0, 0]);
     });
-    let between: &[(&str, fn(&mut H2))] = &[
+    let between: &[Act] = &[
         ("PRIORITY", |h2| h2.frame(PRIORITY, 0, 1, [0, 0, 0, 0, 255])),
         ("HEADERS of another stream", |h2| h2.get(3, "/")),
         ("DATA", |h2| h2.frame(DATA, END_STREAM, 1, b"x")),
@@ -214,7 +219,7 @@ fn headers_and_continuation() {
             act(h2);
         });
     }
-    let after: &[(&str, fn(&mut H2, &[u8]))] = &[
+    let after: &[ActOn] = &[
         ("HEADERS that ended", |h2, block| h2.frame(HEADERS, WHOLE, 1, block)),
         ("CONTINUATION that ended", |h2, block| {
             h2.frame(HEADERS, END_STREAM, 1, block);

@@ -4,6 +4,9 @@ use super::Expect::*;
 use super::support::h2raw::*;
 use super::{Section, post};
 
+/// What a client sends.
+type Act = (&'static str, fn(&mut H2));
+
 const PROTOCOL: &[u32] = &[PROTOCOL_ERROR];
 const CLOSED: &[u32] = &[STREAM_CLOSED];
 const CLOSED_OR_PROTOCOL: &[u32] = &[STREAM_CLOSED, PROTOCOL_ERROR];
@@ -79,7 +82,7 @@ fn closed() {
         h2.fetch(1, "/");
         h2.frame(DATA, END_STREAM, 1, b"x");
     });
-    let after: &[(&str, fn(&mut H2))] = &[
+    let after: &[Act] = &[
         ("HEADERS", |h2| h2.get(1, "/")),
         ("CONTINUATION", |h2| h2.frame(CONTINUATION, END_HEADERS, 1, [])),
     ];
