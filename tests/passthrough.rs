@@ -257,8 +257,7 @@ fn what_is_no_hello_is_closed_and_counted() {
         octets.resize(5 + 16384, 0);
         octets.repeat(6)
     };
-    let mut refused = 0;
-    for (what, octets, alert) in [
+    let cases = [
         ("http", b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n".to_vec(), false),
         ("ssh", b"SSH-2.0-x\r\n".to_vec(), false),
         ("zeros", vec![0; 64], false),
@@ -269,7 +268,8 @@ fn what_is_no_hello_is_closed_and_counted() {
         ("an empty record", vec![22, 3, 1, 0, 0], true),
         ("endless", endless, true),
         ("half of it", valid[..valid.len() / 2].to_vec(), false),
-    ] {
+    ];
+    for (refused, (what, octets, alert)) in (1..).zip(cases) {
         let mut client = Client::connect(listen);
         // Who is refused early may see the connection end while it is still sending.
         let _ = client.wire.stream.write_all(&octets);
@@ -281,7 +281,6 @@ fn what_is_no_hello_is_closed_and_counted() {
         } else if ended.is_ok() {
             assert!(got.is_empty(), "{what}: {got:?}");
         }
-        refused += 1;
         eventually(what, || {
             ringgate.metric("ringgate_faults_total{reason=\"bad_client_hello\"}")
                 == Some(f64::from(refused))
@@ -291,9 +290,9 @@ fn what_is_no_hello_is_closed_and_counted() {
     // A look whether somebody listens is no fault.
     Client::connect(listen).half_close();
     // Each octet in turn is something else: nothing hangs, nothing panics.
-    for at in 0..valid.len() {
+    for (at, octet) in valid.iter().enumerate() {
         let mut client = Client::connect(listen);
-        let _ = client.wire.stream.write_all(&changed(at, valid[at] ^ 0x80));
+        let _ = client.wire.stream.write_all(&changed(at, octet ^ 0x80));
         let _ = client.wire.stream.shutdown(std::net::Shutdown::Write);
         let _ = client.wire.stream.read_to_end(&mut Vec::new());
     }
