@@ -140,6 +140,9 @@ fn cancel(stream: u32) -> Vec<u8> {
 }
 
 /// H2-05: as fast as it goes, on one connection after the other.
+// The frames of one recipe, for a stream.
+type Recipe = fn(u32) -> Vec<u8>;
+
 #[test]
 fn rapid_reset_is_cut_off() {
     let site = Site::start("");
@@ -217,7 +220,7 @@ fn resets_of_ordinary_clients_are_no_flood() {
 #[test]
 fn resets_that_the_client_provokes_are_bounded() {
     let site = Site::start("");
-    let recipes: &[(&str, fn(u32) -> Vec<u8>)] = &[
+    let recipes: &[(&str, Recipe)] = &[
         ("WINDOW_UPDATE of zero", |id| {
             [head(id, WHOLE, "GET", "/hold"), frame(WINDOW_UPDATE, 0, id, &[0; 4])].concat()
         }),
