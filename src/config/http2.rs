@@ -44,7 +44,7 @@ impl Default for Http2Limits {
             connection_window: 1 << 20,
             header_list: 32 << 10,
             send_buffer: 64 << 10,
-            requests: Some(10_000),
+            requests: Some(100_000),
             resets: 50,
             resets_per_second: 100,
             local_resets: 500,

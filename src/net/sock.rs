@@ -377,7 +377,8 @@ impl Sock {
             match sent {
                 Ok(n) => octets = octets.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for_room(stall).await?
+                    // A peer that makes no room is rare; every connection would be larger for it.
+                    Box::pin(self.wait_for_room(stall)).await?
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -441,7 +442,8 @@ impl Sock {
             match self.try_write(&[IoSlice::new(head), IoSlice::new(tail)]) {
                 Ok(n) => written += n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_for_room(stall).await?
+                    // A peer that makes no room is rare; every connection would be larger for it.
+                    Box::pin(self.wait_for_room(stall)).await?
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),

@@ -78,7 +78,7 @@ async fn next_head(
         return Err(Failure::Final(Fault::BadUpgrade));
     } else if x.scratch.response.is_interim() {
         x.scratch.trace.interim += 1;
-        pass_interim(x, up, len).await.map_err(Failure::Final)?;
+        Box::pin(pass_interim(x, up, len)).await.map_err(Failure::Final)?;
         return Ok(None);
     }
     x.scratch.trace.answered = Some(Tick::now());
@@ -188,22 +188,30 @@ fn call_head(x: &mut Exchange<'_>, sock: &Sock, head: &[u8]) {
 }
 
 async fn read_some(x: &Exchange<'_>, sock: &Sock, up: &mut Buf) -> Result<(), Fault> {
-    // The answer takes a while: waiting first saves a read that would find nothing.
-    if let Err(e) = sock.readable().await {
-        return Err(read_fault(&e));
-    }
-    if up.capacity() == 0 {
-        // Leased only now: a target that takes its time costs no block.
-        *up = x.shard.buffers.small();
-    }
-    match sock.read(up.spare()).await {
-        Ok(0) => Err(Fault::TargetClosed),
-        Ok(n) => {
-            up.fill(n);
-            Ok(())
+    loop {
+        // The answer takes a while: waiting first saves a read that would find nothing.
+        if let Err(e) = sock.readable().await {
+            return Err(read_fault(&e));
         }
-        Err(e) => Err(read_fault(&e)),
+        if up.capacity() == 0 {
+            // Leased only now: a target that takes its time costs no block.
+            *up = x.shard.buffers.small();
+        }
+        match sock.try_read(up.spare()) {
+            Ok(0) => return Err(Fault::TargetClosed),
+            Ok(n) => {
+                up.fill(n);
+                return Ok(());
+            }
+            Err(e) if is_not_yet(&e) => {}
+            Err(e) => return Err(read_fault(&e)),
+        }
     }
+}
+
+// TLS: what came was no octet of the response.
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 fn read_fault(error: &io::Error) -> Fault {
@@ -274,7 +282,7 @@ pub async fn deliver(
     stall: Duration,
 ) -> Result<bool, Fault> {
     if x.scratch.response.status == 101 {
-        upgrade::switch(x, up, head.len, stall).await?;
+        Box::pin(upgrade::switch(x, up, head.len, stall)).await?;
         return Ok(false);
     }
     let framing = x.scratch.response.framing;
@@ -327,7 +335,7 @@ pub async fn whole(
             match stream.try_write(&[io::IoSlice::new(body)], true) {
                 Ok(n) => body = body.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    sock.wait_for_room(stall).await?
+                    Box::pin(sock.wait_for_room(stall)).await?
                 }
                 Err(error) => return Err(error),
             }
