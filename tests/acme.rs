@@ -46,7 +46,9 @@ impl World {
 
     fn start(&self, names: &str, more: &str) -> Ringgate {
         let acme = self.authority.table(&self.storage(), more);
-        Ringgate::start(&(config(self.http, self.https, names) + &acme))
+        // One worker: once it shows a certificate, no other shows the one before.
+        let server = "[server]\nworkers = 1\n";
+        Ringgate::start(&(server.to_owned() + &config(self.http, self.https, names) + &acme))
     }
 
     #[track_caller]
@@ -235,7 +237,7 @@ fn another_user_obtains_and_keeps_certificates() {
     }
     let acme = world.authority.table(&world.storage(), "");
     let text = config(world.http, world.https, "[\"a.test\"]") + &acme;
-    let _ringgate = Ringgate::start_in(dir, &format!("[server]\nuser = \"nobody\"\n{text}"));
+    let _ringgate = Ringgate::start_in(dir, &format!("[server]\nuser = \"nobody\"\nworkers = 1\n{text}"));
     world.wait_obtained("a.test");
     for (name, mode) in files(&world.storage()) {
         let meta = world.storage().join(&name).metadata().unwrap();
