@@ -237,7 +237,8 @@ fn another_user_obtains_and_keeps_certificates() {
     }
     let acme = world.authority.table(&world.storage(), "");
     let text = config(world.http, world.https, "[\"a.test\"]") + &acme;
-    let _ringgate = Ringgate::start_in(dir, &format!("[server]\nuser = \"nobody\"\nworkers = 1\n{text}"));
+    let _ringgate =
+        Ringgate::start_in(dir, &format!("[server]\nuser = \"nobody\"\nworkers = 1\n{text}"));
     world.wait_obtained("a.test");
     for (name, mode) in files(&world.storage()) {
         let meta = world.storage().join(&name).metadata().unwrap();
