@@ -8,10 +8,12 @@ use rustix::process::Signal;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+use support::authority::Authority;
 use support::origin::Conn;
 use support::ringgate::forwarding;
+use support::tls_client::{connect, trusting};
 use support::{Client, Message, Origin, PATIENCE, Ringgate, eventually, free_address, program};
 
 // RFC 6455 section 1.3.
@@ -547,4 +549,28 @@ fn an_answer_after_the_early_hint_is_taken_too() {
     let hint: Message = client.send(handshake("/ws")).response();
     assert_eq!((hint.status(), client.response().status()), (103, 101));
     expect_echo(&mut client, b"x");
+}
+
+// Hazard WS-04: what TLS carries cannot be spliced.
+#[test]
+fn large_messages_pass_through_tls_both_ways() {
+    let origin = switching();
+    let (listen, ca) = (free_address(), Authority::new("servers"));
+    let own = ca.issue(&["a.test"]);
+    let tls = format!(
+        "name = \"web\"\nprotocol = \"https\"\ntls = {{ certificates = [{{ cert = \"{}\", key = \"{}\" }}] }}\n",
+        own.cert.display(),
+        own.key.display()
+    );
+    let config = forwarding(listen, &[origin.address], "").replace("name = \"web\"\n", &tls);
+    let _ringgate = Ringgate::start(&config);
+    let mut client = connect(&Arc::new(trusting(&ca)), listen, "a.test").unwrap();
+    client.send(handshake("/ws").as_bytes()).unwrap();
+    assert_eq!(client.response("GET").unwrap().unwrap().status(), 101);
+    for round in 0..64_u8 {
+        // Less than what buffers on the way hold: nobody reads meanwhile.
+        let message: Vec<u8> = (0..16 << 10).map(|i: u32| (i % 251) as u8 ^ round).collect();
+        client.send(&message).unwrap();
+        assert!(client.exactly(message.len()).unwrap() == message, "{round}: the echo differs");
+    }
 }

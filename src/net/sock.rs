@@ -517,7 +517,7 @@ impl Sock {
     /// `splice(2)`.
     pub fn splice_into(&self, pipe: &mut Pipe) -> io::Result<usize> {
         match &self.io {
-            Io::Kernel(io) => pipe.fill_from(fd(io)),
+            Io::Kernel(io) if self.tls.is_none() => pipe.fill_from(fd(io)),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -528,14 +528,14 @@ impl Sock {
     /// `WouldBlock` when there is none; otherwise as [`Sock::splice_into`].
     pub fn splice_from(&self, pipe: &mut Pipe) -> io::Result<usize> {
         match &self.io {
-            Io::Kernel(io) => pipe.empty_into(fd(io)),
+            Io::Kernel(io) if self.tls.is_none() => pipe.empty_into(fd(io)),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// Whether octets can be moved from and to it by [`Sock::splice_into`] and [`Sock::splice_from`].
     pub fn can_splice(&self) -> bool {
-        matches!(self.io, Io::Kernel(_))
+        self.tls.is_none() && matches!(self.io, Io::Kernel(_))
     }
 
     /// Waits for the response head on a stream to a target.
