@@ -210,6 +210,9 @@ impl Sock {
     #[inline]
     pub async fn readable(&self) -> io::Result<()> {
         if let Some(tls) = &self.tls {
+            if tls.is_weary() {
+                return Box::pin(self.readable_after_others(tls)).await;
+            }
             if tls.is_readable() {
                 return self.unless_cut(Side::Read);
             }
@@ -219,6 +222,20 @@ impl Sock {
             }
         }
         self.carrier_readable().await
+    }
+
+    // Lets the worker's other connections have their turn first. A deadline that has passed ends it, though the peer may be
+    // sending: it may be sending nothing that is ever read.
+    async fn readable_after_others(&self, tls: &Tls) -> io::Result<()> {
+        to_the_end_of_the_queue().await;
+        tls.rest();
+        if tls.is_readable() {
+            return self.unless_cut(Side::Read);
+        }
+        if self.slot.borrow().expiry(self.role, Side::Read) != Expiry::Not {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.readable_when_flushed(tls).await
     }
 
     // Waits until there is something to read, and sends meanwhile what the session owes its peer.

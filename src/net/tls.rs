@@ -12,7 +12,7 @@ mod gather;
 mod step;
 
 use crate::base::Tick;
-use crate::net::buf::{LARGE, SMALL};
+use crate::net::buf::{LARGE, SMALL, WIDE};
 use crate::net::{Buf, Buffers, Side, Sock};
 use crate::tls::facts::{self, Facts, Heard};
 use crate::tls::{Failure, Reason};
@@ -38,6 +38,12 @@ const LONGEST: usize = RECORD + 2048;
 // Plaintext that is sealed at once: a large block with a head and the lines of a chunk around it.
 const AT_ONCE: usize = LARGE + (2 << 10);
 const _: () = assert!(AT_ONCE.div_ceil(RECORD) <= RECORDS);
+// Records in a row after which other connections get their turn (hazard RT-15): each costs about the same however little it
+// holds, and a key update a hundred times as much as the octets that it takes.
+const TURN: u32 = 1024;
+// Of a message in parts, the most that is kept until it is whole: rustls takes 64 KiB, but not so many parts that their
+// headers are more than that.
+const LONGEST_MESSAGE: usize = WIDE;
 // Part of a record that is kept outside of a block while the rest is waited for.
 const STASH: usize = 4 << 10;
 
@@ -61,6 +67,8 @@ struct Core {
     outgoing: Buf,
     // Of that, what holds the caller's octets.
     promised: Promised,
+    // Records taken since the socket was empty.
+    in_a_row: u32,
     end: End,
     // Whether the peer is told of the end when the socket is dropped.
     silent: bool,
@@ -151,6 +159,17 @@ impl Tls {
         !core.plain.is_empty() || core.end != End::Open || core.next_record().is_some()
     }
 
+    /// Whether it has taken so many records that other connections come first: until [`Tls::rest`] it reads no more.
+    #[inline]
+    pub(super) fn is_weary(&self) -> bool {
+        self.core.borrow().in_a_row >= TURN
+    }
+
+    /// The others have had their turn.
+    pub(super) fn rest(&self) {
+        self.core.borrow_mut().in_a_row = 0;
+    }
+
     /// Whether there is something to be sent that nobody else waits for.
     pub(super) fn is_pending(&self) -> bool {
         let core = self.core.borrow();
@@ -215,6 +234,7 @@ impl Core {
             plain: pool.none(),
             outgoing: pool.none(),
             promised: Promised::default(),
+            in_a_row: 0,
             end: End::Open,
             silent: false,
             failure: None,
@@ -323,11 +343,16 @@ impl Core {
                     return Err(kind.into());
                 }
             }
+            if self.in_a_row >= TURN {
+                self.tidy(sock);
+                return Err(ErrorKind::WouldBlock.into());
+            }
             match self.receive(sock, room.len()) {
                 Ok(0) => self.end = End::Failed(ErrorKind::UnexpectedEof),
                 Ok(_) => {}
                 Err(e) => {
                     if e.kind() == ErrorKind::WouldBlock {
+                        self.in_a_row = 0;
                         self.tidy(sock);
                     }
                     return Err(e);
@@ -347,10 +372,15 @@ impl Core {
                 self.open(record, &mut []);
                 continue;
             }
+            if self.in_a_row >= TURN {
+                // Whoever sends so much that is nothing is not at rest.
+                return true;
+            }
             match self.receive(sock, SMALL) {
                 Ok(0) => self.end = End::Failed(ErrorKind::UnexpectedEof),
                 Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    self.in_a_row = 0;
                     self.tidy(sock);
                     return false;
                 }
@@ -380,6 +410,7 @@ impl Core {
     // is seen at the next look at `end`.
     fn open(&mut self, record: usize, into: &mut [u8]) -> usize {
         self.seen += record;
+        self.in_a_row = self.in_a_row.saturating_add(1);
         let mut read = 0;
         loop {
             let room = into.get_mut(read..).unwrap_or_default();
@@ -410,6 +441,9 @@ impl Core {
 
     // Reads ciphertext, as much as the caller can use at once.
     fn receive(&mut self, sock: &Sock, wanted: usize) -> io::Result<usize> {
+        if self.seen > LONGEST_MESSAGE {
+            return Err(ErrorKind::InvalidData.into());
+        }
         if self.incoming.capacity() == 0 {
             self.incoming = if wanted > SMALL { self.pool.large() } else { self.pool.small() };
             self.incoming.append(&self.stash);
@@ -580,6 +614,7 @@ fn copy(from: &[u8], into: &mut [u8]) -> usize {
 fn closed(error: &io::Error) -> Failure {
     match error.kind() {
         ErrorKind::TimedOut => Failure::new(Reason::Timeout),
+        ErrorKind::InvalidData => Failure::new(Reason::Malformed),
         _ => Failure::new(Reason::Closed),
     }
 }

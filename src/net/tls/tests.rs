@@ -398,6 +398,60 @@ fn many_small_records_and_empty_reads_cost_nothing_but_time() {
     assert_eq!(peer.turn(), b"still", "the other direction is open");
 }
 
+// Hazard RT-15.
+#[test]
+fn who_sends_without_a_pause_lets_others_have_their_turn() {
+    let w = world(Policy::Modern, false);
+    let (sock, mut peer) = with_peer(&w);
+    for n in 0..3000_u32 {
+        peer.tls.writer().write_all(&[n as u8]).unwrap();
+        peer.turn();
+    }
+    let mut room = [0; 100];
+    let (mut got, mut turns) = (Vec::new(), 0);
+    while got.len() < 3000 {
+        match sock.try_read(&mut room) {
+            Ok(n) => got.extend_from_slice(&room[..n]),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                turns += 1;
+                let mut ready = pin!(sock.readable());
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(ready.as_mut().poll(&mut cx).is_pending(), "the others come first");
+                assert!(matches!(ready.as_mut().poll(&mut cx), Poll::Ready(Ok(()))));
+            }
+        }
+    }
+    assert_eq!(got, (0..3000_u32).map(|n| n as u8).collect::<Vec<u8>>());
+    assert!((1..=2).contains(&turns), "{turns}");
+}
+
+#[test]
+fn key_updates_without_octets_outlast_no_deadline() {
+    let w = world(Policy::Modern, false);
+    let (sock, mut peer) = with_peer(&w);
+    sock.arm(Side::Read, Tick::from_nanos(50));
+    w.timers.sweep(Tick::from_nanos(100));
+    for _ in 0..80 {
+        for _ in 0..30 {
+            peer.tls.refresh_traffic_keys().unwrap();
+        }
+        // Or rustls itself has had enough.
+        peer.tls.writer().write_all(b"x").unwrap();
+        peer.turn();
+    }
+    let mut room = [0; 1];
+    let (mut read, mut cx) = (0, Context::from_waker(Waker::noop()));
+    while sock.try_read(&mut room).is_ok() {
+        read += 1;
+    }
+    assert!((1..80).contains(&read), "{read}");
+    let mut ready = pin!(sock.readable());
+    assert!(ready.as_mut().poll(&mut cx).is_pending());
+    let Poll::Ready(Err(error)) = ready.as_mut().poll(&mut cx) else { panic!("not yet?") };
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+}
+
 // A handshake with what a hostile client sends; what it failed of, and whether the client was told.
 fn refused(w: &World, hello: &[u8], closes: bool) -> (Failure, Vec<u8>) {
     let (ours, theirs) = wires(SHAPES[3]);
@@ -438,6 +492,19 @@ fn what_is_no_hello_ends_at_once_and_with_an_alert() {
         assert_eq!(failure.reason, Reason::Malformed, "{what}: {failure}");
     }
     assert_eq!(refused(&w, &[22, 3, 1, 0, 9, 1], true).0.reason, Reason::Closed);
+    assert_eq!(w.pool.leased(), 0);
+}
+
+// Each part costs a header, and memory until the message is whole.
+#[test]
+fn a_hello_in_crumbs_is_not_gathered_for_ever() {
+    let w = world(Policy::Modern, false);
+    let mut hello = vec![22, 3, 1, 0, 4, 1, 0, 0xff, 0];
+    for _ in 0..20_000 {
+        hello.extend([22, 3, 1, 0, 1, 7]);
+    }
+    let (failure, _) = refused(&w, &hello, false);
+    assert_eq!(failure.reason, Reason::Malformed, "{failure}");
     assert_eq!(w.pool.leased(), 0);
 }
 
