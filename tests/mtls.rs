@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use support::authority::{Authority, Issued, When};
 use support::tls_client::{ask, connect, showing, trusting, with};
-use support::{Message, Origin, Ringgate, eventually, free_address};
+use support::{Client, Message, Origin, Ringgate, eventually, free_address};
 
 struct World {
     ca: Authority,
@@ -211,6 +211,9 @@ fn a_host_of_another_trust_is_misdirected() {
         (b, "one.test", "unknown.test", 421),
         (b, "127.0.0.1", "one.test", 200),
         (b, "127.0.0.1", "two.test", 421),
+        (b, "127.0.0.1", "127.0.0.1:8443", 200),
+        (b, "127.0.0.1", "[::1]", 200),
+        (b, "one.test", "127.0.0.1", 421),
     ] {
         let mut connection = connect(&client, to, name).unwrap();
         let answer = ask(&mut connection, host, "").unwrap();
@@ -223,4 +226,54 @@ fn a_host_of_another_trust_is_misdirected() {
             "{name} {host}: it goes on"
         );
     }
+}
+
+// Hazards TLS-01 and TLS-02: what came under other terms is not served by those of now.
+#[test]
+fn a_reload_that_asks_for_more_bars_who_came_before() {
+    let world = World::new();
+    let other = Authority::new("others");
+    let listener = |tls: &str| {
+        format!(
+            "[server]\nsandbox = \"off\"\n[[listener]]\nname = \"web\"\nbind = [\"{}\"]\n{tls}\n\
+             default = {{ respond = {{ status = 200, body = \"served\" }} }}\n",
+            world.https
+        )
+    };
+    let pair = format!(
+        "certificates = [{{ cert = \"{}\", key = \"{}\" }}]",
+        world.server.cert.display(),
+        world.server.key.display()
+    );
+    let https = |more: &str| listener(&format!("protocol = \"https\"\ntls = {{ {pair}{more} }}"));
+    let guarded = |ca: &Authority| https(&format!(", client_ca = \"{}\"", ca.file.display()));
+    let ringgate = Ringgate::start(&listener(""));
+    let mut plain = Client::connect(world.https);
+    assert_eq!(plain.get("/").status(), 200);
+
+    ringgate.reload(&https(""));
+    let answer = plain.get("/");
+    assert_eq!(answer.status(), 421, "{answer:?}");
+    assert_eq!(answer.header("x-ringgate-reason"), Some("misdirected_request"));
+    plain.expect_closed();
+    let nobody = Arc::new(trusting(&world.ca));
+    let mut unasked = connect(&nobody, world.https, "a.test").unwrap();
+    assert_eq!(ask(&mut unasked, "a.test", "").unwrap().status(), 200);
+
+    ringgate.reload(&guarded(&world.clients));
+    let answer = ask(&mut unasked, "a.test", "").unwrap();
+    assert_eq!(answer.status(), 421, "{answer:?}");
+    assert!(ask(&mut unasked, "a.test", "").is_err(), "it is closed");
+    let own = world.clients.client("client", 1, When::Now);
+    let verified = Arc::new(showing(&world.ca, &own));
+    let mut verified = connect(&verified, world.https, "a.test").unwrap();
+    for _ in 0..2 {
+        let answer = ask(&mut verified, "a.test", "").unwrap();
+        assert_eq!((answer.status(), answer.header("connection")), (200, None));
+    }
+
+    ringgate.reload(&guarded(&other));
+    let answer = ask(&mut verified, "a.test", "").unwrap();
+    assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
+    assert!(ask(&mut verified, "a.test", "").is_err(), "it has to come again");
 }

@@ -117,6 +117,10 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         x.scratch.trace.action = "respond";
         return reply::fixed(x, &FixedResponse::acme(answer)).await;
     }
+    if secure::is_barred(x.listener, x.client.tls.as_deref()) {
+        x.keep = false;
+        return Err(Fault::Misdirected);
+    }
     if let Some(template) = to_https(x) {
         x.scratch.trace.action = "redirect";
         // A request of HTTP/1.0 need not name a host; where https is for it is then not known.

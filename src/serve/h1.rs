@@ -18,6 +18,7 @@ use crate::serve::refuse::{linger, refuse};
 use crate::serve::secure::{self, Spoken};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
+use crate::snapshot::secure::is_outdated;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -183,7 +184,9 @@ async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
     let stays = match head {
         Ok(mut buf) => {
             let limits = &epoch.snapshot.limits;
+            let outdated = |facts| is_outdated(listener, facts);
             let last = last
+                || client.tls.as_deref().is_some_and(outdated)
                 || scratch.request.closes == Closes::Both
                 || rest.in_a_row >= limits.pipeline
                 || limits.requests.is_some_and(|limit| rest.served + 1 >= limit);

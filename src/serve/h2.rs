@@ -18,6 +18,7 @@ use crate::proxy::{Client, Exchange, Passed};
 use crate::serve::refuse::{self, refuse};
 use crate::shard::{Epoch, Scratch, Shard, Trace};
 use crate::snapshot::Listener;
+use crate::snapshot::secure::is_outdated;
 use crate::tls::Facts;
 use ::http::Method;
 use ::http::request::Parts;
@@ -287,7 +288,10 @@ impl Conn {
         mut respond: SendResponse<Bytes>,
     ) -> bool {
         let epoch = self.shard.epoch();
-        let known = epoch.snapshot.listener(self.listener).is_some();
+        let listener = epoch.snapshot.listener(self.listener);
+        let known = listener.is_some();
+        let outdated =
+            listener.zip(self.tls.as_deref()).is_some_and(|(l, facts)| is_outdated(l, facts));
         if !known || self.active.get() >= limits.streams {
             respond.send_reset(Reason::REFUSED_STREAM);
             return known;
@@ -301,7 +305,7 @@ impl Conn {
             pulse.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a stream's task panicked; only that request is lost");
         });
-        limits.requests.is_none_or(|most| self.served.get() < most)
+        !outdated && limits.requests.is_none_or(|most| self.served.get() < most)
     }
 
     // The client of one stream.

@@ -91,7 +91,10 @@ async fn attempt(
     };
     client.tls = Some(match told {
         None => Rc::clone(facts),
-        told => Rc::new(Facts { told, peer: Vec::new(), ..Facts::clone(facts) }),
+        told => {
+            let trust = secure.terms.clients.trust().map(|trust| trust.id);
+            Rc::new(Facts { told, trust, peer: Vec::new(), ..Facts::clone(facts) })
+        }
     });
     // Hazard TLS-11: what was agreed on is spoken, and nothing else.
     Ok(match facts.alpn.as_deref() {

@@ -5,6 +5,7 @@ use crate::snapshot::{Listener, Snapshot};
 use crate::tls::{Challenges, Clients, Facts, Terms, Tickets};
 use rustls::ServerConfig;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// TLS on a listener.
@@ -27,7 +28,11 @@ pub struct Secure {
 pub fn is_misdirected(snapshot: &Snapshot, listener: &Listener, facts: &Facts, host: &str) -> bool {
     let Some(secure) = &listener.secure else { return false };
     if secure.terms.clients != Clients::Unasked {
-        let asked_for = facts.name.as_deref() == Some(host);
+        // An address is never asked for by name (RFC 6066 section 3).
+        let asked_for = match &facts.name {
+            Some(name) => **name == *host,
+            None => is_address(host),
+        };
         let shown = facts.certificate.as_ref().is_some_and(|c| c.covers(host));
         if !asked_for && !shown {
             return true;
@@ -38,6 +43,27 @@ pub fn is_misdirected(snapshot: &Snapshot, listener: &Listener, facts: &Facts, h
     }
     let others = snapshot.listeners.iter().filter_map(|l| l.secure.as_ref());
     others.filter(|o| o.terms.clients != secure.terms.clients).any(|o| o.covers(host))
+}
+
+/// Whether a connection is not one that its listener would take now: a reload may have asked for TLS, or for a certificate, since
+/// it came. Rules that go by that must not be reached by who came before (hazard TLS-02).
+pub fn is_barred(listener: &Listener, facts: Option<&Facts>) -> bool {
+    let Some(secure) = &listener.secure else { return false };
+    let required = matches!(secure.terms.clients, Clients::Required(_));
+    facts.is_none_or(|facts| required && facts.trust.is_none())
+}
+
+/// Whether the certificate of a connection was verified by whom its listener does not go by any more, as after a CRL has been
+/// replaced: it is served once more, and then has to come again.
+pub fn is_outdated(listener: &Listener, facts: &Facts) -> bool {
+    let Some(verified_by) = facts.trust else { return false };
+    let clients = listener.secure.as_ref().map(|secure| &secure.terms.clients);
+    clients.and_then(Clients::trust).is_none_or(|trust| trust.id != verified_by)
+}
+
+fn is_address(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().is_ok()
 }
 
 impl Secure {

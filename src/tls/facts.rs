@@ -31,6 +31,8 @@ pub struct Facts {
     pub certificate: Option<Arc<Certificate>>,
     /// What is told of the client's certificate.
     pub told: Option<Told>,
+    /// By whom it was verified ([`crate::tls::Trust::id`]).
+    pub trust: Option<[u8; 32]>,
 }
 
 /// What the resolver of certificates has heard and decided.
@@ -69,6 +71,7 @@ impl Facts {
             peer: session.peer_certificates().unwrap_or_default().to_vec(),
             certificate: heard.certificate,
             told: None,
+            trust: None,
         }
     }
 }

@@ -36,6 +36,16 @@ pub enum Clients {
     Passthrough,
 }
 
+impl Clients {
+    /// Who verifies them, if anybody does.
+    pub fn trust(&self) -> Option<&Trust> {
+        match self {
+            Clients::Required(trust) | Clients::Optional(trust) => Some(trust),
+            Clients::Unasked | Clients::Passthrough => None,
+        }
+    }
+}
+
 impl Terms {
     /// A hash of all that decides whether a session may be resumed. `listener` is a name.
     pub fn id(&self, listener: &str) -> [u8; 32] {
