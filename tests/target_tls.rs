@@ -385,6 +385,21 @@ fn the_handshake_has_the_time_to_connect() {
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }
 
+// What the end of a handshake brings are tickets, and no answer to `Expect`.
+#[test]
+fn a_client_that_waits_for_100_is_let_go_on_where_the_target_says_nothing() {
+    let authority = Authority::new("ca");
+    let origin = saying(&authority.issue(&["127.0.0.1"]));
+    let listen = free_address();
+    let _ringgate = Ringgate::start(&to(listen, origin.address, &trusting(&authority.file, "")));
+    let mut client = Client::connect(listen);
+    let head =
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    assert_eq!(client.send(head).response().status(), 100);
+    let answer = client.send("hello").response();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "secret"));
+}
+
 #[test]
 fn another_target_is_tried_where_one_cannot_prove_itself() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));

@@ -428,13 +428,17 @@ async fn await_continue(
     up: &mut Buf,
 ) -> Result<Option<Head>, Failure> {
     sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
-    match sock.readable().await {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-            receive::interim(x, b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(Failure::Final)?;
-            return Ok(None);
+    loop {
+        match sock.readable().await {
+            Ok(()) if sock.has_news() => break,
+            // A session ticket, which says nothing of the request.
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                let go_on = receive::interim(x, b"HTTP/1.1 100 Continue\r\n\r\n").await;
+                return go_on.map(|()| None).map_err(Failure::Final);
+            }
+            Err(_) => return Err(Failure::Final(Fault::TargetReset)),
         }
-        Err(_) => return Err(Failure::Final(Fault::TargetReset)),
     }
     sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
     match receive::head_or_continue(x, sock, up).await {
