@@ -478,6 +478,27 @@ fn answers_cut_at_any_byte_are_never_whole() {
 }
 
 #[test]
+fn an_answer_whose_end_is_a_close_is_not_whole_where_its_request_broke_off() {
+    let origin = Origin::script(|conn| {
+        conn.wire.head()?;
+        conn.send("HTTP/1.1 200 OK\r\n\r\n")?;
+        // Not what is late.
+        while conn.send("x").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let more = "[timeouts]\nbody = \"500ms\"\n";
+    let _ringgate = Ringgate::start(&(forwarding(listen, &[origin.address], "") + more));
+    let mut client = Client::connect(listen);
+    client.send("POST / HTTP/1.0\r\nHost: a.test\r\nContent-Length: 9\r\n\r\n1");
+    let answer = client.wire.response("POST").map(|answer| answer.map(|a| a.text()));
+    let reset = answer.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset);
+    assert!(reset, "taken for whole: {answer:?}");
+}
+
+#[test]
 fn idle_connections_that_close_just_then_cost_no_get_and_double_no_post() {
     // Each connection is closed at a random moment after its first answer, just when the next request may come.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::base::Tick;
 use crate::http::proxy_protocol::{Said, SaidTls};
-use crate::http::{Fault, Framing, Known, Method, RequestView, request::Form};
+use crate::http::{Fault, Framing, Known, Method, RequestView, Version, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::upgrade::{self, Upgrade};
 use crate::proxy::{call, finish, forward, reply, upstream_head};
@@ -104,6 +104,14 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
         } else {
             x.keep = false;
             x.scratch.trace.broken_off = true;
+            // An answer whose end is that of the connection may not look whole, whichever side broke the exchange off.
+            let unended = matches!(x.scratch.response.framing, Framing::Close | Framing::Chunked);
+            if x.scratch.trace.status != 0
+                && x.scratch.request.version == Version::Http10
+                && unended
+            {
+                x.client.sock.reset_on_close();
+            }
         }
     }
     finish::finish(x)
