@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::authority::Authority;
 use support::{Origin, Ringgate, eventually, free_address, get};
 
 const NOBODY: u32 = 65_534;
@@ -352,6 +353,28 @@ fn a_reload_reads_includes_only_where_the_start_did() {
     std::fs::write(inside, answering(more)).unwrap();
     ringgate.reload(&config(""));
     assert_eq!(get(more, "/").status(), 200);
+}
+
+// Hazard TLS-07: a renewal that cannot be taken up is better known months ahead.
+#[test]
+fn a_key_that_the_user_cannot_read_again_is_warned_of() {
+    if !root_only("that a key was read before the user was entered") {
+        return;
+    }
+    let ca = Authority::new("servers");
+    let own = ca.issue(&["a.test"]);
+    std::fs::set_permissions(&own.key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = format!(
+        "[server]\nuser = \"nobody\"\n{}protocol = \"https\"\n\
+         tls = {{ certificates = [{{ cert = \"{}\", key = \"{}\" }}] }}\n",
+        answering(free_address()),
+        own.cert.display(),
+        own.key.display()
+    );
+    let ringgate = Ringgate::start_in(open_folder(), &config);
+    let said = format!("{} cannot be read any more (Permission denied", own.key.display());
+    check_said(&ringgate, &[&said, "reloads will fail until it can be"]);
+    assert!(!ringgate.output().contains(&format!("{} cannot be read", own.cert.display())));
 }
 
 #[test]

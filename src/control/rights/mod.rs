@@ -11,8 +11,9 @@ pub mod seccomp;
 pub mod storage;
 pub mod user;
 
-use crate::config::{self, AccessLog, Config, Problem, Problems, Sandbox};
+use crate::config::{self, AccessLog, Config, ListenerTls, Problem, Problems, Sandbox, TargetTls};
 use files::Files;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What is in force, to be said and to be asked on a reload.
@@ -82,6 +83,12 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
         ));
     }
     rights.warnings.extend(main.and_then(unreadable));
+    let of_groups = config.groups.iter().filter_map(|g| g.tls.as_ref());
+    let of_listeners = config.listeners.iter().filter_map(|l| l.tls.as_ref());
+    let materials = of_groups.flat_map(TargetTls::materials);
+    let materials = materials.chain(of_listeners.flat_map(ListenerTls::materials));
+    let paths: BTreeSet<&Path> = materials.map(|material| &*material.path).collect();
+    rights.warnings.extend(paths.into_iter().filter_map(unreadable));
     Ok(rights)
 }
 
