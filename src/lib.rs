@@ -11,20 +11,20 @@
 //! | layer | module | what it is for |
 //! |---|---|---|
 //! | 13 | `main.rs` | arguments, exit codes |
-//! | 12 | [`control`] | give up rights, start workers and watch them, own listening sockets, signals, reload, probes, names |
+//! | 12 | [`control`] | give up rights, start workers and watch them, own listening sockets, signals, reload, probes, names, certificates, ACME |
 //! | 11 | [`worker`] | pin, build the runtime, adopt listeners, serve until drained |
 //! |    | [`admin`] | metrics and health of ringgate itself, over HTTP |
-//! | 10 | [`serve`] | connections in: accept, PROXY headers, HTTP/1 |
-//! | 9 | [`proxy`] | one request: the walk of `exchange.rs`, forward, reply, finish |
-//! | 8 | [`upstream`] | connections out: connect, pool, HTTP/1 |
+//! | 10 | [`serve`] | connections in: accept, PROXY headers, TLS handshakes, HTTP/1, HTTP/2, what is relayed as it is |
+//! | 9 | [`proxy`] | one request: the walk of `exchange.rs`, forward, reply, finish; and the tunnel that it may become |
+//! | 8 | [`upstream`] | connections out: connect, TLS, HTTP/2 |
 //! | 7 | [`shard`] | what one core owns: epoch, pools, its shares of the machine's budgets, mailbox, drain |
-//! | 6 | [`net`] | monoio, and only here: sockets (also in memory, for simulation), buffers, deadlines, listeners |
+//! | 6 | [`net`] | monoio, and only here: sockets (TCP, TLS, a stream of HTTP/2; in memory, for simulation), buffers, deadlines, listeners |
 //! |   | [`observe`] | access records and their formats, the log thread |
 //! | 5 | [`snapshot`] | the file as run: compiled, carried over, published |
 //! | 4 | [`config`] | the file as written, and everything that can be wrong with it |
 //! | 3 | [`route`] [`balance`] [`health`] | pure decisions |
-//! | 2 | [`http`] | messages as values, bytes to messages and back; what deviates, and how it is mended |
-//! |   | [`tls`] | certificates, policies, tickets; which certificate a name gets; what a handshake failed of |
+//! | 2 | [`http`] | messages as values, bytes to messages and back; HTTP/2 heads as lines, its frames, PROXY headers, gRPC; what deviates, and how it is mended |
+//! |   | [`tls`] | certificates, policies, tickets, trust; which certificate a name gets; what a handshake agreed on, or failed of |
 //! | 1 | [`base`] | the clock, meters, leases, connections of each client |
 //!
 //! # Invariants
