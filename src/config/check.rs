@@ -7,7 +7,7 @@ use crate::config::item::{Item, Table};
 use crate::config::problem::{Problem, did_you_mean, quoted};
 use crate::config::relayed;
 use crate::config::units::show_size;
-use crate::config::{Config, Limits, Place, Protocol, acme};
+use crate::config::{Config, Limits, Listener, Place, Protocol, acme};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -150,8 +150,22 @@ pub(super) fn check(config: &mut Config, seen: &Seen, main: &Place, problems: &m
     let listeners = config.listeners.iter().filter_map(|l| l.acme());
     let plain = config.listeners.iter().any(|l| l.protocol == Protocol::Http);
     acme::check(config.acme.as_ref(), listeners, plain, problems);
+    problems.extend(config.listeners.iter().filter_map(alpn_without_http2));
     line_fits_head(&mut config.limits, seen, problems);
     relayed::check(config, problems);
+}
+
+/// What ALPN agrees on is spoken, so it cannot be offered by a listener that is not to speak it.
+fn alpn_without_http2(listener: &Listener) -> Option<Problem> {
+    let tls = listener.tls.as_ref()?;
+    let offers = tls.alpn.iter().flatten().any(|protocol| protocol == "h2");
+    (offers && !listener.http2).then(|| Problem {
+        place: tls.place.clone(),
+        key: format!("listener.{}.tls.alpn", listener.name),
+        found: "\"h2\" beside http2 = false".to_owned(),
+        expected: "one or the other".to_owned(),
+        hint: None,
+    })
 }
 
 fn uses(seen: &Seen, problems: &mut Vec<Problem>) {

@@ -6,6 +6,7 @@
 mod acme;
 mod action;
 mod check;
+mod doubts;
 mod expand;
 mod file;
 mod group;
@@ -25,6 +26,7 @@ mod target_tls;
 mod units;
 
 pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
+pub use doubts::doubts;
 pub use hsts::Hsts;
 pub use http2::Http2Limits;
 pub use keys::known_keys;

@@ -19,7 +19,8 @@ pub(super) fn listener(table: &Table<'_>, protocol: Protocol) {
         return;
     }
     let name = protocol.name();
-    for key in ["desync", "http2", "redirect_https", "hsts", "tls"] {
+    // What is wrong with tls and hsts is said where they are read.
+    for key in ["desync", "http2", "redirect_https"] {
         if let Some(item) = table.item(key) {
             let expected = format!("none with protocol = \"{name}\": it has no requests");
             item.problem(key, expected, None);
@@ -206,6 +207,9 @@ mod tests {
             &listener("tcp", "http2 = false\ntimeouts = { body = \"1s\" }"),
             &["http2", "header or idle"],
         );
+        check(&listener("tcp", "hsts = { max_age = 1 }"), &["listener.l.hsts"]);
+        check(&listener("tcp", "tls = {}"), &["tls only with protocol = \"https\""]);
+        check(&listener("tls", "tls = {}"), &["relays TLS as it is"]);
         check(&listener("tcpp", ""), &["expected one of http"]);
         check(
             &(tcp.clone() + &rule(&format!("{forward}\nwhen = {{ source = \"10.0.0.0/8\" }}"))),

@@ -52,10 +52,12 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         Err(problems) => return Checked { problems, ..Checked::default() },
     };
     let mut problems: Vec<Problem> = log_format(&config.log).into_iter().collect();
+    let mut warnings = config::doubts(&config);
     let mut files = Files::default();
-    let target_tls::Found { problems: wrong, mut warnings } =
+    let target_tls::Found { problems: wrong, warnings: more } =
         target_tls::prepare(&mut config, &mut files);
     problems.extend(wrong);
+    warnings.extend(more);
     let listener_tls::Found { problems: wrong, expired, warnings: more } =
         listener_tls::prepare(&mut config, &mut files);
     problems.extend(wrong);

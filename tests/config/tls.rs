@@ -50,6 +50,14 @@ fn what_cannot_be_is_said_at_its_place() {
     }
 }
 
+#[test]
+fn alpn_offers_nothing_that_is_turned_off() {
+    let with = |alpn: &str| format!("{}\nhttp2 = false", listener(&format!("{PAIR}{alpn}")));
+    check(&with(", alpn = 'h2'"), 5, "listener.a.tls.alpn", "\"h2\" beside http2 = false");
+    super::good(&with(", alpn = 'http/1.1'"));
+    super::good(&with(""));
+}
+
 struct Folder(tempfile::TempDir);
 
 impl Folder {
