@@ -127,6 +127,10 @@ fn streams_may_pause_for_as_long_as_either_side_says_something() {
     let _ringgate = Ringgate::start(&format!("{times}{}", h2c(listen, server.address, "")));
     call(listen, "pauses");
     call(listen, "idle");
+    let listen = free_address();
+    let rule = "[[rule]]\nname = \"calls\"\nforward = \"all\"\ntimeouts = { idle = \"2s\" }\n\n";
+    let _own = Ringgate::start(&format!("{rule}{}", h2c(listen, server.address, "")));
+    call(listen, "idle");
 }
 
 #[test]

@@ -28,8 +28,12 @@ pub fn begin(x: &mut Exchange<'_>) {
 
 /// The patience with a call whose sides may pause: streams stay open for hours. `None` for any other request.
 pub fn quiet(x: &Exchange<'_>) -> Option<Quiet> {
-    let call = x.scratch.trace.call != Call::No;
-    call.then(|| Quiet::new(x.listener.idle, Rc::clone(&x.scratch.moved)))
+    if x.scratch.trace.call == Call::No {
+        return None;
+    }
+    let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
+    let idle = rule.and_then(|rule| rule.idle).unwrap_or(x.listener.idle);
+    Some(Quiet::new(idle, Rc::clone(&x.scratch.moved)))
 }
 
 /// The status that a call ended with; `None` for any other request. Where no `grpc-status` was seen, it is what the client
