@@ -245,3 +245,35 @@ fn both_versions_share_a_port() {
     client.send("PRIX / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!(client.response().text(), "/");
 }
+
+/// What is open, and what was called off; the log tells streams apart.
+#[test]
+fn connections_and_streams_are_counted() {
+    let origin = Origin::script(|conn| {
+        while let Some(request) = conn.request()? {
+            if !request.target().starts_with("/never") {
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+            }
+        }
+        Ok(())
+    });
+    let (ringgate, listen) = before(&origin, "\n[log]\naccess = \"./access.log\"\n");
+    let value = |name: &str| ringgate.metric(&format!("ringgate_http2_{name}")).unwrap();
+    let mut h2 = H2::open(listen);
+    assert_eq!(h2.fetch(1, "/one").text(), "ok");
+    h2.get(3, "/never");
+    support::eventually("the stream is open", || value("open_streams") == 1.0);
+    assert_eq!((value("connections"), value("cancelled_streams_total")), (1.0, 0.0));
+    h2.frame(RST_STREAM, 0, 3, CANCEL.to_be_bytes());
+    support::eventually("it is called off", || value("cancelled_streams_total") == 1.0);
+    support::eventually("it is not open", || value("open_streams") == 0.0);
+    assert_eq!(value("streams_total"), 2.0);
+    h2.close();
+    support::eventually("nobody is there", || value("connections") == 0.0);
+    let path = ringgate.dir.path().join("access.log");
+    let log = || std::fs::read_to_string(&path).unwrap_or_default();
+    support::eventually("both are logged", || log().lines().count() == 2);
+    let stream = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let streams: Vec<_> = log().lines().map(|line| stream(line)["stream"].as_u64()).collect();
+    assert_eq!(streams, [Some(1), Some(3)]);
+}

@@ -36,6 +36,7 @@ impl Collector for Families {
         objects(&Scope::targets(s), &mut encoder)?;
         targets(&s.targets, &mut encoder)?;
         tls::families(&s.tls, &mut encoder)?;
+        tls::streams(&s.streams, &mut encoder)?;
         acme(&s.acme, &mut encoder)
     }
 }

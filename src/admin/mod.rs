@@ -13,4 +13,4 @@ pub mod tls;
 
 pub use scrape::{AcmeStat, Scrape, Source, TargetStat, WorkerStat};
 pub use serve::serve;
-pub use tls::TlsStat;
+pub use tls::{StreamStat, TlsStat};

@@ -2,7 +2,7 @@
 //!
 //! Names in it come from the configuration alone, never from a request, so the number of series has a bound.
 
-use crate::admin::TlsStat;
+use crate::admin::{StreamStat, TlsStat};
 use crate::base::meters::Totals;
 
 /// Where the admin endpoints get what they show.
@@ -66,6 +66,8 @@ pub struct Scrape {
     pub faults: Vec<(&'static str, u64)>,
     /// What is counted of TLS.
     pub tls: TlsStat,
+    /// HTTP/2 of clients.
+    pub streams: StreamStat,
     /// Each name that certificates are obtained for by ACME.
     pub acme: Vec<AcmeStat>,
     /// Requests that were not compliant, by class and reason.

@@ -292,6 +292,7 @@ impl Crew {
         let pulse = self.pulses.get(number).map(Arc::clone).unwrap_or_default();
         pulse.accepting.store(false, Ordering::Relaxed);
         pulse.connections.store(0, Ordering::Relaxed);
+        pulse.streams.vacate();
         pulse.stuck.store(false, Ordering::Relaxed);
         vacate(current, number);
         let Some(hand) = self.hands.iter_mut().find(|h| h.number == number) else {

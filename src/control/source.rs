@@ -1,6 +1,6 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
-use crate::admin::{AcmeStat, Scrape, Source, TargetStat, TlsStat, WorkerStat};
+use crate::admin::{AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, WorkerStat};
 use crate::base::{Tick, tick};
 use crate::control::acme;
 use crate::control::watch::Healths;
@@ -10,6 +10,7 @@ use crate::http::grpc;
 use crate::observe::LogHandle;
 use crate::shard::{HandshakeCounts, Pulse, Seat, handshakes};
 use crate::snapshot::{self, Snapshot};
+use crate::tls::facts::CIPHERS;
 use crate::tls::{self, Certificate};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -143,8 +144,13 @@ impl Shared {
             [false, true].map(|again| (*version, again, sum(&|h| h.complete(at, again))))
         });
         let failures = tls::Reason::ALL.iter().map(|r| (r.code(), sum(&|h| h.failed(*r))));
+        let ciphers = CIPHERS.iter().enumerate().map(|(at, c)| (*c, sum(&|h| h.with_cipher(at))));
+        let protocols = handshakes::PROTOCOLS.iter().enumerate();
+        let protocols = protocols.map(|(at, p)| (*p, sum(&|h| h.with_protocol(at))));
         TlsStat {
             handshakes: handshakes.collect(),
+            ciphers: ciphers.filter(|(_, count)| *count > 0).collect(),
+            protocols: protocols.filter(|(_, count)| *count > 0).collect(),
             failures: failures.filter(|(_, count)| *count > 0).collect(),
             certificates,
         }
@@ -191,6 +197,12 @@ impl Source for Shared {
             task_panics: sum(&|p| p.panics.load(Ordering::Relaxed)),
             worker_restarts: self.worker_restarts.load(Ordering::Relaxed),
             tls: self.tls(&snapshot),
+            streams: StreamStat {
+                connections: sum(&|p| p.streams.connections.value()),
+                begun: sum(&|p| p.streams.begun.value()),
+                open: sum(&|p| p.streams.open.value()),
+                cancelled: sum(&|p| p.streams.cancelled.value()),
+            },
             acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),

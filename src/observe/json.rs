@@ -37,6 +37,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.push(b'"');
     received(out, r.received);
     text(out, b",\"version\":", r.version.as_bytes());
+    number(out, b",\"stream\":", r.stream.map(u64::from));
     number(out, b",\"status\":", Some(u64::from(r.status)));
     number(out, b",\"target_status\":", r.target_status.map(u64::from));
     number(out, b",\"grpc_status\":", r.grpc_status.map(u64::from));

@@ -40,8 +40,10 @@ pub struct Record<'a> {
     pub path: &'a [u8],
     /// The request target as received, where that is not `path`.
     pub received: Option<&'a [u8]>,
-    /// `HTTP/1.1` or `HTTP/1.0`; empty if none could be read.
+    /// `HTTP/2.0`, `HTTP/1.1` or `HTTP/1.0`; empty if none could be read.
     pub version: &'static str,
+    /// The number of the HTTP/2 stream on the client's connection.
+    pub stream: Option<u32>,
     /// The status sent to the client; 0 if it left before an answer began.
     pub status: u16,
     /// The status that the target sent.
@@ -167,6 +169,7 @@ impl Default for Record<'_> {
             path: b"",
             received: None,
             version: "",
+            stream: None,
             status: 0,
             target_status: None,
             bytes_in: 0,

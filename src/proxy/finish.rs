@@ -111,6 +111,7 @@ fn with_record<R>(
         path: sent_as.as_deref().unwrap_or(received),
         received: sent_as.is_some().then_some(received),
         version: x.scratch.request.version.text(),
+        stream: x.client.sock.stream().map(|stream| stream.id()),
         status: trace.status,
         target_status: trace.target_status,
         bytes_in: trace.bytes_in,

@@ -71,6 +71,7 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         since: Cell::new(Tick::now()),
         served: Cell::new(0),
     });
+    shard.pulse.streams.connections.add(1);
     let handshake = builder(&limits, websocket).handshake(Ends(Rc::clone(&wire)));
     let mut session = Session {
         conn: Rc::clone(&conn),
@@ -334,12 +335,20 @@ impl Conn {
     }
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.shard.pulse.streams.connections.sub(1);
+    }
+}
+
 // A request that is counted as being served until this is dropped.
 struct Active(Rc<Conn>);
 
 impl Active {
     fn new(conn: Rc<Conn>) -> Active {
         conn.active.set(conn.active.get() + 1);
+        conn.shard.pulse.streams.begun.add(1);
+        conn.shard.pulse.streams.open.add(1);
         Active(conn)
     }
 }
@@ -348,6 +357,7 @@ impl Drop for Active {
     fn drop(&mut self) {
         let conn = &self.0;
         conn.active.set(conn.active.get() - 1);
+        conn.shard.pulse.streams.open.sub(1);
         if conn.active.get() == 0 {
             conn.since.set(Tick::now());
             // Its deadline begins.
@@ -387,6 +397,7 @@ fn serve_request(
                     gone = true;
                     if !stream.has_answered() {
                         conn.wire.cancelled();
+                        conn.shard.pulse.streams.cancelled.add(1);
                     }
                     client.sock.slot().expire();
                 }

@@ -4,6 +4,7 @@
 //! purpose must not fill the log.
 
 use crate::base::Tick;
+use crate::tls::facts::CIPHERS;
 use crate::tls::{Facts, Reason};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -57,16 +58,24 @@ impl Drop for InProgress {
 pub struct HandshakeCounts {
     /// Complete ones: TLS 1.2 and 1.3, each full and resumed.
     complete: [[AtomicU64; 2]; 2],
+    // Of these, by place in CIPHERS and PROTOCOLS.
+    ciphers: [AtomicU64; CIPHERS.len()],
+    protocols: [AtomicU64; PROTOCOLS.len()],
     failed: Box<[AtomicU64]>,
 }
 
 /// The versions of [`HandshakeCounts::complete`].
 pub const VERSIONS: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
 
+/// What ALPN can have agreed on; the last one is nothing.
+pub const PROTOCOLS: [&str; 4] = ["h2", "http/1.1", "acme-tls/1", "none"];
+
 impl Default for HandshakeCounts {
     fn default() -> HandshakeCounts {
         HandshakeCounts {
             complete: Default::default(),
+            ciphers: Default::default(),
+            protocols: Default::default(),
             failed: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -77,6 +86,25 @@ impl HandshakeCounts {
     pub fn add(&self, facts: &Facts) {
         let version = usize::from(facts.version == VERSIONS[1]);
         self.complete[version][usize::from(facts.resumed)].fetch_add(1, Ordering::Relaxed);
+        let cipher = CIPHERS.iter().position(|name| *name == facts.cipher);
+        if let Some(count) = cipher.and_then(|at| self.ciphers.get(at)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let alpn = facts.alpn.as_deref().unwrap_or(b"none");
+        let protocol = PROTOCOLS.iter().position(|name| name.as_bytes() == alpn);
+        if let Some(count) = protocol.and_then(|at| self.protocols.get(at)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Complete ones with a cipher, an index into [`CIPHERS`].
+    pub fn with_cipher(&self, at: usize) -> u64 {
+        self.ciphers.get(at).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Complete ones that agreed on a protocol, an index into [`PROTOCOLS`].
+    pub fn with_protocol(&self, at: usize) -> u64 {
+        self.protocols.get(at).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Counts one that failed.
@@ -117,9 +145,13 @@ mod tests {
     #[test]
     fn counts_are_told_apart() {
         let counts = HandshakeCounts::default();
-        counts.add(&Facts { version: "TLSv1.3", resumed: true, ..Facts::default() });
+        let cipher = CIPHERS[1];
+        counts.add(&Facts { version: "TLSv1.3", resumed: true, cipher, ..Facts::default() });
+        counts.add(&Facts { alpn: Some(Box::from(&b"h2"[..])), resumed: true, ..Facts::default() });
+        assert_eq!([0, 1, 2].map(|at| counts.with_cipher(at)), [0, 1, 0]);
+        assert_eq!([0, 1, 2, 3].map(|at| counts.with_protocol(at)), [1, 0, 0, 1]);
         counts.add_failure(Reason::Timeout);
         assert_eq!((counts.complete(1, true), counts.complete(1, false)), (1, 0));
-        assert_eq!((counts.complete(0, true), counts.failed(Reason::Timeout)), (0, 1));
+        assert_eq!((counts.complete(0, true), counts.failed(Reason::Timeout)), (1, 1));
     }
 }

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod mailbox;
 pub mod scratch;
 pub mod seat;
+pub mod streams;
 pub mod target;
 pub mod trace;
 
@@ -19,6 +20,7 @@ pub use machine::{Machine, Shares};
 pub use mailbox::Message;
 pub use scratch::Scratch;
 pub use seat::{Seat, SeatState};
+pub use streams::StreamCounts;
 pub use target::{TargetConn, TargetCore};
 pub use trace::Trace;
 
@@ -99,6 +101,8 @@ pub struct Pulse {
     pub faults: FaultCounts,
     /// How TLS handshakes of clients ended.
     pub handshakes: HandshakeCounts,
+    /// HTTP/2 of clients.
+    pub streams: StreamCounts,
     /// Requests that were not compliant, by [`Reason::index`].
     pub deviations: DeviationCounts,
     /// Calls of gRPC by their status.

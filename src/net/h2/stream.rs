@@ -27,6 +27,7 @@ const TRAILERS: ListLimits = ListLimits { size: 16 << 10, fields: 64, line: 8 <<
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
+    id: u32,
     outgoing: RefCell<Outgoing>,
     incoming: RefCell<Incoming>,
     // DATA that has been received and not read.
@@ -67,16 +68,19 @@ pub enum Head {
 impl Stream {
     /// A request of a client.
     pub fn of_client(respond: SendResponse<Bytes>, body: RecvStream) -> Stream {
-        Stream::new(Outgoing::Respond(respond), Incoming::Body(body))
+        let id = respond.stream_id().into();
+        Stream::new(id, Outgoing::Respond(respond), Incoming::Body(body))
     }
 
     /// A request that was sent to a target.
     pub fn of_target(response: ResponseFuture, body: SendStream<Bytes>) -> Stream {
-        Stream::new(Outgoing::Body(body), Incoming::Response(response))
+        let id = body.stream_id().into();
+        Stream::new(id, Outgoing::Body(body), Incoming::Response(response))
     }
 
-    fn new(outgoing: Outgoing, incoming: Incoming) -> Stream {
+    fn new(id: u32, outgoing: Outgoing, incoming: Incoming) -> Stream {
         Stream {
+            id,
             outgoing: RefCell::new(outgoing),
             incoming: RefCell::new(incoming),
             pending: RefCell::default(),
@@ -87,6 +91,11 @@ impl Stream {
             gone: Cell::new(false),
             cut: Cell::new(false),
         }
+    }
+
+    /// Its number on the connection (RFC 9113 section 5.1.1).
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     /// Takes what has arrived of a short message, up to `most` octets; true if that is all of it, without trailers. Then
