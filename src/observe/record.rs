@@ -99,13 +99,14 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// The version of the client's TLS, with ringgate or with the balancer in front.
     pub fn tls_version(&self) -> Option<&[u8]> {
-        let own = self.tls.map(|tls| tls.version.as_bytes());
+        // Nothing is agreed on where a ClientHello was only read.
+        let own = self.tls.map(|tls| tls.version.as_bytes()).filter(|own| !own.is_empty());
         own.or_else(|| given(self.said().tls?.version))
     }
 
     /// The cipher of the client's TLS, as OpenSSL calls it.
     pub fn tls_cipher(&self) -> Option<&[u8]> {
-        let own = self.tls.map(|tls| tls.cipher.as_bytes());
+        let own = self.tls.map(|tls| tls.cipher.as_bytes()).filter(|own| !own.is_empty());
         own.or_else(|| given(self.said().tls?.cipher))
     }
 
