@@ -52,7 +52,9 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        let file = format!("{text}\n[group.g]\ntargets = ['a:1']\n[group.t]\ntargets = ['a:1']\ntls = true");
+        let file = format!(
+            "{text}\n[group.g]\ntargets = ['a:1']\n[group.t]\ntargets = ['a:1']\ntls = true"
+        );
         let config = crate::config::parse(&file, "a.toml", &|_| None);
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         let found: Vec<String> = doubts(&config).iter().map(Problem::to_string).collect();

@@ -152,7 +152,10 @@ fn rule(rule: &Rule, listener: &str, protocol: Protocol) -> Option<Problem> {
             protocol.name()
         ),
         expected: format!("forward, {known}: connections are relayed as they are"),
-        hint: Some("give requests and connections rules of their own".to_owned()),
+        hint: Some(match (protocol, rule.when.host.is_empty()) {
+            (Protocol::Tcp, false) => "protocol = \"tls\" knows names".to_owned(),
+            _ => "give requests and connections rules of their own".to_owned(),
+        }),
     })
 }
 
