@@ -70,7 +70,7 @@ fn tls(out: &mut Vec<u8>, r: &Record<'_>) {
     maybe(out, b",\"tls_cipher\":", r.tls_cipher());
     maybe(out, b",\"sni\":", r.sni());
     maybe(out, b",\"alpn\":", r.alpn());
-    out.extend_from_slice(match r.tls.map(|t| t.resumed) {
+    out.extend_from_slice(match r.tls_resumed() {
         Some(true) => b",\"tls_resumed\":true",
         Some(false) => b",\"tls_resumed\":false",
         None => b",\"tls_resumed\":null",

@@ -99,15 +99,24 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// The version of the client's TLS, with ringgate or with the balancer in front.
     pub fn tls_version(&self) -> Option<&[u8]> {
-        // Nothing is agreed on where a ClientHello was only read.
-        let own = self.tls.map(|tls| tls.version.as_bytes()).filter(|own| !own.is_empty());
-        own.or_else(|| given(self.said().tls?.version))
+        match self.tls {
+            Some(tls) => given(tls.version.as_bytes()),
+            None => given(self.said().tls?.version),
+        }
     }
 
     /// The cipher of the client's TLS, as OpenSSL calls it.
     pub fn tls_cipher(&self) -> Option<&[u8]> {
-        let own = self.tls.map(|tls| tls.cipher.as_bytes()).filter(|own| !own.is_empty());
-        own.or_else(|| given(self.said().tls?.cipher))
+        match self.tls {
+            Some(tls) => given(tls.cipher.as_bytes()),
+            None => given(self.said().tls?.cipher),
+        }
+    }
+
+    /// Whether the client's session goes on from an earlier one; `None` where no handshake was made here: TLS that is passed through
+    /// has no more than a name.
+    pub fn tls_resumed(&self) -> Option<bool> {
+        self.tls.filter(|tls| !tls.version.is_empty()).map(|tls| tls.resumed)
     }
 
     /// The name that the client asked for in its TLS handshake.
@@ -227,5 +236,11 @@ mod tests {
             ..Facts::default()
         };
         assert_eq!(of(Some(&own), tlvs), ["TLSv1.3", "c2", "b.test", "", "i"]);
+        let passed_through = Facts { name: Some("c.test".into()), ..Facts::default() };
+        let resumed = |tls| Record { tls, ..Record::default() }.tls_resumed();
+        assert_eq!(resumed(Some(&own)), Some(false));
+        assert_eq!((resumed(Some(&passed_through)), resumed(None)), (None, None));
+        let record = Record { tls: Some(&passed_through), ..Record::default() };
+        assert_eq!((record.tls_version(), record.tls_cipher()), (None, None));
     }
 }

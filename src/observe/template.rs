@@ -202,7 +202,7 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::TlsCipher => r.tls_cipher().unwrap_or_default(),
         Field::Sni => r.sni().unwrap_or_default(),
         Field::Alpn => r.alpn().unwrap_or_default(),
-        Field::TlsResumed => return number(r.tls.map(|t| u64::from(t.resumed)), out),
+        Field::TlsResumed => return number(r.tls_resumed().map(u64::from), out),
         Field::ProxiedId => r.proxied_id().unwrap_or_default(),
         Field::ClientSubject => r.client_subject().unwrap_or_default().as_bytes(),
         Field::Classification => r.deviation.map_or("", |d| d.class().name()).as_bytes(),
