@@ -178,8 +178,9 @@ fn a_host_of_another_trust_is_misdirected() {
     let (one, two) = (ca.issue(&["one.test", "*.one.test", "127.0.0.1"]), ca.issue(&["two.test"]));
     let (a, b) = (free_address(), free_address());
     let respond = "default = { respond = { status = 200, body = \"served\" } }";
-    let _ringgate = Ringgate::start(&format!(
-        "[[listener]]\nname = \"open\"\nbind = [\"{a}\"]\nprotocol = \"https\"\n{respond}\n\
+    let ringgate = Ringgate::start(&format!(
+        "[log]\naccess = \"./access.log\"\n\
+         [[listener]]\nname = \"open\"\nbind = [\"{a}\"]\nprotocol = \"https\"\n{respond}\n\
          tls = {{ certificates = [{}] }}\n\
          [[listener]]\nname = \"guarded\"\nbind = [\"{b}\"]\nprotocol = \"https\"\n{respond}\n\
          tls = {{ certificates = [{}, {}], client_ca = \"{}\" }}\n",
@@ -225,6 +226,14 @@ fn a_host_of_another_trust_is_misdirected() {
             again.is_ok_and(|a| a.status() == 200 || name == "127.0.0.1"),
             "{name} {host}: it goes on"
         );
+    }
+    let path = ringgate.dir.path().join("access.log");
+    let log = || std::fs::read_to_string(&path).unwrap_or_default();
+    support::eventually("what was refused is logged", || log().contains("misdirected_request"));
+    for line in log().lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let action = if record["status"] == 421 { "none" } else { "respond" };
+        assert_eq!(record["action"], action, "{line}");
     }
 }
 

@@ -135,7 +135,7 @@ fn with_record<R>(
         reused: trace.reused,
         generation: x.epoch.snapshot.generation,
         worker: x.shard.worker,
-        action: trace.action,
+        action: if trace.action.is_empty() { "none" } else { trace.action },
         grpc_status,
         tls: x.client.tls.as_deref(),
         passed: x.client.passed.as_ref().map_or(&[], |p| &p.tlvs),
