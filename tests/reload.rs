@@ -138,6 +138,8 @@ fn listeners_come_and_go() {
     for _ in 0..20 {
         assert_eq!(get(two, "/").text(), "ok");
     }
+    let said = ringgate.output();
+    assert!(!said.contains("cannot accept"), "a listener that goes lacks nothing:\n{said}");
 }
 
 #[test]

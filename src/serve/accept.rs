@@ -27,7 +27,7 @@ pub struct Door {
     pub listener: u32,
     /// The port it is bound to.
     pub port: u16,
-    /// Set to stop: the queue is emptied, then the task ends.
+    /// Set to stop, by who empties the queue then; the task ends.
     pub closing: Cell<bool>,
 }
 
@@ -50,7 +50,8 @@ const BURST: usize = 64;
 /// Serves a door until it closes.
 pub async fn serve(door: Rc<Door>, shard: Rc<Shard>) {
     while !door.closing.get() {
-        if door.acceptor.ready().await.is_err() {
+        // A door that closes has been emptied, and its socket shut down to end the wait here.
+        if door.acceptor.ready().await.is_err() || door.closing.get() {
             break;
         }
         if take_queued(&door, &shard, BURST).is_err() {
