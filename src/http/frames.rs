@@ -77,8 +77,10 @@ const PREFACE: u32 = 24;
 const HEADER: usize = 9;
 /// One WINDOW_UPDATE is paid for by so many octets sent: two for the smallest DATA frame that says anything.
 const OCTETS_A_UPDATE: u64 = 16;
-/// One PING: clients that estimate their bandwidth send one for the data that they read in a round trip.
-const OCTETS_A_PING: u64 = 64;
+/// One PING: clients that estimate their bandwidth send one for the data that they read in a round trip. Where that is short it
+/// is one for each message of a call: a frame of five octets beside gRPC's five, and the answer to the PING before. Of such
+/// answers alone not even two, those of two windows, pay for a PING.
+const OCTETS_A_PING: u64 = 36;
 
 /// The gauge of one connection.
 #[derive(Clone, Debug)]

@@ -100,9 +100,26 @@ fn what_is_asked_and_sent_pays_for_what_comes() {
     gauge.sent(1600);
     let updates = vec![frame(8, 0, &[0; 4]); 104].concat();
     assert_eq!(gauge.feed(&updates, at(2), &BUDGETS), Ok(()));
-    let pings = vec![frame(6, 0, &[0; 8]); 29].concat();
+    let pings = vec![frame(6, 0, &[0; 8]); 48].concat();
     assert_eq!(gauge.feed(&pings, at(2), &BUDGETS), Ok(()));
     assert_eq!(gauge.feed(&frame(8, 0, &[0; 4]), at(2), &BUDGETS), Err(Excess::WindowUpdates));
+}
+
+#[test]
+fn a_ping_for_each_short_message_is_paid_for_and_one_for_each_answer_is_not() {
+    let ping = frame(6, 0, &[0; 8]);
+    let message = 9 + 5 + 5;
+    for (sent, fine) in [(message, true), (0, false)] {
+        let mut gauge = Gauge::of_server(at(1));
+        let mut send = |seconds| {
+            gauge.sent(sent);
+            let seen = gauge.feed(&ping, at(seconds), &BUDGETS);
+            gauge.sent(ping.len());
+            seen
+        };
+        let seen = (1..1000).map(|n| send(1 + n / 50)).find(Result::is_err);
+        assert_eq!(seen, (!fine).then_some(Err(Excess::Pings)));
+    }
 }
 
 #[test]
