@@ -12,7 +12,7 @@ use crate::net::h2::stream::Head as received;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
-use crate::proxy::pace::Pace;
+use crate::proxy::pace::{Limit, Pace};
 use crate::proxy::recode::{self, Recode};
 use crate::proxy::{Exchange, call, multiplex, upgrade};
 use crate::snapshot::Listener;
@@ -295,10 +295,11 @@ pub async fn deliver(
         // The usual case: all of it is here, and goes out in one piece.
         Some(length) => {
             let body = up.filled().get(..length).unwrap_or_default();
-            let sent = whole(&x.client.sock, &mut out, body, stall).await;
+            let floor = x.epoch.snapshot.limits.min_rate;
+            let sent = whole(&x.client.sock, &mut out, body, stall, floor).await;
             up.consume(length);
             x.scratch.trace.body_out += length as u64;
-            sent.map_err(|e| client_fault(&e))
+            sent
         }
         // Its future would make every idle connection larger by half.
         None => Box::pin(relay(x, sock, up, &out, framing, writer, stall)).await,
@@ -321,33 +322,63 @@ pub async fn deliver(
 /// Sends a message to a client of which all is here. `head` may be appended to.
 ///
 /// # Errors
-/// Those of writing; `TimedOut` when the client makes no room for `stall`.
+/// [`Fault::ClientGone`]; [`Fault::WriteTimeout`] when the client makes no room for `stall`, [`Fault::ReadTooSlow`] when it makes
+/// less of it than `floor` octets a second.
 pub async fn whole(
     sock: &Sock,
     head: &mut Vec<u8>,
     body: &[u8],
     stall: Duration,
-) -> io::Result<()> {
+    floor: Option<u64>,
+) -> Result<(), Fault> {
     if let Some(stream) = sock.stream() {
-        stream.send_head(head, body.is_empty())?;
-        let mut body = body;
-        while !body.is_empty() {
-            match stream.try_write(&[io::IoSlice::new(body)], true) {
-                Ok(n) => body = body.get(n..).unwrap_or_default(),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    Box::pin(sock.wait_for_room(stall)).await?
-                }
-                Err(error) => return Err(error),
-            }
+        stream.send_head(head, body.is_empty()).map_err(|e| client_fault(&e))?;
+        let sent = write_some(stream, body)?;
+        let rest = body.get(sent..).unwrap_or_default();
+        if !rest.is_empty() {
+            Box::pin(write_rest(sock, stream, rest, Pace::new(stall, floor))).await?;
         }
         return Ok(());
     }
-    if body.len() <= SMALL_BODY {
+    let sent = if body.len() <= SMALL_BODY {
         head.extend_from_slice(body);
         sock.write_all(head, stall).await
     } else {
         sock.write_two(head, body, stall).await
+    };
+    sent.map_err(|e| client_fault(&e))
+}
+
+// What there is room for, with END_STREAM if that is all.
+fn write_some(stream: &Stream, body: &[u8]) -> Result<usize, Fault> {
+    let mut sent = 0;
+    while let Some(rest @ [_, ..]) = body.get(sent..) {
+        match stream.try_write(&[io::IoSlice::new(rest)], true) {
+            Ok(n) => sent += n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) => return Err(client_fault(&e)),
+        }
     }
+    Ok(sent)
+}
+
+// A window is opened by the client alone, an octet at a time if it likes: it is held to the same pace as with long bodies (hazard
+// H2-10). What a kernel takes at once needs none.
+async fn write_rest(sock: &Sock, stream: &Stream, body: &[u8], pace: Pace) -> Result<(), Fault> {
+    let mut sent = 0;
+    while sent < body.len() {
+        let since = Tick::now();
+        let (deadline, limit) = pace.deadline(since, sent as u64);
+        sock.arm(Side::Write, deadline);
+        sock.writable().await.map_err(|e| match (e.kind(), limit) {
+            (io::ErrorKind::TimedOut, Limit::Floor) => Fault::ReadTooSlow,
+            _ => client_fault(&e),
+        })?;
+        sock.arm(Side::Write, Tick::NEVER);
+        pace.waited(since, Tick::now());
+        sent += write_some(stream, body.get(sent..).unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 fn whole_body(framing: Framing, up: &Buf) -> Option<usize> {

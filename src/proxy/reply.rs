@@ -6,7 +6,7 @@
 use crate::http::grpc::{self, Call};
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
-use crate::proxy::receive::{client_fault, connection_field, hsts, whole};
+use crate::proxy::receive::{connection_field, hsts, whole};
 use crate::proxy::{Exchange, upgrade};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
@@ -123,8 +123,9 @@ async fn send(
     x.scratch.trace.status = status;
     x.scratch.trace.body_out = body.len() as u64;
     x.scratch.trace.bytes_out += (out.len() + body.len()) as u64;
-    let sent = whole(&x.client.sock, &mut out, body, x.listener.body).await;
+    let floor = x.epoch.snapshot.limits.min_rate;
+    let sent = whole(&x.client.sock, &mut out, body, x.listener.body, floor).await;
     out.clear();
     x.scratch.reply = out;
-    sent.map_err(|e| client_fault(&e))
+    sent
 }

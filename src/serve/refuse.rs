@@ -49,7 +49,8 @@ pub async fn refuse(
     out.extend_from_slice(b"connection: close\r\n\r\n");
     let body = if scratch.request.method == Method::Head { &[] } else { body.as_slice() };
     let bytes_out = (out.len() + body.len()) as u64;
-    let sent = whole(&client.sock, &mut out, body, listener.body).await;
+    let floor = epoch.snapshot.limits.min_rate;
+    let sent = whole(&client.sock, &mut out, body, listener.body, floor).await;
     finish::unread(
         shard,
         &Unread {
