@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 const SUBMISSIONS: u32 = 4096;
 const COMPLETIONS: u32 = 16384;
@@ -76,6 +76,12 @@ pub fn probe_ring() -> io::Result<()> {
         .setup_clamp()
         .build(SUBMISSIONS)
         .map(|_: io_uring::IoUring| ())
+}
+
+/// Wakes a task behind all that are ready now. One that wakes itself while it runs, the runtime takes up before them (hazard
+/// RT-15).
+pub fn wake_last(waker: Waker) {
+    spawn(async move { waker.wake() }, || {});
 }
 
 /// Spawns a task on this worker. A panic ends the task, and only it; `on_panic` is told.

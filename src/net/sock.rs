@@ -10,6 +10,7 @@ use crate::net::h2::Stream;
 use crate::net::h2::stream::Head;
 use crate::net::memory::{Dialled, End};
 use crate::net::pipe::Pipe;
+use crate::net::runtime::wake_last;
 use crate::net::sys::{Handle, fd};
 use crate::net::timer::{Expiry, Role, Side, Slot, Timer, Timers};
 use crate::net::tls::Tls;
@@ -214,7 +215,7 @@ impl Sock {
                 return Box::pin(self.readable_after_others(tls)).await;
             }
             if tls.is_readable() {
-                return self.unless_cut(Side::Read);
+                return self.unless_cut_on(Side::Read);
             }
             if tls.is_pending() {
                 // Rare: kept out of the future of every other wait.
@@ -307,7 +308,7 @@ impl Sock {
         }
     }
 
-    fn unless_cut(&self, side: Side) -> io::Result<()> {
+    fn unless_cut_on(&self, side: Side) -> io::Result<()> {
         match self.slot.borrow().expiry(self.role, side) {
             Expiry::Cut => Err(io::ErrorKind::TimedOut.into()),
             _ => Ok(()),
@@ -570,6 +571,22 @@ impl Sock {
         .await
     }
 
+    /// Waits for something that is neither read nor written here, before there is a target's connection.
+    ///
+    /// # Errors
+    /// `TimedOut` when this socket's waits are ended meanwhile: its client has left, or the time to drain is over.
+    pub async fn unless_cut<T>(&self, other: impl Future<Output = T>) -> io::Result<T> {
+        let slot = self.slot();
+        slot.arm(Role::Target, Side::Read, Tick::NEVER);
+        let mut other = pin!(other);
+        poll_fn(|cx| {
+            poll_until_expired(&slot, Role::Target, Side::Read, cx, |cx| {
+                other.as_mut().poll(cx).map(Ok)
+            })
+        })
+        .await
+    }
+
     /// The address on this side; `None` for a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.io {
@@ -596,7 +613,7 @@ pub async fn to_the_end_of_the_queue() {
         if std::mem::replace(&mut waited, true) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
+        wake_last(cx.waker().clone());
         Poll::Pending
     })
     .await;

@@ -57,6 +57,7 @@ pub struct Slot {
     deadlines: [Cell<Tick>; 4],
     expired: [Cell<Expiry>; 4],
     idle: Cell<bool>,
+    abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -66,7 +67,7 @@ impl Slot {
     pub(super) fn arm(&self, role: Role, side: Side, deadline: Tick) {
         let at = role as usize | side as usize;
         self.deadlines[at].set(deadline);
-        self.expired[at].set(Expiry::Not);
+        self.expired[at].set(if self.abandoned.get() { Expiry::Cut } else { Expiry::Not });
     }
 
     /// Marks the socket as idle: a drain may end its wait at once.
@@ -78,6 +79,12 @@ impl Slot {
     /// Ends the waits of this socket now.
     pub fn expire(&self) {
         self.end_waits(Expiry::Cut);
+    }
+
+    /// Ends the waits of this socket now, and whichever begin later: nobody is left for whom to wait.
+    pub fn abandon(&self) {
+        self.abandoned.set(true);
+        self.expire();
     }
 
     /// Whether [`Slot::expire`] was called, for any of its waits that was not armed since.
@@ -149,6 +156,7 @@ impl Timers {
             deadlines: std::array::from_fn(|_| Cell::new(Tick::NEVER)),
             expired: Default::default(),
             idle: Cell::new(false),
+            abandoned: Cell::new(false),
             waker: RefCell::new(None),
         });
         let key = self.slots.borrow_mut().insert(Rc::clone(&slot));
@@ -213,6 +221,19 @@ mod tests {
         );
         drop(timer);
         assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_cut_is_forgotten_by_arming_unless_nobody_is_left() {
+        let timers = Rc::new(Timers::default());
+        let timer = timers.register();
+        let slot = timer.slot();
+        slot.expire();
+        slot.arm(Role::Target, Side::Read, Tick::NEVER);
+        assert!(slot.expiry(Role::Target, Side::Read) == Expiry::Not && slot.is_cut());
+        slot.abandon();
+        slot.arm(Role::Target, Side::Read, Tick::NEVER);
+        assert!(slot.expiry(Role::Target, Side::Read) == Expiry::Cut);
     }
 
     #[test]

@@ -14,7 +14,9 @@ use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::recode::Recode;
 use crate::shard::Shard;
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::pin;
 
 /// How a body that is being read goes on.
 #[derive(Debug)]
@@ -285,7 +287,14 @@ impl Relay<'_> {
             }
             Side::Write => {
                 self.to.arm(Side::Write, deadline);
-                let ended = self.to.writable().await;
+                let mut room = pin!(self.to.writable());
+                let ended = poll_fn(|cx| {
+                    if let Some(stream) = self.from.stream() {
+                        stream.absorb(cx);
+                    }
+                    room.as_mut().poll(cx)
+                });
+                let ended = ended.await;
                 self.to.arm(Side::Write, Tick::NEVER);
                 ended
             }
@@ -482,7 +491,9 @@ impl Relay<'_> {
 
     // Ends the body, with what may go on of a trailer section where there is one.
     async fn end(&self, section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
-        let fields = section.map(filtered).transpose()?.filter(|fields| !fields.is_empty());
+        let to_client = self.client == Side::Write;
+        let fields = section.map(|section| filtered(section, to_client)).transpose()?;
+        let fields = fields.filter(|fields| !fields.is_empty());
         if let Some(recode) = &self.recode {
             let mut out = Vec::new();
             let ended = recode.borrow_mut().end(fields.as_deref().unwrap_or_default(), &mut out);
@@ -515,8 +526,9 @@ fn sink_error(error: io::Error) -> Broken {
 }
 
 // The trailer fields that may go on (RFC 9110 section 6.5.1): none that frames, routes, authenticates, or that
-// decides how the content is read.
-fn filtered(section: &[u8]) -> Result<Vec<u8>, Broken> {
+// decides how the content is read. Names that some servers take for others (hazard H1-15) harm no client, and gRPC's metadata
+// may have them.
+fn filtered(section: &[u8], to_client: bool) -> Result<Vec<u8>, Broken> {
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots)
     else {
@@ -526,7 +538,7 @@ fn filtered(section: &[u8]) -> Result<Vec<u8>, Broken> {
     for one in fields {
         let name = one.name.as_bytes();
         let meaningful = Known::of(name) != Known::Other
-            || name.contains(&b'_')
+            || (name.contains(&b'_') && !to_client)
             || FORBIDDEN.iter().any(|f| name.eq_ignore_ascii_case(f))
             || name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"content-"));
         if !meaningful {

@@ -8,7 +8,7 @@ use crate::base::Tick;
 use crate::config::Http2Limits;
 use crate::http::lines::{self, Body, ListLimits};
 use crate::http::{Fault, Version};
-use crate::net::h2::wire::Ends;
+use crate::net::h2::wire::{Ends, SMALL_FRAMES};
 use crate::net::h2::{Expired, Stream, Wire, drive};
 use crate::net::{Buf, Side, Sock, runtime};
 use crate::proxy::exchange::exchange;
@@ -99,6 +99,7 @@ fn builder(limits: &Http2Limits, websocket: bool) -> h2::server::Builder {
         .max_frame_size(16 << 10)
         .max_header_list_size(limits.header_list)
         .max_send_buffer_size(limits.send_buffer as usize)
+        .data_frame_budget(SMALL_FRAMES)
         .max_concurrent_reset_streams(50)
         .reset_stream_duration(SECOND)
         .max_pending_accept_reset_streams(limits.resets as usize)
@@ -399,9 +400,15 @@ fn serve_request(
                         conn.wire.cancelled();
                         conn.shard.pulse.streams.cancelled.add(1);
                     }
-                    client.sock.slot().expire();
+                    client.sock.slot().abandon();
                 }
-                work.as_mut().poll(cx)
+                let polled = work.as_mut().poll(cx);
+                if polled.is_pending()
+                    && let Some(stream) = client.sock.stream()
+                {
+                    stream.absorb(cx);
+                }
+                polled
             })
             .await;
         }
@@ -465,6 +472,9 @@ fn read(
 ) -> Result<(), Fault> {
     scratch.request.len = 0;
     scratch.request.deviation = None;
+    // Whether an answer to what cannot be read has a body depends on it.
+    let to_head = head.method == Method::HEAD;
+    scratch.request.method = if to_head { crate::http::Method::Head } else { Default::default() };
     let stream = client.sock.stream().ok_or(Fault::Internal)?;
     let connect = head.extensions.get::<Protocol>().filter(|_| head.method == Method::CONNECT);
     let body = if stream.ends_with_head() || connect.is_some() {
@@ -486,14 +496,14 @@ fn read(
         Some(protocol) => lines::upgrade_lines(&head, protocol.as_str(), &list, &mut out),
         None => lines::request_lines(&head, body, &list, &mut out),
     };
-    let fits =
-        written.is_ok() && (out.len() + HERE <= buf.capacity() || buf.grow(limits.size + HERE));
-    let appended = fits && buf.append(&out) == out.len();
+    if written.is_ok() {
+        // The list's limit bounds the head, and the body is short.
+        let behind = if let Body::Length(length) = body { length as usize } else { 0 };
+        buf.reserve(out.len() + behind);
+        buf.append(&out);
+    }
     scratch.upstream = out;
     written?;
-    if !appended {
-        return Err(Fault::HeadTooLarge);
-    }
     scratch.request.parse(buf.filled(), epoch.snapshot.paths)?;
     scratch.request.version = Version::Http2;
     if let Body::Length(length) = body {

@@ -7,7 +7,7 @@
 
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::net::h2::wire::Ends;
+use crate::net::h2::wire::{Ends, SMALL_FRAMES};
 use crate::net::h2::{Expired, Wire, drive};
 use crate::net::{Side, Sock, runtime};
 use crate::shard::channel::{Channel, MOST_STREAMS, Opening};
@@ -66,7 +66,9 @@ pub async fn place(
         if opened && Tick::now() >= deadline {
             return Err(Fault::ConnectTimeout);
         }
-        target.channels.opening(|opening| begin(shard, group, target, opening)).wait().await?;
+        let opening = target.channels.opening(|opening| begin(shard, group, target, opening));
+        // A client that leaves does not wait, and must not be served when it is open.
+        client.unless_cut(opening.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
         opened = true;
     }
 }
@@ -148,6 +150,7 @@ fn builder(header_list: u32) -> Builder {
         .max_frame_size(FRAME)
         .max_header_list_size(header_list)
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES)
         .initial_max_send_streams(0)
         .max_concurrent_reset_streams(RESETS)
         .reset_stream_duration(RESET_MEMORY)
@@ -203,7 +206,8 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, expired: Expired) -> Poll<()> {
-        if expired.write {
+        // Once cut, no wait on the socket ever blocks again.
+        if expired.write || (expired.read && self.wire.sock().is_cut()) {
             return self.fail(Fault::ConnectTimeout);
         }
         if let Phase::Greeting(handshake) = &mut self.phase

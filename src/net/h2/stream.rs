@@ -201,6 +201,12 @@ impl Stream {
         }
     }
 
+    /// Takes DATA that has arrived off the connection, to be read later; wakes when there is more. What waits there in small
+    /// frames takes far more room than its octets, and only so much may. The peer is given no room for it before it is read.
+    pub fn absorb(&self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Ok(true)) = self.poll_data(cx) {}
+    }
+
     /// The trailer section as lines with their empty line, once the end was read, if there is one.
     ///
     /// # Errors

@@ -7,7 +7,8 @@
 
 use crate::base::Tick;
 use crate::http::frames::{Budgets, Excess, Gauge};
-use crate::net::buf::SMALL;
+use crate::net::buf::{LARGE, SMALL};
+use crate::net::runtime::wake_last;
 use crate::net::{Buf, Buffers, Side, Sock};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -20,6 +21,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 // Octets read before other connections get their turn (hazard RT-15).
 const TURN: usize = 256 << 10;
+
+/// What the crate charges for frames that are read in one turn, if each is of one octet: it ends a connection on which more
+/// small frames than it is allowed wait to be taken off it. Streams take what is theirs each turn ([`Stream::absorb`]), so that
+/// short messages sent in a row (as gRPC's are), to whoever takes them slowly, are no attack.
+///
+/// [`Stream::absorb`]: crate::net::h2::Stream::absorb
+pub const SMALL_FRAMES: usize = (TURN + LARGE) / 10 * 256;
 
 /// The octets of one connection, as the crate reads and writes them.
 #[derive(Debug)]
@@ -171,7 +179,7 @@ impl AsyncRead for Ends {
             return Poll::Pending;
         }
         if wire.read.get() > TURN {
-            cx.waker().wake_by_ref();
+            wake_last(cx.waker().clone());
             return Poll::Pending;
         }
         match wire.try_read(into) {
@@ -292,7 +300,12 @@ pub async fn drive(
                 sock.arm(Side::Write, Tick::NEVER);
                 again = true;
             }
-            if !again || wire.read.get() > TURN {
+            if !again {
+                return Poll::Pending;
+            }
+            if wire.read.get() > TURN {
+                // What it had waited for will not wake it again.
+                wake_last(cx.waker().clone());
                 return Poll::Pending;
             }
         }
