@@ -231,7 +231,7 @@ impl Sock {
         to_the_end_of_the_queue().await;
         tls.rest();
         if tls.is_readable() {
-            return self.unless_cut(Side::Read);
+            return self.unless_cut_on(Side::Read);
         }
         if self.slot.borrow().expiry(self.role, Side::Read) != Expiry::Not {
             return Err(io::ErrorKind::TimedOut.into());
