@@ -134,13 +134,13 @@ fn each_event_arrives_at_once_over_tls() {
     }
 }
 
-// A pause longer than any other time-out that is short here: only `timeouts.body` ends a stream that says nothing.
+// A pause longer than any other time-out that is short here: only `timeouts.idle` ends a stream of events that says nothing.
 #[test]
-fn a_stream_may_pause_as_long_as_a_body_may() {
+fn events_may_pause_as_long_as_a_tunnel_may() {
     let (origin, go) = events("chunked");
     let listen = free_address();
     let config = forwarding(listen, &[origin.address], "")
-        + "\n[timeouts]\nheader = \"300ms\"\nresponse = \"300ms\"\nkeep_alive = \"300ms\"\nidle = \"300ms\"\n";
+        + "\n[timeouts]\nheader = \"300ms\"\nresponse = \"300ms\"\nkeep_alive = \"300ms\"\nbody = \"300ms\"\n";
     let _ringgate = Ringgate::start(&config);
     let mut client = Client::connect(listen);
     client.send("GET /events HTTP/1.1\r\nHost: a.test\r\n\r\n");

@@ -1,4 +1,4 @@
-//! What makes a request a call of gRPC: read once when it begins, and told once when it ends.
+//! What makes a request a call of gRPC: read once when it begins, and told once when it ends. And whose sides may pause.
 //!
 //! The rules are `http::grpc`'s. Called by `exchange`, `receive` and `finish`.
 
@@ -31,9 +31,27 @@ pub fn quiet(x: &Exchange<'_>) -> Option<Quiet> {
     if x.scratch.trace.call == Call::No {
         return None;
     }
+    Some(patience(x))
+}
+
+/// The patience with a response that may pause: that of a call, and with server-sent events. `head` is what was parsed.
+pub fn pauses(x: &Exchange<'_>, head: &[u8]) -> Option<Quiet> {
+    if is_events(x, head) { Some(patience(x)) } else { quiet(x) }
+}
+
+fn patience(x: &Exchange<'_>) -> Quiet {
     let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
     let idle = rule.and_then(|rule| rule.idle).unwrap_or(x.listener.idle);
-    Some(Quiet::new(idle, Rc::clone(&x.scratch.moved)))
+    Quiet::new(idle, Rc::clone(&x.scratch.moved))
+}
+
+fn is_events(x: &Exchange<'_>, head: &[u8]) -> bool {
+    let mut fields = x.scratch.response.fields.iter();
+    let kind = fields.find(|field| field.known == Known::ContentType);
+    kind.is_some_and(|field| {
+        let kind = field.value.of(head).split(|b| *b == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    })
 }
 
 /// The status that a call ended with; `None` for any other request. Where no `grpc-status` was seen, it is what the client

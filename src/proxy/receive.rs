@@ -12,7 +12,7 @@ use crate::net::h2::stream::Head as received;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
-use crate::proxy::pace::{Limit, Pace};
+use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::recode::{self, Recode};
 use crate::proxy::{Exchange, call, multiplex, upgrade};
 use crate::snapshot::Listener;
@@ -288,6 +288,10 @@ pub async fn deliver(
     let framing = x.scratch.response.framing;
     let writer = render(x, up.filled());
     let mut out = std::mem::take(&mut x.scratch.reply);
+    let quiet = match framing {
+        Framing::Chunked | Framing::Close => call::pauses(x, up.filled()),
+        Framing::None | Framing::Length(_) => call::quiet(x),
+    };
     up.consume(head.len);
     x.scratch.trace.status = x.scratch.response.status;
     x.scratch.trace.bytes_out += out.len() as u64;
@@ -302,7 +306,7 @@ pub async fn deliver(
             sent
         }
         // Its future would make every idle connection larger by half.
-        None => Box::pin(relay(x, sock, up, &out, framing, writer, stall)).await,
+        None => Box::pin(relay(x, sock, up, &out, framing, (writer, quiet), stall)).await,
     };
     out.clear();
     x.scratch.reply = out;
@@ -397,7 +401,7 @@ async fn relay(
     up: &mut Buf,
     out: &[u8],
     framing: Framing,
-    writer: Writer,
+    (writer, quiet): (Writer, Option<Quiet>),
     stall: Duration,
 ) -> Result<(), Fault> {
     let mut reader = Reader::on(sock, framing);
@@ -412,7 +416,7 @@ async fn relay(
         stop_at_end: false,
         began: false.into(),
         recode: Recode::of_response(x.scratch.trace.form).map(RefCell::new),
-        quiet: call::quiet(x),
+        quiet,
     };
     let ended = relay.run(out, up, &mut reader).await;
     if ended.is_err() && !relay.began.get() {
