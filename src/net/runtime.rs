@@ -7,6 +7,7 @@ use crate::net::sys::Handle;
 use crate::net::timer::SWEEP;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -41,6 +42,7 @@ impl Driver {
 /// # Errors
 /// When the driver cannot be built; `main` has not begun then.
 pub fn run<F: Future<Output = ()>>(driver: Driver, main: impl FnOnce() -> F) -> io::Result<()> {
+    RUNS.set(true);
     match driver {
         Driver::IoUring => {
             let mut ring = io_uring::IoUring::builder();
@@ -78,10 +80,19 @@ pub fn probe_ring() -> io::Result<()> {
         .map(|_: io_uring::IoUring| ())
 }
 
+thread_local! {
+    // Whether this thread has a runtime: a simulation polls by itself.
+    static RUNS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Wakes a task behind all that are ready now. One that wakes itself while it runs, the runtime takes up before them (hazard
 /// RT-15).
 pub fn wake_last(waker: Waker) {
-    spawn(async move { waker.wake() }, || {});
+    if RUNS.get() {
+        spawn(async move { waker.wake() }, || {});
+    } else {
+        waker.wake();
+    }
 }
 
 /// Spawns a task on this worker. A panic ends the task, and only it; `on_panic` is told.
