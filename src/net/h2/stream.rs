@@ -254,10 +254,15 @@ impl Stream {
 
     /// Whether the message ended with its head.
     pub fn ends_with_head(&self) -> bool {
-        match &*self.incoming.borrow() {
+        let ends = match &*self.incoming.borrow() {
             Incoming::Body(body) => self.pending.borrow().is_empty() && body.is_end_stream(),
             Incoming::Response(_) => false,
+        };
+        if ends {
+            // No wait need ask again whether something has come.
+            self.ended.set(true);
         }
+        ends
     }
 
     /// Sends a response head, given as lines; `end` if it is all there is.
