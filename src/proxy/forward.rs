@@ -11,12 +11,13 @@ use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
+use crate::proxy::recode::Recode;
 use crate::proxy::{Exchange, call, multiplex, proxied, upgrade, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
 use crate::{balance, config, tls, upstream};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -312,9 +313,7 @@ async fn stream(
     wait: Duration,
     terms: &Terms,
 ) -> Result<bool, Failure> {
-    let head_len = x.scratch.request.len;
-    let mut body = x.shard.buffers.large();
-    body.append(x.buf.filled().get(head_len..).unwrap_or_default());
+    let body = arrived(x);
     let mut prefix = std::mem::take(&mut x.scratch.upstream);
     let mut early = None;
     if x.scratch.request.expects_continue && body.is_empty() {
@@ -332,7 +331,37 @@ async fn stream(
         receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)?;
         return Ok(false);
     }
-    let framing = x.scratch.request.framing;
+    let chunked = x.scratch.request.framing == Framing::Chunked;
+    let writer = if chunked { Writer::Chunked } else { Writer::Plain };
+    let sending = Sending { prefix: &prefix, writer, recode: None };
+    let answer = Answer { x, sock, up, wait, until: Tick::NEVER, terms };
+    let ended = upload(body, sending, answer).await;
+    x.scratch.upstream = prefix;
+    ended
+}
+
+/// What has arrived of a body, in a block that the rest can stream through.
+pub(super) fn arrived(x: &Exchange<'_>) -> Buf {
+    let mut body = x.shard.buffers.large();
+    body.append(x.buf.filled().get(x.scratch.request.len..).unwrap_or_default());
+    body
+}
+
+/// How a body is sent on.
+pub(super) struct Sending<'p> {
+    /// Octets before it.
+    pub(super) prefix: &'p [u8],
+    pub(super) writer: Writer,
+    pub(super) recode: Option<RefCell<Recode>>,
+}
+
+/// Sends on a body that is still arriving, while its answer is awaited. Whether the connection may carry another request.
+pub(super) async fn upload(
+    mut body: Buf,
+    sending: Sending<'_>,
+    answer: Answer<'_, '_, '_>,
+) -> Result<bool, Failure> {
+    let Answer { x, sock, up, wait, until, terms } = answer;
     let client = x.client;
     let relay = Relay {
         shard: x.shard,
@@ -341,17 +370,16 @@ async fn stream(
         pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate),
         client: Side::Read,
         limit: terms.body_limit,
-        writer: if framing == Framing::Chunked { Writer::Chunked } else { Writer::Plain },
+        writer: sending.writer,
         stop_at_end: true,
         began: false.into(),
-        recode: None,
+        recode: sending.recode,
         quiet: call::quiet(x),
     };
-    let mut reader = Reader::on(&client.sock, framing);
+    let mut reader = Reader::on(&client.sock, x.scratch.request.framing);
     let keep = std::mem::replace(&mut x.keep, false);
-    let answer = Answer { x, sock, up, wait, until: Tick::NEVER, terms };
-    let ended = both(&relay, &prefix, &mut body, &mut reader, keep, answer).await;
-    x.scratch.upstream = prefix;
+    let answer = Answer { x: &mut *x, sock, up, wait, until, terms };
+    let ended = both(&relay, sending.prefix, &mut body, &mut reader, keep, answer).await;
     x.scratch.trace.bytes_in += reader.total;
     let reusable = ended?;
     if reader.is_done() {
@@ -375,7 +403,7 @@ pub(super) struct Answer<'x, 'a, 's> {
 
 // Ends when the response has ended, or when the upload has failed in a way that ends the exchange. Until the upload is
 // whole, `keep` is held back: a response head that is written before says that the connection closes.
-pub(super) async fn both(
+async fn both(
     relay: &Relay<'_>,
     prefix: &[u8],
     body: &mut Buf,

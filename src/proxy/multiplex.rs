@@ -10,12 +10,13 @@ use crate::http::grpc::{self, Call};
 use crate::http::grpc_web::Decoder;
 use crate::http::{Fault, lines};
 use crate::net::{Buf, Side, Sock};
-use crate::proxy::body::{Reader, Relay, Writer};
-use crate::proxy::forward::{Answer, CONTINUE_WAIT, Failure, Load, Terms, both};
-use crate::proxy::pace::Pace;
+use crate::proxy::body::Writer;
+use crate::proxy::forward::{
+    Answer, CONTINUE_WAIT, Failure, Load, Sending, Terms, arrived, upload,
+};
 use crate::proxy::receive::{self, Head};
 use crate::proxy::recode::Recode;
-use crate::proxy::{Exchange, call, upstream_head};
+use crate::proxy::{Exchange, upstream_head};
 use crate::shard::TargetConn;
 use crate::shard::channel::Channel;
 use crate::shard::epoch::GroupCore;
@@ -195,9 +196,6 @@ async fn stream_body(
     wait: Duration,
     terms: &Terms,
 ) -> Result<bool, Failure> {
-    let head_len = x.scratch.request.len;
-    let mut body = x.shard.buffers.large();
-    body.append(x.buf.filled().get(head_len..).unwrap_or_default());
     if waits_for_continue(x)
         && let Some(head) = await_continue(x, sock, up).await?
     {
@@ -205,34 +203,10 @@ async fn stream_body(
         x.keep = false;
         return deliver(x, sock, up, head, terms).await;
     }
-    let framing = x.scratch.request.framing;
-    let client = x.client;
-    let relay = Relay {
-        shard: x.shard,
-        from: &client.sock,
-        to: sock,
-        pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate),
-        client: Side::Read,
-        limit: terms.body_limit,
-        writer: Writer::Stream,
-        stop_at_end: true,
-        began: true.into(),
-        recode: Recode::of_request(x.scratch.trace.call).map(RefCell::new),
-        quiet: call::quiet(x),
-    };
-    let mut reader = Reader::on(&client.sock, framing);
-    let keep = std::mem::replace(&mut x.keep, false);
+    let recode = Recode::of_request(x.scratch.trace.call).map(RefCell::new);
+    let sending = Sending { prefix: &[], writer: Writer::Stream, recode };
     let until = x.scratch.trace.deadline.unwrap_or(Tick::NEVER);
-    let answer = Answer { x, sock, up, wait, until, terms };
-    let ended = both(&relay, &[], &mut body, &mut reader, keep, answer).await;
-    x.scratch.trace.bytes_in += reader.total;
-    if reader.is_done() {
-        // What the client has sent behind the body is its next request.
-        x.next = Some(body);
-    } else {
-        x.keep = false;
-    }
-    ended
+    upload(arrived(x), sending, Answer { x, sock, up, wait, until, terms }).await
 }
 
 // Whether the client sends its body only when the target wants it.
