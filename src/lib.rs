@@ -22,7 +22,7 @@
 //! |   | [`observe`] | access records and their formats, the log thread |
 //! | 5 | [`snapshot`] | the file as run: compiled, carried over, published |
 //! | 4 | [`config`] | the file as written, and everything that can be wrong with it |
-//! | 3 | [`route`] [`balance`] [`health`] | pure decisions |
+//! | 3 | [`route`] [`balance`] [`health`] [`policy`] | pure decisions |
 //! | 2 | [`http`] | messages as values, bytes to messages and back; HTTP/2 heads as lines, its frames, PROXY headers, gRPC; what deviates, and how it is mended |
 //! |   | [`tls`] | certificates, policies, tickets, trust; which certificate a name gets; what a handshake agreed on, or failed of |
 //! | 1 | [`base`] | the clock, meters, leases, connections of each client |
@@ -44,6 +44,7 @@ pub mod health;
 pub mod http;
 pub mod net;
 pub mod observe;
+pub mod policy;
 pub mod proxy;
 pub mod route;
 pub mod serve;

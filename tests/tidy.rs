@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("route", 3),
     ("balance", 3),
     ("health", 3),
+    ("policy", 3),
     ("http", 2),
     ("tls", 2),
     ("base", 1),

@@ -5,9 +5,9 @@
 
 use crate::config::item::{Item, Table};
 use crate::config::problem::{Problem, did_you_mean, quoted};
-use crate::config::relayed;
 use crate::config::units::show_size;
 use crate::config::{Config, Limits, Listener, Place, Protocol, acme};
+use crate::config::{policy, relayed};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Listener,
     Rule,
     Group,
+    Policy,
 }
 
 /// What was met so far, in all files.
@@ -25,12 +26,13 @@ pub(super) struct Seen {
     listeners: HashMap<String, Place>,
     rules: HashMap<String, Place>,
     groups: HashMap<String, Place>,
+    policies: HashMap<String, Place>,
     binds: HashMap<SocketAddr, Place>,
     /// The keys of tables that there are once, as `server.workers`.
     settings: HashMap<String, Place>,
     uses: Vec<Use>,
     /// The most of each kind was passed, and this was said.
-    full: [bool; 3],
+    full: [bool; 4],
 }
 
 struct Use {
@@ -54,6 +56,11 @@ impl Seen {
     /// Notes the name of a group.
     pub(super) fn group(&mut self, name: &str, item: &Item<'_>) {
         define(&mut self.groups, name, item, "group");
+    }
+
+    /// Notes the name of a policy.
+    pub(super) fn policy(&mut self, name: &str, item: &Item<'_>) {
+        define(&mut self.policies, name, item, "policy");
     }
 
     /// Notes that something must have this name.
@@ -91,9 +98,10 @@ impl Seen {
     /// Whether another item of this kind may be read; notes a problem at the first that may not.
     pub(super) fn admits(&mut self, kind: Kind, count: usize, item: &Item<'_>) -> bool {
         let (most, full) = match (kind, &mut self.full) {
-            (Kind::Listener, [full, _, _]) => (1000, full),
-            (Kind::Rule, [_, full, _]) => (100_000, full),
-            (Kind::Group, [_, _, full]) => (10_000, full),
+            (Kind::Listener, [full, ..]) => (1000, full),
+            (Kind::Rule, [_, full, ..]) => (100_000, full),
+            (Kind::Group, [_, _, full, _]) => (10_000, full),
+            (Kind::Policy, [.., full]) => (10_000, full),
         };
         if count < most {
             return true;
@@ -153,6 +161,7 @@ pub(super) fn check(config: &mut Config, seen: &Seen, main: &Place, problems: &m
     problems.extend(config.listeners.iter().filter_map(alpn_without_http2));
     line_fits_head(&mut config.limits, seen, problems);
     relayed::check(config, problems);
+    policy::check(config, problems);
 }
 
 /// What ALPN agrees on is spoken, so it cannot be offered by a listener that is not to speak it.
@@ -174,6 +183,7 @@ fn uses(seen: &Seen, problems: &mut Vec<Problem>) {
             Kind::Listener => (&seen.listeners, "listener"),
             Kind::Rule => (&seen.rules, "rule"),
             Kind::Group => (&seen.groups, "group"),
+            Kind::Policy => (&seen.policies, "policy"),
         };
         if names.contains_key(name) {
             continue;

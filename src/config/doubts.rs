@@ -2,11 +2,11 @@
 //!
 //! It is warned of by `ringgate check`, at the start and at every reload, and stops none of them. Called by control.
 
-use crate::config::{Action, Config, Problem, Protocol};
+use crate::config::{Action, Config, Problem, Protocol, policy};
 
 /// All that is doubtful about a file.
 pub fn doubts(config: &Config) -> Vec<Problem> {
-    unbelieved(config).chain(wrapped(config)).collect()
+    unbelieved(config).chain(wrapped(config)).chain(policy::unused(config)).collect()
 }
 
 // Listeners whose PROXY headers nobody may send: they serve nobody.

@@ -8,7 +8,7 @@ pub(super) type Keys = &'static [&'static str];
 
 pub(super) const ROOT: Keys = &[
     "include", "server", "timeouts", "limits", "admin", "acme", "log", "listener", "rule", "group",
-    "expect",
+    "policy", "expect",
 ];
 pub(super) const SERVER: Keys = &[
     "workers",
@@ -79,6 +79,7 @@ pub(super) const LISTENER: Keys = &[
     "redirect_https",
     "timeouts",
     "default",
+    "policy",
     "tls",
 ];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["handshake", "header", "body", "keep_alive", "idle"];
@@ -89,8 +90,28 @@ pub(super) const REDIRECT: Keys = &["scheme", "host", "port", "path", "query", "
 pub(super) const RESPOND: Keys = &["status", "content_type", "body", "headers"];
 pub(super) const RULE: Keys = &[
     "name", "listener", "priority", "when", "forward", "redirect", "respond", "timeouts", "limits",
-    "upgrade", "origins",
+    "upgrade", "origins", "policy",
 ];
+pub(super) const POLICY: Keys = &[
+    "api_key",
+    "basic",
+    "block",
+    "concurrency",
+    "cors",
+    "forward_auth",
+    "headers",
+    "hmac",
+    "introspect",
+    "ip",
+    "jwt",
+    "oidc",
+    "rate",
+    "validate",
+    "window",
+    "dry_run",
+    "answer",
+];
+pub(super) const POLICY_ANSWER: Keys = &["status", "content_type", "body"];
 pub(super) const WHEN: Keys =
     &["host", "path", "path_regex", "method", "header", "query", "cookie", "source"];
 pub(super) const RULE_TIMEOUTS: Keys = &["body", "response", "idle"];
@@ -164,6 +185,8 @@ const TABLES: &[(&str, Keys)] = &[
     ("group.*.health", HEALTH),
     ("group.*.pool", POOL),
     ("group.*.timeouts", GROUP_TIMEOUTS),
+    ("policy.*", POLICY),
+    ("policy.*.answer", POLICY_ANSWER),
     ("expect", EXPECT),
 ];
 
@@ -174,9 +197,8 @@ pub fn known_keys() -> Vec<String> {
         "" => key.to_owned(),
         table => format!("{table}.{key}"),
     };
-    let all =
-        TABLES.iter().flat_map(|(table, keys)| keys.iter().map(move |key| dotted(table, key)));
-    all.collect()
+    let all = TABLES.iter().chain(crate::config::policy::tables());
+    all.flat_map(|(table, keys)| keys.iter().map(move |key| dotted(table, key))).collect()
 }
 
 /// Where a key of a `timeouts` table may stand, for one that stands in the wrong table.

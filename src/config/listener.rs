@@ -9,7 +9,7 @@ use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
 use crate::config::relayed;
 use crate::config::sections;
 use crate::config::{Action, Listener, Protocol, Respond, Steer, syntax};
-use crate::config::{action, listener_tls};
+use crate::config::{action, listener_tls, policy};
 use crate::http::desync::Mode;
 use crate::http::proxy_protocol::Versions;
 use std::net::SocketAddr;
@@ -65,6 +65,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         hsts: hsts::hsts(&table, secure),
         redirect_https: hsts::redirect_https(&table, secure),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
+        policies: policy::names(&table, seen),
         tls: listener_tls::listener_tls(&table, protocol),
         place: item.place(),
     })

@@ -16,6 +16,7 @@ mod item;
 mod keys;
 mod listener;
 mod listener_tls;
+mod policy;
 mod problem;
 mod read;
 mod relayed;
@@ -31,6 +32,7 @@ pub use hsts::Hsts;
 pub use http2::Http2Limits;
 pub use keys::known_keys;
 pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls};
+pub use policy::{Policy, PolicyAnswer, materials};
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 pub use target_tls::{Material, TargetTls};
@@ -67,6 +69,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// `[group.NAME]`, in the order of the file.
     pub groups: Vec<Group>,
+    /// `[policy.NAME]`, in the order of the file.
+    pub policies: Vec<Policy>,
     /// `[[expect]]`, in the order of the file.
     pub expects: Vec<Expect>,
     /// The file and all that it includes.
@@ -347,6 +351,8 @@ pub struct Listener {
     pub redirect_https: Option<u16>,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
+    /// Names of policies, applied in this order before a rule's.
+    pub policies: Vec<String>,
     /// `tls`; with protocol https, and only with it.
     pub tls: Option<ListenerTls>,
     /// Where it stands in the file.
@@ -421,6 +427,8 @@ pub struct Rule {
     pub origins: Vec<String>,
     /// `limits = { body = ... }`: overrides `[limits]`. `Some(None)` for `"none"`.
     pub body_limit: Option<Option<u64>>,
+    /// Names of policies, applied in this order after the listener's.
+    pub policies: Vec<String>,
     /// Where it stands in the file.
     pub place: Place,
 }

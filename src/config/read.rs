@@ -9,7 +9,7 @@ use crate::config::file::{self, DEEPEST, MOST_FILES};
 use crate::config::item::{Doc, Item, Table};
 use crate::config::keys;
 use crate::config::problem::{Problem, Problems};
-use crate::config::{Config, Place, acme, group, listener, rule, sections, syntax};
+use crate::config::{Config, Place, acme, group, listener, policy, rule, sections, syntax};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,6 +191,14 @@ impl<'e> Build<'e> {
             }
             seen.group(name, &item);
             config.groups.extend(group::group(name, &item));
+        }
+        let policies = root.item("policy");
+        let entries = policies.map(|item| item.entries("tables [policy.NAME]")).unwrap_or_default();
+        for (name, item) in entries {
+            if !seen.admits(Kind::Policy, config.policies.len(), &item) {
+                break;
+            }
+            config.policies.extend(policy::policy(name, &item, seen));
         }
         for item in root.item("expect").map(|item| item.array("[[expect]]")).unwrap_or_default() {
             config.expects.extend(rule::expect(&item, seen));

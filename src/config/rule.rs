@@ -7,10 +7,10 @@ use crate::config::check::{Kind, Seen};
 use crate::config::item::{Item, Table};
 use crate::config::keys::{EXPECT, RULE, RULE_LIMITS, RULE_TIMEOUTS, WHEN};
 use crate::config::problem::Wrong;
-use crate::config::relayed;
 use crate::config::sections::{self, BODY};
 use crate::config::syntax::{self, value_pattern};
 use crate::config::{Action, Expect, Respond, Rule, When};
+use crate::config::{policy, relayed};
 
 /// The largest `priority`.
 const LAST_PRIORITY: u64 = 1_000_000;
@@ -42,6 +42,7 @@ pub(super) fn rule(item: &Item<'_>, seen: &mut Seen) -> Option<Rule> {
         upgrade: relayed::upgrade(&table),
         origins: relayed::origins(&table),
         body_limit,
+        policies: policy::names(&table, seen),
         place: item.place(),
     })
 }

@@ -102,6 +102,32 @@ faults! {
     Shed Gateway 503 "shed" "As many requests are in flight, or as much memory or as many files are in use, as limits allow; try again soon.",
     Loop Gateway 508 "loop" "The request has passed through here too often.",
     Internal Gateway 500 "internal" "An error inside ringgate; it is in the log.",
+    PolicyUnavailable Gateway 503 "policy_unavailable" "A policy that must decide on this request cannot; nobody passes until it can.",
+    PatternBlocked Gateway 403 "pattern_blocked" "The request matches a pattern that is blocked.",
+    AddressDenied Gateway 403 "address_denied" "The client's address may not come here.",
+    RateLimited Gateway 429 "rate_limited" "More requests came than the rate allows; try again later.",
+    TooManyInFlight Gateway 429 "too_many_in_flight" "As many requests are in flight as are allowed at the same time; try again later.",
+    WindowExceeded Gateway 403 "window_exceeded" "More requests came from this address than the window allows.",
+    QuotaExceeded Gateway 429 "quota_exceeded" "The quota of this period is used up.",
+    TokenMissing Gateway 401 "token_missing" "The request has no token, and needs one.",
+    TokenInvalid Gateway 401 "token_invalid" "The token is malformed, not signed by a trusted issuer, or for somebody else.",
+    TokenExpired Gateway 401 "token_expired" "The token has expired.",
+    TokenScope Gateway 403 "insufficient_scope" "The token does not have the scope or claim that this needs.",
+    TokenKeysUnavailable Gateway 503 "token_keys_unavailable" "The issuer's keys could not be fetched yet, so that no token can be verified.",
+    ApiKeyMissing Gateway 401 "api_key_missing" "The request has no API key, and needs one.",
+    ApiKeyInvalid Gateway 401 "api_key_invalid" "The API key is not known.",
+    CredentialsMissing Gateway 401 "credentials_missing" "The request has no user name and password, and needs them.",
+    CredentialsInvalid Gateway 401 "credentials_invalid" "The user name or the password is wrong.",
+    SignatureMissing Gateway 401 "signature_missing" "The request is not signed as it must be (RFC 9421).",
+    SignatureInvalid Gateway 401 "signature_invalid" "The signature of the request does not verify, or is too old (RFC 9421).",
+    LoginRequired Gateway 401 "login_required" "A login is needed, and this client cannot be sent to one.",
+    LoginFailed Gateway 401 "login_failed" "The login did not succeed, was answered twice, or took too long; try again.",
+    ProviderFailed Gateway 561 "identity_provider_failed" "The identity provider failed or answered with something that cannot be used.",
+    DecisionRefused Gateway 403 "authorization_refused" "The authorisation service refused the request.",
+    DecisionUnavailable Gateway 503 "authorization_unavailable" "The service that decides on this request cannot be reached.",
+    OriginNotAllowed Gateway 403 "cors_origin_refused" "Pages of this origin may not do this.",
+    Invalid Gateway 400 "validation_failed" "The request is not what the service behind expects.",
+    MediaTypeRefused Gateway 415 "media_type_refused" "The service behind does not take content of this type.",
     ConnectFailed Target 502 "connect_failed" "No connection to a target could be opened.",
     ConnectTimeout Target 504 "connect_timeout" "No connection to a target could be opened within `timeouts.connect`.",
     TargetTlsFailed Target 502 "target_tls_failed" "No TLS session with a target could be agreed on, or the target ended it; the log says why.",
@@ -122,6 +148,18 @@ faults! {
 }
 
 impl Fault {
+    /// Those that policies refuse with.
+    pub fn of_policies() -> &'static [Fault] {
+        let (first, last) = (Fault::PolicyUnavailable.index(), Fault::MediaTypeRefused.index());
+        Fault::ALL.get(first..=last).unwrap_or_default()
+    }
+
+    /// The position in [`Fault::of_policies`]; `None` for any other.
+    pub fn policy_index(self) -> Option<usize> {
+        let at = self.index().checked_sub(Fault::PolicyUnavailable.index())?;
+        (at < Fault::of_policies().len()).then_some(at)
+    }
+
     /// The position in [`Fault::ALL`], for counters.
     pub fn index(self) -> usize {
         self as usize

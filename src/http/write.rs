@@ -164,6 +164,7 @@ pub fn phrase(status: u16) -> &'static str {
         507 => "Insufficient Storage",
         508 => "Loop Detected",
         511 => "Network Authentication Required",
+        561 => "Unauthorized by Identity Provider",
         _ => "",
     }
 }

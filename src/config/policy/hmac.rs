@@ -1,0 +1,17 @@
+//! `hmac` of a policy: its keys, and what may be written there. Called by the policies' reader.
+
+use crate::config::check::Seen;
+use crate::config::item::Item;
+use crate::config::keys::Keys;
+use crate::policy::hmac::Settings;
+
+/// Its tables.
+pub(super) const TABLES: &[(&str, Keys)] = &[("policy.*.hmac", KEYS)];
+
+const KEYS: Keys = &[];
+
+/// `hmac = { ... }`
+pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
+    let _table = item.table(KEYS)?;
+    Some(Settings::default())
+}

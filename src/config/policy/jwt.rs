@@ -1,0 +1,17 @@
+//! `jwt` of a policy: its keys, and what may be written there. Called by the policies' reader.
+
+use crate::config::check::Seen;
+use crate::config::item::Item;
+use crate::config::keys::Keys;
+use crate::policy::jwt::Settings;
+
+/// Its tables.
+pub(super) const TABLES: &[(&str, Keys)] = &[("policy.*.jwt", KEYS)];
+
+const KEYS: Keys = &[];
+
+/// `jwt = { ... }`
+pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
+    let _table = item.table(KEYS)?;
+    Some(Settings::default())
+}
