@@ -5,10 +5,11 @@
 
 use crate::config::{self, Config, Problem, Problems};
 use crate::control::fresh::Files;
-use crate::control::{listener_tls, target_tls};
+use crate::control::{listener_tls, policies, target_tls};
 use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
 use crate::route::CompileError;
+use crate::snapshot::compile::NotCompiled;
 use crate::snapshot::{self, compile::Context, expect};
 use std::path::Path;
 
@@ -62,6 +63,12 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         listener_tls::prepare(&mut config, &mut files);
     problems.extend(wrong);
     warnings.extend(more);
+    let wrong = policies::prepare(&mut config, &mut files);
+    let whole = wrong.is_empty();
+    problems.extend(wrong);
+    if !whole {
+        return Checked { config, problems: Problems(problems), warnings, expired, files };
+    }
     let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
     match snapshot::compile(&config, context) {
         Ok(snapshot) => {
@@ -97,10 +104,10 @@ fn log_format(log: &config::Log) -> Option<Problem> {
     })
 }
 
-fn not_compiled(config: &Config, error: &CompileError) -> Problem {
+fn not_compiled(config: &Config, error: &NotCompiled) -> Problem {
     let rule = match error {
-        CompileError::Regex { rule, .. } => config.rules.get(rule.0 as usize),
-        CompileError::TooMany => None,
+        NotCompiled::Routes(CompileError::Regex { rule, .. }) => config.rules.get(rule.0 as usize),
+        NotCompiled::Routes(CompileError::TooMany) | NotCompiled::Policy { .. } => None,
     };
     let (place, key) = match rule {
         Some(rule) => (rule.place.clone(), format!("rule.{}", rule.name)),

@@ -12,6 +12,7 @@ pub mod expiry;
 pub mod fresh;
 pub mod listener_tls;
 pub mod notify;
+pub mod policies;
 pub mod probe;
 pub mod report;
 pub mod resolve;

@@ -6,6 +6,7 @@ use super::*;
 use crate::base::tick;
 use crate::config::{self, Config, TargetAddress};
 use crate::health::State;
+use crate::policy::Wrong;
 use crate::tls::{Challenges, Clients};
 use std::collections::{HashMap, HashSet};
 
@@ -22,11 +23,39 @@ pub struct Context<'a> {
     pub resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
 }
 
+/// Why a file cannot be compiled.
+#[derive(Debug)]
+pub enum NotCompiled {
+    /// The table of routes.
+    Routes(route::CompileError),
+    /// A policy, by its position in the file.
+    Policy {
+        /// Which.
+        policy: usize,
+        /// What is wrong.
+        wrong: Wrong,
+    },
+}
+
+impl std::fmt::Display for NotCompiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NotCompiled::Routes(error) => error.fmt(f),
+            NotCompiled::Policy { wrong: Wrong { file: Some(file), found }, .. } => {
+                write!(f, "{}: {found}", file.display())
+            }
+            NotCompiled::Policy { wrong, .. } => f.write_str(&wrong.found),
+        }
+    }
+}
+
 /// Compiles a checked file.
 ///
 /// # Errors
-/// When the route table cannot be built, which a checked file does not cause.
-pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route::CompileError> {
+/// When the routes or a policy cannot be compiled.
+pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCompiled> {
+    let policies = policies::compile(config, context)
+        .map_err(|(policy, wrong)| NotCompiled::Policy { policy, wrong })?;
     let group_ids: HashMap<&str, usize> =
         config.groups.iter().enumerate().map(|(i, g)| (g.name.as_str(), i)).collect();
     let listener_ids: HashMap<&str, route::ListenerId> = (0..)
@@ -34,7 +63,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         .map(|(id, l)| (l.name.as_str(), route::ListenerId(id)))
         .collect();
     let specs: Vec<route::RuleSpec> = config.rules.iter().map(|r| spec(r, &listener_ids)).collect();
-    let routes = route::Table::compile(&specs)?;
+    let routes = route::Table::compile(&specs).map_err(NotCompiled::Routes)?;
     let rule_meters: HashMap<&str, &Arc<Meters>> = context
         .old
         .map(|old| old.rules.iter().map(|r| (&*r.name, &r.meters)).collect())
@@ -57,11 +86,13 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
         idle: rule.timeouts.idle,
         upgrades: Upgrades::new(&rule.upgrade, &rule.origins),
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
+        policies: Chain::new(&rule.policies, &policies),
         meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
     });
     let challenges: Arc<Challenges> =
         context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges));
-    let listeners = listeners(config, &group_ids, context, &challenges);
+    let listeners = listeners(config, &group_ids, &policies, context, &challenges);
+    let rules = rules.collect();
     Ok(Snapshot {
         generation: context.generation,
         trusted: config.server.trusted_proxies.clone(),
@@ -74,7 +105,8 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, route:
             .any(|l| l.secure.as_ref().is_some_and(|s| s.terms.clients != Clients::Unasked)),
         listeners,
         routes,
-        rules: rules.collect(),
+        rules,
+        policies,
         groups: groups.collect(),
         challenges,
     })
@@ -99,6 +131,7 @@ fn spec(rule: &config::Rule, listener_ids: &HashMap<&str, route::ListenerId>) ->
 fn listeners(
     config: &Config,
     group_ids: &HashMap<&str, usize>,
+    policies: &[Arc<Policy>],
     context: Context<'_>,
     challenges: &Arc<Challenges>,
 ) -> Vec<Listener> {
@@ -131,6 +164,7 @@ fn listeners(
             websocket: offers_websocket(listener, config),
             proxy_protocol: listener.proxy_protocol,
             http2: listener.http2,
+            policies: Chain::new(&listener.policies, policies),
             desync: listener.desync,
             hsts: listener.hsts.as_ref().map(hsts),
             redirect_https: listener.redirect_https.map(redirect_https),

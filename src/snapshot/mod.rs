@@ -6,11 +6,13 @@
 pub mod compile;
 pub mod expect;
 pub mod live;
+pub mod policies;
 pub mod redirect;
 pub mod secure;
 pub mod upgrades;
 
 pub use compile::compile;
+pub use policies::{Chain, Policy};
 pub use live::{Address, GroupLive, Opening, TargetLive};
 pub use secure::Secure;
 pub use upgrades::Upgrades;
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub routes: route::Table,
     /// In the order of the file; a [`route::RuleId`] is an index.
     pub rules: Vec<Rule>,
+    /// In the order of the file.
+    pub policies: Vec<Arc<Policy>>,
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
     /// Whether any listener asks clients for certificates, so that hosts must not be reached by another.
@@ -130,6 +134,8 @@ pub struct Listener {
     pub proxy_protocol: Option<Versions>,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
+    /// What every request must pass, before its rule's.
+    pub policies: Chain,
     /// What is done with requests that deviate.
     pub desync: desync::Mode,
     /// The value of `Strict-Transport-Security`, which every response carries that has none of its target.
@@ -159,6 +165,8 @@ pub struct Rule {
     pub upgrades: Upgrades,
     /// Octets of a request body; `None` for no limit.
     pub body_limit: Option<u64>,
+    /// What its requests must pass, after the listener's.
+    pub policies: Chain,
     /// What is counted.
     pub meters: Arc<Meters>,
 }

@@ -129,7 +129,7 @@ fn in_the_forward_of_a_rule() {
         ("F\nlistener = 'bass'", 4, ".listener", "the name of a listener"),
         ("F\nlistener = []", 4, ".listener", "an empty list"),
         ("F\npriority = -1", 4, ".priority", "0 to 1000000"),
-        ("F\npolicy = ['jwt']", 4, ".policy", "unknown key"),
+        ("F\npolicy = ['jwt']", 4, ".policy[0]", "the name of a policy"),
         ("F\ntimeouts = { header = '1s' }", 4, ".timeouts.header", "belongs in a listener's"),
         ("F\nlimits = { head = '1KiB' }", 4, ".limits.head", "expected one of body"),
         ("F\nlimits = { body = '1 GB' }", 4, ".limits.body", "did you mean \"1GiB\"?"),
