@@ -103,7 +103,10 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
         let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some(found) = header.captures(line) {
             table = found[1].replace("group.api", "group.*");
-            table = regex::Regex::new(r"^policy\.[a-z_]+").unwrap().replace(&table, "policy.*").into_owned();
+            table = regex::Regex::new(r"^policy\.[a-z_]+")
+                .unwrap()
+                .replace(&table, "policy.*")
+                .into_owned();
             // A header names each table above it.
             for (at, _) in table.match_indices('.') {
                 keys.insert(table[..at].to_owned());

@@ -159,6 +159,12 @@ impl Buf {
         }
     }
 
+    /// Forgets what was read behind the first `n` octets.
+    pub fn truncate(&mut self, n: usize) {
+        self.end = self.end.min(self.start + n);
+        self.brimful = false;
+    }
+
     /// Octets that were read and not consumed.
     pub fn len(&self) -> usize {
         self.end - self.start
@@ -258,6 +264,8 @@ mod tests {
         assert_eq!((buf.len(), buf.capacity()), (SMALL - 10, LARGE));
         assert!(buf.filled().iter().all(|b| *b == 7));
         assert!(!buf.grow(LARGE));
+        buf.truncate(SMALL);
+        assert_eq!(buf.len(), SMALL - 10, "no more than there is");
         assert!(!pool.is_short());
         assert!(buf.grow(2 * LARGE));
         assert!(pool.is_short(), "eight units of four");

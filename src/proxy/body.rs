@@ -21,13 +21,13 @@ use std::pin::pin;
 /// How a body that is being read goes on.
 #[derive(Debug)]
 pub struct Reader {
-    state: State,
+    pub(super) state: State,
     /// Octets of the body so far.
     pub total: u64,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Length(u64),
     Close,
     Chunks(Chunks),
@@ -98,9 +98,9 @@ pub struct Relay<'a> {
 }
 
 // Pieces of data written at once; one block rarely holds more.
-const PIECES: usize = 8;
+pub(super) const PIECES: usize = 8;
 // Octets after which other connections get their turn (hazard RT-15): two sides that are always ready would keep the worker.
-const TURN: usize = 1 << 20;
+pub(super) const TURN: usize = 1 << 20;
 const TRAILERS: SectionLimits =
     SectionLimits { size: 16 << 10, line: 8 << 10, fields: 64, bare_lf: false };
 
@@ -133,7 +133,11 @@ impl Reader {
     }
 
     // Takes data from the front of `input`: spans of it, and how many octets of input they and their framing are.
-    fn take(&mut self, input: &[u8], spans: &mut [Span; PIECES]) -> Result<(usize, usize), Broken> {
+    pub(super) fn take(
+        &mut self,
+        input: &[u8],
+        spans: &mut [Span; PIECES],
+    ) -> Result<(usize, usize), Broken> {
         match &mut self.state {
             State::Length(left) => {
                 let n = (*left).min(input.len() as u64);
@@ -330,7 +334,7 @@ impl Relay<'_> {
     }
 
     // True at the end of a body that the end of the connection ends.
-    async fn fill(&self, buf: &mut Buf, reader: &Reader) -> Result<bool, Broken> {
+    pub(super) async fn fill(&self, buf: &mut Buf, reader: &Reader) -> Result<bool, Broken> {
         if buf.is_empty() && buf.capacity() < LARGE {
             *buf = self.shard.buffers.large();
         }
@@ -470,9 +474,23 @@ impl Relay<'_> {
     }
 
     async fn trailers(&self, buf: &mut Buf, scan: &mut Scan, moved: u64) -> Result<(), Broken> {
-        let len = loop {
+        let len = self.section(buf, scan, moved).await?;
+        let section = buf.filled().get(..len).unwrap_or_default();
+        self.end(Some(section).filter(|section| *section != b"\r\n"), moved).await?;
+        buf.consume(len);
+        Ok(())
+    }
+
+    // Reads a trailer section to its end; returns how long it is.
+    pub(super) async fn section(
+        &self,
+        buf: &mut Buf,
+        scan: &mut Scan,
+        moved: u64,
+    ) -> Result<usize, Broken> {
+        loop {
             match scan.find_end(buf.filled(), &TRAILERS) {
-                Ok(Some(len)) => break len,
+                Ok(Some(len)) => return Ok(len),
                 Ok(None) => {}
                 Err(_) => return Err(Broken::BadTrailers),
             }
@@ -482,11 +500,7 @@ impl Relay<'_> {
             if self.read(buf, usize::MAX, moved).await? == 0 {
                 return Err(Broken::SourceGone);
             }
-        };
-        let section = buf.filled().get(..len).unwrap_or_default();
-        self.end(Some(section).filter(|section| *section != b"\r\n"), moved).await?;
-        buf.consume(len);
-        Ok(())
+        }
     }
 
     // Ends the body, with what may go on of a trailer section where there is one.
@@ -528,7 +542,7 @@ fn sink_error(error: io::Error) -> Broken {
 // The trailer fields that may go on (RFC 9110 section 6.5.1): none that frames, routes, authenticates, or that
 // decides how the content is read. Names that some servers take for others (hazard H1-15) harm no client, and gRPC's metadata
 // may have them.
-fn filtered(section: &[u8], to_client: bool) -> Result<Vec<u8>, Broken> {
+pub(super) fn filtered(section: &[u8], to_client: bool) -> Result<Vec<u8>, Broken> {
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots)
     else {

@@ -299,7 +299,7 @@ async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Resul
         io::ErrorKind::TimedOut => Failure::Final(Fault::BodyStalled),
         _ => Failure::Dead(Fault::TargetReset),
     })?;
-    x.scratch.trace.bytes_in += body_octets;
+    x.scratch.trace.count_body(body_octets);
     let now = Tick::now();
     x.scratch.trace.sent = Some(now);
     Ok(now)

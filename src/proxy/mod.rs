@@ -6,6 +6,7 @@
 pub mod account;
 pub mod body;
 pub mod call;
+pub mod collect;
 pub mod dial;
 pub mod exchange;
 pub mod finish;

@@ -184,7 +184,7 @@ async fn send_whole(
             Err(_) => break,
         }
     }
-    x.scratch.trace.bytes_in += octets;
+    x.scratch.trace.count_body(octets);
     Ok(())
 }
 

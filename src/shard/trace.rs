@@ -30,6 +30,8 @@ pub struct Trace {
     pub target_status: Option<u16>,
     /// Octets from the client.
     pub bytes_in: u64,
+    /// Whether the octets of the body are among them already: a body may be sent several times.
+    pub body_counted: bool,
     /// Octets to the client.
     pub bytes_out: u64,
     /// Octets of the response's body.
@@ -54,4 +56,14 @@ pub struct Trace {
     pub grpc_status: Option<u16>,
     /// The form of gRPC-Web that the response of a call becomes.
     pub form: Call,
+}
+
+impl Trace {
+    /// Counts the octets of a body that was here whole, the first time.
+    pub fn count_body(&mut self, octets: u64) {
+        if !self.body_counted {
+            self.body_counted = true;
+            self.bytes_in += octets;
+        }
+    }
 }
