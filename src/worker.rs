@@ -8,7 +8,7 @@ use crate::net::Timers;
 use crate::net::listen::Acceptor;
 use crate::net::runtime::{self, Doorbell, Driver, Ticker};
 use crate::serve::accept::{self, Door};
-use crate::shard::{AccessLog, Epoch, Machine, Message, Pulse, Shard};
+use crate::shard::{AccessLog, Ask, Epoch, Machine, Message, Pulse, Shard};
 use crate::snapshot::Snapshot;
 use crossbeam::channel::{Receiver, Sender};
 use std::cell::RefCell;
@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc::UnboundedSender;
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub struct Start {
     pub machine: Arc<Machine>,
     /// Messages from control.
     pub mailbox: Receiver<Message>,
+    /// Where questions of policies go.
+    pub asks: UnboundedSender<Ask>,
     /// Rings when there is one.
     pub doorbell: OwnedFd,
     /// Where snapshots go to be freed.
@@ -74,6 +77,7 @@ async fn main(start: Start) {
     let timers = Rc::new(Timers::default());
     let shares = start.machine.shares(start.workers);
     let shard = Shard::new(start.id, epoch, timers, start.log, shares, start.pulse);
+    shard.asks.connect(start.id, start.asks);
     let worker = Rc::new(Worker {
         shard: Rc::clone(&shard),
         workers: start.workers,
@@ -137,6 +141,7 @@ impl Worker {
                 }
                 self.see_doors();
             }
+            Message::Replied { ticket, reply } => self.shard.asks.reply(ticket, reply),
             Message::Log(log) => self.shard.set_log(log),
             Message::Drain => {
                 let doors = std::mem::take(&mut *self.doors.borrow_mut());

@@ -110,6 +110,7 @@ fn start(driver: Driver, log: AccessLog) -> SocketAddr {
         machine: Arc::new(Machine::new(100, &config.limits)),
         mailbox: letters,
         doorbell,
+        asks: tokio::sync::mpsc::unbounded_channel().0,
         graveyard,
         pulse: Arc::<Pulse>::default(),
         retired: Arc::default(),

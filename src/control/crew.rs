@@ -7,7 +7,7 @@
 use crate::base::Tick;
 use crate::base::meters::SPARE;
 use crate::net::runtime::{self, Driver, Ringer};
-use crate::shard::{AccessLog, Machine, Message, Pulse, Seat};
+use crate::shard::{AccessLog, Ask, Machine, Message, Pulse, Seat};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Start};
 use crossbeam::channel::{Sender, unbounded};
@@ -33,6 +33,7 @@ pub struct Crew {
     machine: Arc<Machine>,
     graveyard: Sender<Arc<Snapshot>>,
     ended: UnboundedSender<Ended>,
+    asks: UnboundedSender<Ask>,
 }
 
 // One worker's thread.
@@ -103,10 +104,11 @@ impl Crew {
         machine: Arc<Machine>,
         graveyard: Sender<Arc<Snapshot>>,
         ended: UnboundedSender<Ended>,
+        asks: UnboundedSender<Ask>,
     ) -> Crew {
         let pulses = (0..cpus.len() + SPARE).map(|_| Arc::default()).collect();
         let (hands, retired) = (Vec::new(), Vec::new());
-        Crew { driver, cpus, pulses, hands, retired, machine, graveyard, ended }
+        Crew { driver, cpus, pulses, hands, retired, machine, graveyard, ended, asks }
     }
 
     /// How many places there are.
@@ -233,6 +235,7 @@ impl Crew {
             machine: Arc::clone(&self.machine),
             mailbox: letters,
             doorbell,
+            asks: self.asks.clone(),
             graveyard: self.graveyard.clone(),
             pulse: Arc::clone(&pulse),
             retired: Arc::clone(&retired),
@@ -266,6 +269,14 @@ impl Crew {
     /// Tells the worker of a place.
     pub fn tell(&self, place: usize, message: Message) {
         if let Some(hand) = self.hands.get(place) {
+            hand.tell(message);
+        }
+    }
+
+    /// Tells the worker of this number, wherever it is.
+    pub fn tell_worker(&self, number: usize, message: Message) {
+        let all = self.hands.iter().chain(self.retired.iter().map(|retired| &retired.hand));
+        if let Some(hand) = all.into_iter().find(|hand| hand.number == number && hand.running) {
             hand.tell(message);
         }
     }
@@ -385,7 +396,12 @@ mod tests {
         let log =
             AccessLog { sink: Some(log.sink()), format: Arc::new(Format::parse("json").unwrap()) };
         let machine = Arc::new(Machine::new(100, &config.limits));
-        (Crew::new(driver, vec![None], machine, graveyard, tell), ended, snapshot, log)
+        (
+            Crew::new(driver, vec![None], machine, graveyard, tell, unbounded_channel().0),
+            ended,
+            snapshot,
+            log,
+        )
     }
 
     // Hazards RT-01 to RT-03: the queue is control's, so what waits in it is served by the successor.

@@ -25,7 +25,7 @@ use crate::control::watchdog::{self, Alarm};
 use crate::control::{EXIT_FAILED, EXIT_WRONG};
 use crate::net::runtime::{self, Driver};
 use crate::observe::{self, Format, LogHandle, Output};
-use crate::shard::{self, Machine, Message};
+use crate::shard::{self, Ask, Machine, Message};
 use crate::snapshot::{self, Snapshot};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, unbounded};
@@ -71,6 +71,7 @@ struct Service {
     graveyard: Receiver<Arc<Snapshot>>,
     buried: Vec<Arc<Snapshot>>,
     ended: UnboundedReceiver<Ended>,
+    asks: UnboundedReceiver<Ask>,
     alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
     acme: Acme,
@@ -118,6 +119,7 @@ pub async fn serve(
             _ = signals.int.recv() => return service.stop("SIGINT: stopping at once"),
             () = &mut stop => return service.stop("the demo's time is over"),
             Some(ended) = service.ended.recv() => service.note_end(ended),
+            Some(ask) = service.asks.recv() => service.reply(ask),
             Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
             Some(Obtained(name)) = service.obtained.recv() => service.take_up_obtained(name).await,
@@ -164,7 +166,9 @@ impl Service {
         let snapshot = compile(&config, &names, None, cpus.len()).map_err(Failed::run)?;
         let max = max_connections(&config, &snapshot, cpus.len(), None);
         let machine = Arc::new(Machine::new(max, &config.limits));
-        let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx);
+        let (asks_tx, asks) = mpsc::unbounded_channel();
+        let mut crew =
+            Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx, asks_tx);
         let mut sockets = Sockets::default();
         let change = plan(&mut sockets, &config, &snapshot, &crew).map_err(Failed::run)?;
         let admin_socket = match &config.admin {
@@ -214,6 +218,7 @@ impl Service {
             graveyard,
             buried: Vec::new(),
             ended,
+            asks,
             alarms,
             renamed,
             acme,
@@ -233,6 +238,11 @@ impl Service {
         service.serve_admin(admin_socket);
         service.greet(note);
         Ok(service)
+    }
+
+    fn reply(&self, ask: Ask) {
+        let reply = crate::policy::Reply::Failed(Arc::from("nobody answers"));
+        self.crew.tell_worker(ask.worker, Message::Replied { ticket: ask.ticket, reply });
     }
 
     // Tells workers which sockets to serve.

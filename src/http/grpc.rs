@@ -125,6 +125,8 @@ pub fn status_of(fault: Fault) -> u16 {
     match fault {
         Fault::DeadlineExceeded => DEADLINE_EXCEEDED,
         Fault::BodyTooLarge | Fault::HeadTooLarge | Fault::TooManyFields => 8,
+        Fault::RateLimited | Fault::TooManyInFlight | Fault::QuotaExceeded => 8,
+        Fault::Invalid => 3,
         fault => status_of_http(fault.status()),
     }
 }

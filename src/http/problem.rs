@@ -53,9 +53,15 @@ fn quality(parameter: &[u8]) -> Option<u32> {
     Some((q.clamp(0.0, 1.0) * 1000.0) as u32)
 }
 
-/// Appends the body that explains `fault`. `request_id` is one of ours or a checked one: letters, digits, `-`.
-pub fn body(out: &mut Vec<u8>, fault: Fault, request_id: &[u8], media: Media) {
-    let status = fault.status();
+/// Appends the body that explains `fault` with its status. `detail` is said instead of the fault's own sentence. `request_id` is one of ours or a checked one: letters, digits, `-`.
+pub fn body(
+    out: &mut Vec<u8>,
+    (fault, status): (Fault, u16),
+    detail: Option<&str>,
+    request_id: &[u8],
+    media: Media,
+) {
+    let sentence = detail.unwrap_or(fault.sentence());
     match media {
         Media::Json => {
             out.extend_from_slice(b"{\"type\":\"urn:ringgate:");
@@ -64,9 +70,10 @@ pub fn body(out: &mut Vec<u8>, fault: Fault, request_id: &[u8], media: Media) {
             out.extend_from_slice(phrase(status).as_bytes());
             out.extend_from_slice(b"\",\"status\":");
             crate::http::write::number(out, u64::from(status));
-            out.extend_from_slice(b",\"detail\":\"");
-            out.extend_from_slice(fault.sentence().as_bytes());
-            out.extend_from_slice(b"\",\"code\":\"");
+            out.extend_from_slice(b",\"detail\":");
+            // It may say what was found in a request. Writing to a Vec cannot fail.
+            let _ = serde_json::to_writer(&mut *out, sentence);
+            out.extend_from_slice(b",\"code\":\"");
             out.extend_from_slice(fault.code().as_bytes());
             out.extend_from_slice(b"\",\"request_id\":\"");
             out.extend_from_slice(request_id);
@@ -77,7 +84,7 @@ pub fn body(out: &mut Vec<u8>, fault: Fault, request_id: &[u8], media: Media) {
             out.push(b' ');
             out.extend_from_slice(phrase(status).as_bytes());
             out.extend_from_slice(b"\n");
-            out.extend_from_slice(fault.sentence().as_bytes());
+            out.extend(sentence.bytes().map(|b| if b.is_ascii_control() { b' ' } else { b }));
             out.extend_from_slice(b"\ncode: ");
             out.extend_from_slice(fault.code().as_bytes());
             out.extend_from_slice(b"\nrequest id: ");
@@ -96,10 +103,28 @@ mod tests {
     fn every_fault_makes_valid_json() {
         for fault in Fault::ALL {
             let mut out = Vec::new();
-            body(&mut out, *fault, b"0123abcd", Media::Json);
+            body(&mut out, (*fault, fault.status()), None, b"0123abcd", Media::Json);
             let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(value["code"], fault.code());
             assert_eq!(value["status"], fault.status());
+            assert_eq!(value["detail"], fault.sentence());
+        }
+    }
+
+    #[test]
+    fn what_was_found_cannot_break_the_form() {
+        let found = "a\"b\r\nx: y\u{7f}";
+        for media in [Media::Json, Media::Text] {
+            let mut out = Vec::new();
+            body(&mut out, (Fault::Invalid, 422), Some(found), b"id", media);
+            let text = String::from_utf8(out).unwrap();
+            match media {
+                Media::Json => {
+                    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    assert_eq!((&value["detail"], &value["status"]), (&found.into(), &422.into()));
+                }
+                Media::Text => assert!(text.contains("a\"b  x: y \ncode: "), "{text}"),
+            }
         }
     }
 

@@ -133,6 +133,21 @@ impl RequestHead {
         Ok(())
     }
 
+    /// Puts a shorter query in the place of the one that was sent, so that nothing of what it leaves out is read again. `buf`
+    /// is what was parsed.
+    pub fn replace_query(&mut self, buf: &mut [u8], query: &[u8]) {
+        let Some(mut span) = self.query else { return };
+        let Some(place) = buf.get_mut(span.start as usize..span.end as usize) else { return };
+        let Some((kept, rest)) = place.split_at_mut_checked(query.len()) else { return };
+        kept.copy_from_slice(query);
+        rest.fill(b' ');
+        let shorter = u32::try_from(rest.len()).unwrap_or(0) + u32::from(query.is_empty());
+        // The query is the end of the target (RFC 9112 section 3.2).
+        self.target.end = self.target.end.saturating_sub(shorter).max(self.target.start);
+        span.end = span.start + u32::try_from(query.len()).unwrap_or(0);
+        self.query = Some(span).filter(|span| !span.is_empty());
+    }
+
     /// The view that decisions read; `buf` is what was parsed.
     pub fn view<'a>(
         &'a self,

@@ -55,6 +55,10 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     maybe(out, b",\"redirect_url\":", r.redirect_url);
     maybe(out, b",\"reason\":", r.reason.map(str::as_bytes));
     maybe(out, b",\"detail\":", r.reason_text.map(str::as_bytes));
+    maybe(out, b",\"policy\":", r.policy.map(str::as_bytes));
+    maybe(out, b",\"consumer\":", r.consumer.map(str::as_bytes));
+    maybe(out, b",\"plan\":", r.plan.map(str::as_bytes));
+    maybe(out, b",\"policy_dry_run\":", r.dry_run.map(str::as_bytes));
     tls(out, r);
     maybe(out, b",\"classification\":", r.deviation.map(|d| d.class().name().as_bytes()));
     maybe(out, b",\"classification_reason\":", r.deviation.map(|d| d.name().as_bytes()));

@@ -25,6 +25,8 @@ pub struct Kept {
     trace_id: Option<Vec<u8>>,
     tls: Option<Facts>,
     passed: Vec<u8>,
+    // The policy, the consumer, the plan, and what policies that only count say.
+    judged: [Option<String>; 4],
 }
 
 impl Kept {
@@ -46,6 +48,7 @@ impl Kept {
             trace_id: owned(r.trace_id),
             tls: r.tls.cloned(),
             passed: r.passed.to_vec(),
+            judged: [r.policy, r.consumer, r.plan, r.dry_run].map(|text| text.map(str::to_owned)),
             // Whatever borrows is named here, so that a new field of the record is not forgotten.
             rest: Record {
                 request_id: b"",
@@ -62,6 +65,10 @@ impl Kept {
                 trace_id: None,
                 tls: None,
                 passed: b"",
+                policy: None,
+                consumer: None,
+                plan: None,
+                dry_run: None,
                 redirect_url: None,
                 reason_text: None,
                 wall_micros: r.wall_micros,
@@ -95,7 +102,12 @@ impl Kept {
 
     /// The record again, to be completed.
     pub fn record(&self) -> Record<'_> {
+        let [policy, consumer, plan, dry_run] = self.judged.each_ref().map(Option::as_deref);
         Record {
+            policy,
+            consumer,
+            plan,
+            dry_run,
             request_id: &self.request_id,
             listener: &self.listener,
             rule: &self.rule,

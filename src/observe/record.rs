@@ -88,6 +88,14 @@ pub struct Record<'a> {
     pub action: &'static str,
     /// The status that a call of gRPC ended with; `None` for any other request.
     pub grpc_status: Option<u16>,
+    /// The policy that has ended the request.
+    pub policy: Option<&'a str>,
+    /// Who sent it, as policies have found.
+    pub consumer: Option<&'a str>,
+    /// The consumer's plan.
+    pub plan: Option<&'a str>,
+    /// Policies that only count and would have refused it, each with the reason: `a:rate_limited,b:token_missing`.
+    pub dry_run: Option<&'a str>,
     /// What was agreed on in the client's TLS handshake; `None` where there was none.
     pub tls: Option<&'a Facts>,
     /// What a trusted balancer in front said in its PROXY header, as type-length-values; empty where there was none.
@@ -202,6 +210,10 @@ impl Default for Record<'_> {
             worker: 0,
             action: "none",
             grpc_status: None,
+            policy: None,
+            consumer: None,
+            plan: None,
+            dry_run: None,
             tls: None,
             passed: b"",
             deviation: None,

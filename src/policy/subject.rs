@@ -45,6 +45,8 @@ pub struct Findings {
     pub response: Vec<u8>,
     /// Places that are given back when the request has ended.
     pub held: Vec<Held>,
+    /// What the client is told beside the reason, one plain sentence; empty for nothing. It holds no secret.
+    pub detail: String,
     /// Refusals of policies that only count, by the policy's index.
     pub dry: Vec<(usize, Fault)>,
 }
@@ -63,6 +65,7 @@ impl Findings {
             }
         }
         self.held.clear();
+        self.detail.clear();
         self.dry.clear();
     }
 }

@@ -4,6 +4,7 @@ use crate::base::Tick;
 use crate::http::proxy_protocol::{Said, SaidTls};
 use crate::http::{Fault, Framing, Known, Method, RequestView, Version, request::Form};
 use crate::net::{Buf, Sock};
+use crate::proxy::policies::{self, Step};
 use crate::proxy::upgrade::{self, Upgrade};
 use crate::proxy::{call, finish, forward, reply, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
@@ -99,6 +100,7 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
         // Whatever failed then, failed for want of a client.
         let fault = if x.client.sock.is_gone() { Fault::ClientGone } else { fault };
         x.scratch.trace.fault = Some(fault);
+        policies::hide_parameters(x);
         if x.scratch.trace.status == 0 && fault.status() != 460 {
             reply::own(x, fault).await;
         } else {
@@ -140,7 +142,11 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         return Err(Fault::Misdirected);
     }
     let (rule, action) = route(x, snapshot);
+    let rule = preflighted(x, snapshot, rule);
     x.scratch.trace.action = action.name();
+    if policies::any(x, rule) && !judge(x, rule).await? {
+        return Ok(());
+    }
     let limit = rule.map_or(snapshot.limits.body, |r| r.body_limit);
     if let (Framing::Length(length), Some(limit)) = (x.scratch.request.framing, limit)
         && length > limit
@@ -179,6 +185,41 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         Action::Respond(fixed) => reply::fixed(x, fixed).await,
         Action::NotFound => Err(Fault::NoRoute),
     }
+}
+
+// Whether the request may go on to its action; a policy may have answered it.
+async fn judge(x: &mut Exchange<'_>, rule: Option<&Rule>) -> Result<bool, Fault> {
+    let mut cursor = policies::begin(x, rule);
+    match policies::run(x, rule, &mut cursor, None) {
+        Step::Pass => {}
+        Step::Refuse(fault) => return Err(fault),
+        // Rare, and large: kept out of the future of every other request.
+        step => {
+            if !Box::pin(policies::slow(x, rule, cursor, step)).await? {
+                policies::hide_parameters(x);
+                return Ok(false);
+            }
+        }
+    }
+    policies::hide_parameters(x);
+    Ok(true)
+}
+
+// A preflight is judged as the request that it asks for, also where no rule takes OPTIONS.
+fn preflighted<'s>(
+    x: &mut Exchange<'_>,
+    snapshot: &'s Snapshot,
+    rule: Option<&'s Rule>,
+) -> Option<&'s Rule> {
+    let Some(method) = policies::requested_method(x) else { return rule };
+    if policies::is_preflight(x, rule) {
+        return rule;
+    }
+    let found = snapshot.routes.find(x.listener.route, &RequestView { method, ..x.view() });
+    let asked = found.and_then(|id| snapshot.rules.get(id.0 as usize));
+    let Some(asked) = asked.filter(|asked| asked.policies.cors) else { return rule };
+    x.scratch.trace.rule = found.map(|id| id.0 as usize);
+    Some(asked)
 }
 
 // What a certificate authority fetches over plain HTTP to see whose a name is (RFC 8555 section 8.3).

@@ -62,7 +62,18 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     } else if logs {
         with_record(x, now, rule, group, target, grpc_status, |record| x.shard.record(record));
     }
+    count_dry_runs(x);
+    x.scratch.findings.clear();
     now
+}
+
+fn count_dry_runs(x: &Exchange<'_>) {
+    for (at, fault) in &x.scratch.findings.dry {
+        let policy = x.epoch.snapshot.policies.get(*at);
+        if let Some(cell) = policy.and_then(|p| p.meters.cell(x.shard.worker)) {
+            cell.refuse(*fault, true);
+        }
+    }
 }
 
 fn count(x: &Exchange<'_>, now: Tick, cell: &Cell) {
@@ -94,6 +105,8 @@ fn with_record<R>(
     let trace = &x.scratch.trace;
     let reached = trace.sent.or(trace.answered);
     let sent_as = x.canonical_target();
+    let findings = &x.scratch.findings;
+    let dry_run = dry_run(x);
     let received = x.scratch.request.target.of(x.buf.filled());
     take(&Record {
         wall_micros: tick::wall_micros(),
@@ -129,6 +142,9 @@ fn with_record<R>(
         reason: trace.fault.map(Fault::code),
         reason_text: trace.fault.map(|fault| match (fault, &trace.detail) {
             (Fault::TargetTlsFailed, Some(detail)) => &**detail,
+            (fault, _) if fault.policy_index().is_some() && !findings.detail.is_empty() => {
+                &findings.detail
+            }
             _ => fault.sentence(),
         }),
         retries: trace.retries,
@@ -137,10 +153,28 @@ fn with_record<R>(
         worker: x.shard.worker,
         action: if trace.action.is_empty() { "none" } else { trace.action },
         grpc_status,
+        policy: trace.policy.and_then(|at| x.epoch.snapshot.policies.get(at)).map(|p| &*p.name),
+        consumer: given(&findings.identity.consumer),
+        plan: given(&findings.identity.plan),
+        dry_run: dry_run.as_deref(),
         tls: x.client.tls.as_deref(),
         passed: x.client.passed.as_ref().map_or(&[], |p| &p.tlvs),
         deviation: x.scratch.request.deviation,
     })
+}
+
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+// Rare: policies that only count are for a while.
+fn dry_run(x: &Exchange<'_>) -> Option<String> {
+    let said = x.scratch.findings.dry.iter().filter_map(|(at, fault)| {
+        let policy = x.epoch.snapshot.policies.get(*at)?;
+        Some(format!("{}:{}", policy.name, fault.code()))
+    });
+    let said = said.collect::<Vec<_>>().join(",");
+    (!said.is_empty()).then_some(said)
 }
 
 /// A request that could not even be read: counted and logged with what is known of it.

@@ -13,6 +13,7 @@ pub mod finish;
 pub mod forward;
 pub mod multiplex;
 pub mod pace;
+pub mod policies;
 pub mod proxied;
 pub mod receive;
 pub mod recode;

@@ -14,7 +14,7 @@ use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
 use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::recode::{self, Recode};
-use crate::proxy::{Exchange, call, multiplex, upgrade};
+use crate::proxy::{Exchange, call, multiplex, policies, upgrade};
 use crate::snapshot::Listener;
 use std::cell::RefCell;
 use std::io;
@@ -455,6 +455,7 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
         // RFC 9110 section 6.6.1: a response without Date gets the time it was received.
         x.shard.with_date(|date| write::field(&mut out, b"date", date));
     }
+    out.extend_from_slice(&x.scratch.findings.response);
     hsts(x.listener, &mut out);
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -511,7 +512,8 @@ pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
         };
         let nominated = !response.nominated.is_empty()
             && response.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(one.name.of(buf)));
-        if kept && !nominated {
+        let replaced = policies::chains(x).any(|c| policies::replaces(c, one.name.of(buf)));
+        if kept && !nominated && !replaced {
             write::parsed_field(out, buf, one);
         }
     }

@@ -7,7 +7,7 @@ use crate::http::grpc::{self, Call};
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
 use crate::proxy::receive::{connection_field, hsts, whole};
-use crate::proxy::{Exchange, upgrade};
+use crate::proxy::{Exchange, policies, upgrade};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::{RedirectTemplate, Via};
 
@@ -63,20 +63,31 @@ pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
         return own_to_call(x, fault).await;
     }
     let media = Media::preferred(x.view().fields);
+    let epoch = std::rc::Rc::clone(x.epoch);
+    let (status, told) = policies::answer_of(&epoch.snapshot, x.scratch.trace.policy, fault);
     let mut body = Vec::new();
-    problem::body(&mut body, fault, &x.scratch.request_id, media);
-    let mut out = begin(x, fault.status());
-    write::field(&mut out, b"content-type", media.name().as_bytes());
+    let mut out = begin(x, status);
+    match told {
+        Some(told) => {
+            out.extend_from_slice(&told.fields);
+            body.extend_from_slice(&told.body);
+        }
+        None => {
+            let detail = Some(x.scratch.findings.detail.as_str()).filter(|d| !d.is_empty());
+            problem::body(&mut body, (fault, status), detail, &x.scratch.request_id, media);
+            write::field(&mut out, b"content-type", media.name().as_bytes());
+        }
+    }
     write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
     write::field(&mut out, b"cache-control", b"no-store");
     write::field(&mut out, b"x-request-id", &x.scratch.request_id);
     if fault == Fault::MethodRefused {
         write::field(&mut out, b"allow", ALLOW);
     }
-    if fault.status() == 503 {
+    if status == 503 {
         write::field(&mut out, b"retry-after", b"1");
     }
-    let sent = send(x, out, fault.status(), &body).await;
+    let sent = send(x, out, status, &body).await;
     if sent.is_err() {
         x.keep = false;
     }
@@ -115,6 +126,7 @@ async fn send(
     if !matches!(status, 204 | 304) {
         write::content_length(&mut out, body.len() as u64);
     }
+    out.extend_from_slice(&x.scratch.findings.response);
     hsts(x.listener, &mut out);
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");

@@ -5,7 +5,7 @@
 
 use crate::http::write::{address, content_length, field, number, parsed_field, request_line};
 use crate::http::{Framing, Known, Method, RequestHead, Version};
-use crate::proxy::{Exchange, upgrade};
+use crate::proxy::{Exchange, policies, upgrade};
 use crate::snapshot::Snapshot;
 use std::net::IpAddr;
 
@@ -43,6 +43,7 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
     if let Some(told) = x.client.tls.as_ref().and_then(|tls| tls.told.as_ref()) {
         out.extend_from_slice(&told.fields);
     }
+    out.extend_from_slice(&x.scratch.findings.upstream);
     field(&mut out, b"x-request-id", &x.scratch.request_id);
     via(x, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -70,6 +71,13 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         if !head.nominated.is_empty()
             && head.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(name))
         {
+            continue;
+        }
+        if policies::chains(x).any(|chain| policies::holds_back(chain, name)) {
+            continue;
+        }
+        if one.known == Known::Cookie && policies::chains(x).any(policies::reads_cookies) {
+            policies::cookie_field(policies::chains(x), one.value.of(buf), out);
             continue;
         }
         parsed_field(out, buf, one);

@@ -33,7 +33,7 @@ pub async fn refuse(
     id.extend_from_slice(format!("{random:032x}").as_bytes());
     let mut body = Vec::new();
     let media = Media::preferred(Fields::new(&[], &[]));
-    problem::body(&mut body, fault, &id, media);
+    problem::body(&mut body, (fault, fault.status()), None, &id, media);
     let mut out = std::mem::take(&mut scratch.reply);
     out.clear();
     write::status_line(&mut out, fault.status(), write::phrase(fault.status()).as_bytes());

@@ -7,8 +7,9 @@
 use crate::balance::{Candidate, Pick, Plan};
 use crate::base::Rng;
 use crate::health;
+use crate::policy;
 use crate::shard::target::TargetCore;
-use crate::snapshot::{Group, Snapshot, TargetLive};
+use crate::snapshot::{Group, Policy, Snapshot, TargetLive};
 use crossbeam::channel::Sender;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +24,18 @@ pub struct Epoch {
     pub snapshot: Arc<Snapshot>,
     /// Indexed as [`Snapshot::groups`].
     pub groups: Vec<GroupCore>,
+    /// Indexed as [`Snapshot::policies`].
+    pub policies: Vec<Rc<PolicyCore>>,
     graveyard: Sender<Arc<Snapshot>>,
+}
+
+/// One worker's side of a policy.
+#[derive(Debug)]
+pub struct PolicyCore {
+    /// The policy as run.
+    pub policy: Arc<Policy>,
+    /// What this worker remembers for it.
+    pub core: policy::Core,
 }
 
 /// One worker's side of a group.
@@ -74,7 +86,8 @@ impl Epoch {
             planned: RefCell::new(None),
         });
         let groups = groups.collect();
-        Rc::new(Epoch { snapshot, groups, graveyard })
+        let policies = policies(&snapshot, old);
+        Rc::new(Epoch { snapshot, groups, policies, graveyard })
     }
 
     /// The targets that `newer` has no longer, with their groups. One pass over each: a worker does this between two
@@ -88,6 +101,21 @@ impl Epoch {
         let all = self.groups.iter().flat_map(|g| g.targets.iter().map(move |t| (g, t)));
         all.filter(move |(_, target)| !kept.contains(&Rc::as_ptr(target)))
     }
+}
+
+// What a reload has left as it was stays the very same; what has changed is told what was remembered.
+fn policies(snapshot: &Snapshot, old: Option<&Epoch>) -> Vec<Rc<PolicyCore>> {
+    let known: HashMap<&str, &Rc<PolicyCore>> = old
+        .map(|old| old.policies.iter().map(|p| (&*p.policy.name, p)).collect())
+        .unwrap_or_default();
+    let bind = |policy: &Arc<Policy>| match known.get(&*policy.name) {
+        Some(before) if Arc::ptr_eq(&before.policy, policy) => Rc::clone(before),
+        before => {
+            let core = policy::Core::bind(&policy.kind, before.map(|b| &b.core));
+            Rc::new(PolicyCore { policy: Arc::clone(policy), core })
+        }
+    };
+    snapshot.policies.iter().map(bind).collect()
 }
 
 impl Drop for Epoch {

@@ -1,5 +1,6 @@
 //! What control tells a worker: put into a queue, and the doorbell rung. The worker never waits for control.
 
+use crate::policy::Reply;
 use crate::shard::AccessLog;
 use crate::snapshot::Snapshot;
 use std::os::fd::OwnedFd;
@@ -25,6 +26,13 @@ pub enum Message {
     Unlisten {
         /// From [`Message::Listen`].
         token: u64,
+    },
+    /// What a policy has asked.
+    Replied {
+        /// From the question.
+        ticket: u64,
+        /// What control has found out.
+        reply: Reply,
     },
     /// Write access records so from now on.
     Log(AccessLog),

@@ -3,6 +3,7 @@
 //! Nothing here is shared with another worker but the few atomics of `snapshot::live`. A request clones the
 //! `Rc<Epoch>` once and sees one configuration to its end; the next request on the same connection sees the newest.
 
+pub mod asks;
 pub mod channel;
 pub mod epoch;
 pub mod handshakes;
@@ -14,6 +15,7 @@ pub mod streams;
 pub mod target;
 pub mod trace;
 
+pub use asks::{Ask, Asks};
 pub use epoch::Epoch;
 pub use handshakes::{HandshakeCounts, Handshakes};
 pub use machine::{Machine, Shares};
@@ -55,6 +57,8 @@ pub struct Shard {
     pub network: Network,
     /// TLS handshakes of clients.
     pub handshakes: Rc<Handshakes>,
+    /// What policies have asked control.
+    pub asks: Asks,
     /// What others see of this worker.
     pub pulse: Arc<Pulse>,
     epoch: RefCell<Rc<Epoch>>,
@@ -250,6 +254,7 @@ impl Shard {
             timers,
             network,
             handshakes: Rc::default(),
+            asks: Asks::default(),
             pulse,
             epoch: RefCell::new(epoch),
             scratches: RefCell::default(),
@@ -410,11 +415,13 @@ impl Shard {
         self.tunnels.borrow_mut().settle();
         self.buffers.settle();
         self.refresh_date();
+        self.asks.sweep(now);
         let epoch = self.epoch();
         for group in &epoch.groups {
             let oldest = group.group.idle_timeout;
             group.targets.iter().for_each(|t| t.sweep(now, oldest, self.worker));
         }
+        epoch.policies.iter().for_each(|p| p.core.sweep(&p.policy.kind, now));
         self.retired.borrow_mut().retain(|(cut, target)| {
             let over = target.is_unused() || *cut <= now;
             if over {

@@ -3,6 +3,7 @@
 
 use crate::base::Tick;
 use crate::http::{RequestHead, ResponseHead};
+use crate::policy::Findings;
 use crate::shard::Trace;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,6 +21,8 @@ pub struct Scratch {
     pub reply: Vec<u8>,
     /// What is counted and logged in the end. Here, since in the exchange it would make every connection larger.
     pub trace: Trace,
+    /// What policies have found.
+    pub findings: Findings,
     /// The request id.
     pub request_id: Vec<u8>,
     /// When either side of a call last sent something; both directions of it hold this.
@@ -32,6 +35,7 @@ const KEEP: usize = 16 << 10;
 impl Scratch {
     /// Lets go of what an unusually large message has grown.
     pub fn trim(&mut self) {
+        self.findings.clear();
         for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id] {
             vec.clear();
             if vec.capacity() > KEEP {

@@ -18,6 +18,8 @@ pub struct Trace {
     pub connect: Option<Duration>,
     /// Index into the snapshot's rules.
     pub rule: Option<usize>,
+    /// Index into the snapshot's policies: the one that has ended it.
+    pub policy: Option<usize>,
     /// Index into the snapshot's groups.
     pub group: Option<usize>,
     /// Index into the group's targets.

@@ -12,8 +12,8 @@ pub mod secure;
 pub mod upgrades;
 
 pub use compile::compile;
-pub use policies::{Chain, Policy};
 pub use live::{Address, GroupLive, Opening, TargetLive};
+pub use policies::{Chain, Policy};
 pub use secure::Secure;
 pub use upgrades::Upgrades;
 

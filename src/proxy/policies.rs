@@ -1,0 +1,336 @@
+//! The policy stage of a request: the listener's policies, then the rule's, in the order written.
+//!
+//! [`run`] is all of it for a request on which policies can decide at once, without a wait; what takes time (a body, a question to
+//! control, a place in a queue) goes through [`slow`]. What policies decide by stands in `crate::policy`. Called by `exchange`,
+//! and by those who write heads, for what policies change in them.
+
+use crate::base::{Tick, tick};
+use crate::http::{Fault, Method};
+use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
+use crate::proxy::{Exchange, collect, reply};
+use crate::shard::Scratch;
+use crate::shard::epoch::PolicyCore;
+use crate::snapshot::{Chain, FixedResponse, Rule, Snapshot};
+
+/// Where among its policies a request is.
+#[derive(Debug, Default)]
+pub struct Cursor {
+    // Counts policies of the listener, then of the rule.
+    next: usize,
+    // How often the policy at `next` has asked control for this request.
+    rounds: u32,
+    // The body was collected.
+    body: bool,
+    preflight: bool,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub enum Step {
+    /// The request may go on to its action.
+    Pass,
+    /// It ends here.
+    Refuse(Fault),
+    /// It ends here with the policy's answer.
+    Answer(Box<Answer>),
+    /// A policy must see the body, of at most so many octets.
+    Body(u64),
+    /// A policy asks control.
+    Ask(Box<Question>),
+    /// It goes on then.
+    Wait(Tick),
+}
+
+// A policy that asks for ever would hold its request for ever.
+const MOST_ROUNDS: u32 = 4;
+
+/// Whether the request meets any policy. `rule` is the one that has taken it.
+#[inline]
+pub fn any(x: &Exchange<'_>, rule: Option<&Rule>) -> bool {
+    !x.listener.policies.is_empty() || rule.is_some_and(|rule| !rule.policies.is_empty())
+}
+
+/// Whether it is a preflight of CORS that a policy of the listener or of `rule` answers.
+pub fn is_preflight(x: &Exchange<'_>, rule: Option<&Rule>) -> bool {
+    x.scratch.request.method == Method::Options
+        && (x.listener.policies.cors || rule.is_some_and(|rule| rule.policies.cors))
+        && requested_method(x).is_some()
+}
+
+/// The method that a preflight asks for; `None` for any other request.
+pub fn requested_method<'x>(x: &'x Exchange<'_>) -> Option<&'x [u8]> {
+    if x.scratch.request.method != Method::Options {
+        return None;
+    }
+    let fields = x.view().fields;
+    fields.first("origin")?;
+    fields.first("access-control-request-method").filter(|method| !method.is_empty())
+}
+
+/// Begins the walk along the policies.
+pub fn begin(x: &mut Exchange<'_>, rule: Option<&Rule>) -> Cursor {
+    Cursor { preflight: is_preflight(x, rule), ..Cursor::default() }
+}
+
+/// Walks on along the policies until all have let the request pass, or one of them has another idea. `reply` is for the policy at
+/// which the walk has stopped.
+pub fn run(
+    x: &mut Exchange<'_>,
+    rule: Option<&Rule>,
+    cursor: &mut Cursor,
+    mut reply: Option<Reply>,
+) -> Step {
+    let epoch = x.epoch;
+    let client = x.client_ip();
+    let (now, unix) = (Tick::now(), tick::wall_micros() / 1_000_000);
+    let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
+    let indices = chains.into_iter().flatten().flat_map(|chain| &chain.policies);
+    for at in indices.skip(cursor.next) {
+        let Some(core) = epoch.policies.get(*at) else {
+            return Step::Refuse(Fault::PolicyUnavailable);
+        };
+        if cursor.preflight && core.policy.kind.identifies() {
+            cursor.next += 1;
+            continue;
+        }
+        let scheme = x.client.scheme();
+        let port = x.scratch.request.port.unwrap_or(x.client.port);
+        let body = cursor.body.then(|| x.body_here());
+        let buf = x.buf.filled();
+        // A body lies in the exchange's buffer, what was found in its scratch: they do not meet.
+        let body = body.map(<[u8]>::len).map(|len| {
+            let behind = buf.get(x.scratch.request.len..).unwrap_or_default();
+            behind.get(..len).unwrap_or_default()
+        });
+        let Scratch { request, findings, trace, .. } = &mut *x.scratch;
+        let subject = Subject {
+            view: request.view(buf, x.client.peer.ip()),
+            client,
+            scheme,
+            port,
+            listener: &x.listener.name,
+            rule: rule.map_or("", |rule| &rule.name),
+            tls: x.client.tls.as_deref(),
+            body,
+            preflight: cursor.preflight,
+            now,
+            unix,
+        };
+        if body.is_none()
+            && let Some(limit) = core.policy.kind.body_limit(&subject)
+        {
+            return Step::Body(limit);
+        }
+        let verdict = decide(core, *at, &subject, findings, reply.take());
+        count(core, x.shard.worker, &verdict);
+        match verdict {
+            Verdict::Pass => {}
+            Verdict::Refuse(fault) => {
+                trace.policy = Some(*at);
+                return Step::Refuse(fault);
+            }
+            Verdict::Answer(answer) => {
+                trace.policy = Some(*at);
+                return Step::Answer(answer);
+            }
+            Verdict::Ask(question) => {
+                cursor.rounds += 1;
+                if cursor.rounds > MOST_ROUNDS {
+                    trace.policy = Some(*at);
+                    return Step::Refuse(Fault::PolicyUnavailable);
+                }
+                return Step::Ask(question);
+            }
+            Verdict::Wait(until) => {
+                (cursor.next, cursor.rounds) = (cursor.next + 1, 0);
+                return Step::Wait(until);
+            }
+        }
+        (cursor.next, cursor.rounds) = (cursor.next + 1, 0);
+    }
+    // Policies that ask who the sender is have not been asked: nothing but an answer may come of it (hazard AUTH-12).
+    if cursor.preflight { Step::Refuse(Fault::OriginNotAllowed) } else { Step::Pass }
+}
+
+// What one policy says. One that only counts leaves nothing behind but who the sender is.
+fn decide(
+    core: &PolicyCore,
+    at: usize,
+    subject: &Subject<'_>,
+    findings: &mut Findings,
+    reply: Option<Reply>,
+) -> Verdict {
+    let policy = &core.policy;
+    if !policy.dry_run {
+        return policy.kind.check(&core.core, subject, findings, reply);
+    }
+    let (upstream, response) = (findings.upstream.len(), findings.response.len());
+    let detail = findings.detail.len();
+    let verdict = policy.kind.check(&core.core, subject, findings, reply);
+    findings.upstream.truncate(upstream);
+    findings.response.truncate(response);
+    findings.detail.truncate(detail);
+    let fault = match verdict {
+        Verdict::Ask(question) => return Verdict::Ask(question),
+        Verdict::Pass | Verdict::Wait(_) => return Verdict::Pass,
+        Verdict::Refuse(fault) => fault,
+        Verdict::Answer(answer) if answer.status < 300 => return Verdict::Pass,
+        Verdict::Answer(_) => Fault::LoginRequired,
+    };
+    findings.dry.push((at, fault));
+    Verdict::Pass
+}
+
+fn count(core: &PolicyCore, worker: usize, verdict: &Verdict) {
+    let Some(cell) = core.policy.meters.cell(worker) else { return };
+    match verdict {
+        Verdict::Pass => cell.passed.add(1),
+        Verdict::Refuse(fault) => cell.refuse(*fault, false),
+        Verdict::Answer(_) => cell.answered.add(1),
+        Verdict::Wait(_) => cell.delayed.add(1),
+        Verdict::Ask(_) => {}
+    }
+}
+
+/// Does what a policy has stopped for, and goes on, until the request may pass (`true`) or was answered.
+///
+/// # Errors
+/// The policy's refusal, or what ended the request while it waited.
+pub async fn slow(
+    x: &mut Exchange<'_>,
+    rule: Option<&Rule>,
+    mut cursor: Cursor,
+    mut step: Step,
+) -> Result<bool, Fault> {
+    loop {
+        let reply = match step {
+            Step::Pass => return Ok(true),
+            Step::Refuse(fault) => return Err(fault),
+            Step::Answer(answer) => return send(x, *answer).await.map(|()| false),
+            Step::Body(limit) => {
+                collect::body(x, limit).await?;
+                cursor.body = true;
+                None
+            }
+            Step::Ask(question) => Some(x.shard.asks.ask(question, Tick::now()).await),
+            Step::Wait(until) => {
+                wait(x, until).await?;
+                None
+            }
+        };
+        step = run(x, rule, &mut cursor, reply);
+    }
+}
+
+async fn send(x: &mut Exchange<'_>, answer: Answer) -> Result<(), Fault> {
+    let Answer { status, fields, body } = answer;
+    x.scratch.trace.action = "policy";
+    reply::fixed(x, &FixedResponse { status, fields, body }).await
+}
+
+/// What the client is told instead of the usual problem, where a policy has refused and its `answer` says so: the status, and
+/// the fields and the body where they differ, too.
+pub fn answer_of<'s>(
+    snapshot: &'s Snapshot,
+    policy: Option<usize>,
+    fault: Fault,
+) -> (u16, Option<&'s Answer>) {
+    let of_policy = policy.and_then(|at| snapshot.policies.get(at));
+    let told = of_policy.filter(|_| fault.policy_index().is_some()).and_then(|p| p.answer.as_ref());
+    match told {
+        Some(told) => (told.status.unwrap_or(fault.status()), told.body.as_ref()),
+        None => (fault.status(), None),
+    }
+}
+
+/// The chains that this request has met.
+pub fn chains<'x>(x: &'x Exchange<'_>) -> impl Iterator<Item = &'x Chain> + Clone {
+    let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
+    let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
+    chains.into_iter().flatten().filter(|chain| !chain.is_empty())
+}
+
+/// Whether a field of the client's is not sent on: only ringgate may say it, or only ringgate may read it.
+pub fn holds_back(chain: &Chain, name: &[u8]) -> bool {
+    let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
+    let consumes = |one: &Consumed| matches!(one, Consumed::Field(held) if is(held));
+    chain.owns.iter().any(|held| is(held)) || chain.consumes.iter().any(consumes)
+}
+
+/// Whether a cookie is not sent on.
+pub fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
+    chain.consumes.iter().any(|one| match one {
+        Consumed::Cookie(held) => held.as_bytes() == name,
+        Consumed::CookiePrefix(prefix) => name.starts_with(prefix.as_bytes()),
+        Consumed::Field(_) | Consumed::Query(_) => false,
+    })
+}
+
+/// Whether any cookie may have to be held back.
+pub fn reads_cookies(chain: &Chain) -> bool {
+    let cookies = |one: &Consumed| matches!(one, Consumed::Cookie(_) | Consumed::CookiePrefix(_));
+    chain.consumes.iter().any(cookies)
+}
+
+/// Takes parameters that are for policies alone out of the query, so that neither targets nor logs see them. The request's
+/// head in the buffer is changed: whoever reads it afterwards reads it without them.
+pub fn hide_parameters(x: &mut Exchange<'_>) {
+    let hides = |one: &Consumed| matches!(one, Consumed::Query(_));
+    if !chains(x).any(|chain| chain.consumes.iter().any(hides)) {
+        return;
+    }
+    let Some(query) = x.scratch.request.query else { return };
+    let held: Vec<Box<str>> = chains(x)
+        .flat_map(|chain| &chain.consumes)
+        .filter_map(|one| match one {
+            Consumed::Query(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    let octets = query.of(x.buf.filled());
+    let kept = octets.split(|b| *b == b'&').filter(|pair| {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+        !held.iter().any(|held| is_named(name, held))
+    });
+    let kept = kept.collect::<Vec<_>>().join(&b'&');
+    if kept.len() < octets.len() {
+        x.scratch.request.replace_query(x.buf.filled_mut(), &kept);
+    }
+}
+
+/// Whether a name as it is written in a query, percent-encoded perhaps, is `name`.
+fn is_named(written: &[u8], name: &str) -> bool {
+    written == name.as_bytes()
+        || percent_encoding::percent_decode(written).eq(name.as_bytes().iter().copied())
+}
+
+/// Appends the client's cookies but those that are for policies alone; nothing where none is left.
+pub fn cookie_field<'c>(
+    chains: impl Iterator<Item = &'c Chain> + Clone,
+    value: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let kept = value.split(|b| *b == b';').filter(|pair| {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        !chains.clone().any(|chain| holds_back_cookie(chain, name))
+    });
+    let mut any = false;
+    for pair in kept.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+        out.extend_from_slice(if any { b"; " } else { b"cookie: " });
+        out.extend_from_slice(pair);
+        any = true;
+    }
+    if any {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Whether a field of a target's response is not passed on.
+pub fn replaces(chain: &Chain, name: &[u8]) -> bool {
+    chain.replaces.iter().any(|held| held.as_bytes().eq_ignore_ascii_case(name))
+}
+
+async fn wait(x: &mut Exchange<'_>, until: Tick) -> Result<(), Fault> {
+    x.shard.asks.sleep(until).await;
+    if x.client.sock.is_gone() { Err(Fault::ClientGone) } else { Ok(()) }
+}
