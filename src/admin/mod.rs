@@ -6,6 +6,7 @@
 pub mod host;
 pub mod metrics;
 pub mod pages;
+mod policies;
 pub mod scrape;
 pub mod serve;
 pub mod text;

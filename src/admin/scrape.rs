@@ -4,6 +4,7 @@
 
 use crate::admin::{StreamStat, TlsStat};
 use crate::base::meters::Totals;
+use crate::snapshot::policies::Decisions;
 
 /// Where the admin endpoints get what they show.
 pub trait Source: Send + Sync + 'static {
@@ -70,6 +71,8 @@ pub struct Scrape {
     pub streams: StreamStat,
     /// Each name that certificates are obtained for by ACME.
     pub acme: Vec<AcmeStat>,
+    /// What each policy has decided, by name.
+    pub policies: Vec<(String, Decisions)>,
     /// Requests that were not compliant, by class and reason.
     pub deviations: Vec<(&'static str, &'static str, u64)>,
     /// Calls of gRPC by the name of their status.

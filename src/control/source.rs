@@ -203,6 +203,11 @@ impl Source for Shared {
                 open: sum(&|p| p.streams.open.value()),
                 cancelled: sum(&|p| p.streams.cancelled.value()),
             },
+            policies: snapshot
+                .policies
+                .iter()
+                .map(|p| (p.name.to_string(), p.meters.sum()))
+                .collect(),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),

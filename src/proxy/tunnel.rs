@@ -8,6 +8,7 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
+use crate::policy::concurrency::Held;
 use crate::proxy::account::Account;
 use crate::shard::{Shard, TargetConn, TargetCore, TunnelPlace};
 use std::cell::Cell;
@@ -33,6 +34,8 @@ pub struct Tunnel {
     pub from_target: Buf,
     /// Its place among `limits.tunnels`.
     pub place: TunnelPlace,
+    /// Places that policies have given the request.
+    pub held: Vec<Held>,
     /// Counts it on its target.
     pub load: Load,
 }
@@ -65,7 +68,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 impl Tunnel {
     /// Relays until it ends; counts and logs it.
     pub async fn run(self, shard: &Shard, client: &Sock) {
-        let Tunnel { conn, account, idle, from_client, from_target, place, load } = self;
+        let Tunnel { conn, account, idle, from_client, from_target, place, held, load } = self;
         let now = Tick::now();
         let ended = match conn.sock() {
             Some(target) => {
@@ -86,7 +89,7 @@ impl Tunnel {
             }
             None => Some(Fault::Internal),
         };
-        drop((load, place));
+        drop((load, held, place));
         account.finish(shard, ended);
     }
 }

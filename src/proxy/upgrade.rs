@@ -257,6 +257,7 @@ pub fn depart(
         from_client,
         from_target: upgrade.early.take().unwrap_or_else(none),
         place,
+        held: std::mem::take(&mut x.scratch.findings.held),
         load: Load::count(conn.target()),
         conn,
     };

@@ -156,7 +156,8 @@ async fn find_and_join<'s>(
     let load = Load::count(conn.target());
     let idle = known.rule.and_then(|r| r.idle).unwrap_or(listener.idle);
     let (from_client, from_target) = (shard.buffers.none(), shard.buffers.none());
-    Ok(Tunnel { conn, account, idle, from_client, from_target, place, load })
+    let held = Vec::new();
+    Ok(Tunnel { conn, account, idle, from_client, from_target, place, held, load })
 }
 
 async fn read_hello(shard: &Shard, client: &Client, buf: &mut Buf) -> Result<Hello, Refused> {
