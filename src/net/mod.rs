@@ -6,6 +6,7 @@
 //! idle connection holds none. Everything above this layer would run on another runtime unchanged.
 
 pub mod buf;
+pub mod delay;
 pub mod h2;
 pub mod listen;
 pub mod memory;
@@ -17,6 +18,7 @@ pub mod timer;
 pub mod tls;
 
 pub use buf::{Buf, Buffers};
+pub use delay::{Delays, Waited};
 pub use pipe::{Pipe, Pipes};
 pub use sock::Sock;
 pub use timer::{Side, Timers};

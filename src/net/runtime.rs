@@ -157,7 +157,7 @@ impl Ticker {
     }
 }
 
-async fn wait_for_timer(timer: &Handle) -> io::Result<()> {
+pub(super) async fn wait_for_timer(timer: &Handle) -> io::Result<()> {
     loop {
         let mut count = [0; 8];
         match rustix::io::read(crate::net::sys::fd(timer), &mut count) {
