@@ -78,6 +78,9 @@ async fn main(start: Start) {
     let shares = start.machine.shares(start.workers);
     let shard = Shard::new(start.id, epoch, timers, start.log, shares, start.pulse);
     shard.asks.connect(start.id, start.asks);
+    if let Err(error) = shard.delays.start() {
+        tracing::warn!(worker = start.id, %error, "requests that are held back go on at the next sweep");
+    }
     let worker = Rc::new(Worker {
         shard: Rc::clone(&shard),
         workers: start.workers,

@@ -12,7 +12,7 @@ use crate::net::timer::{Expiry, Role, Side, Slot};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;

@@ -6,11 +6,17 @@
 
 use crate::base::{Tick, tick};
 use crate::http::{Fault, Method};
+use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
 use crate::proxy::{Exchange, collect, reply};
 use crate::shard::Scratch;
+use crate::shard::asks::LONGEST;
 use crate::shard::epoch::PolicyCore;
 use crate::snapshot::{Chain, FixedResponse, Rule, Snapshot};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 /// Where among its policies a request is.
 #[derive(Debug, Default)]
@@ -212,7 +218,7 @@ pub async fn slow(
                 cursor.body = true;
                 None
             }
-            Step::Ask(question) => Some(x.shard.asks.ask(question, Tick::now()).await),
+            Step::Ask(question) => Some(ask(x, question).await?),
             Step::Wait(until) => {
                 wait(x, until).await?;
                 None
@@ -330,7 +336,28 @@ pub fn replaces(chain: &Chain, name: &[u8]) -> bool {
     chain.replaces.iter().any(|held| held.as_bytes().eq_ignore_ascii_case(name))
 }
 
-async fn wait(x: &mut Exchange<'_>, until: Tick) -> Result<(), Fault> {
-    x.shard.asks.sleep(until).await;
-    if x.client.sock.is_gone() { Err(Fault::ClientGone) } else { Ok(()) }
+async fn wait(x: &Exchange<'_>, until: Tick) -> Result<(), Fault> {
+    let slot = x.client.sock.slot();
+    let waited = x.shard.delays.until(until, &slot).await;
+    x.client.sock.arm(Side::Read, Tick::NEVER);
+    match waited {
+        Waited::Due if !x.client.sock.is_gone() => Ok(()),
+        Waited::Due | Waited::Cut => Err(Fault::ClientGone),
+    }
+}
+
+// Whoever waits for a reply can be cut off as one who waits for its time.
+async fn ask(x: &Exchange<'_>, question: Box<Question>) -> Result<Reply, Fault> {
+    let now = Tick::now();
+    let mut asked = pin!(x.shard.asks.ask(question, now));
+    let mut waited = pin!(wait(x, now.after(LONGEST)));
+    poll_fn(|context| {
+        if let Poll::Ready(reply) = asked.as_mut().poll(context) {
+            return Poll::Ready(Ok(reply));
+        }
+        let late = || Reply::Failed(Arc::from("no reply in time"));
+        waited.as_mut().poll(context).map(|waited| waited.map(|()| late()))
+    })
+    .await
+    .inspect(|_| x.client.sock.arm(Side::Read, Tick::NEVER))
 }

@@ -90,14 +90,6 @@ impl Asks {
         }
     }
 
-    /// Until then, give or take a sweep.
-    pub async fn sleep(&self, until: Tick) {
-        let open = Open { number: 0, until, reply: None, waker: None };
-        let place = self.open.borrow_mut().insert(open);
-        let waiting = Waiting { asks: self, place };
-        poll_fn(|context| waiting.poll(context.waker())).await;
-    }
-
     fn send(&self, question: Box<Question>, now: Tick) -> Option<usize> {
         let to = self.to.borrow();
         let (worker, to) = to.as_ref()?;

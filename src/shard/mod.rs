@@ -32,7 +32,7 @@ use crate::base::{Rng, Tick, tick};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
-use crate::net::{Buffers, Network, Pipes, Timers};
+use crate::net::{Buffers, Delays, Network, Pipes, Timers};
 use crate::observe::{Format, Record, Sink};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -57,6 +57,8 @@ pub struct Shard {
     pub network: Network,
     /// TLS handshakes of clients.
     pub handshakes: Rc<Handshakes>,
+    /// Requests that are held back on purpose.
+    pub delays: Rc<Delays>,
     /// What policies have asked control.
     pub asks: Asks,
     /// What others see of this worker.
@@ -254,6 +256,7 @@ impl Shard {
             timers,
             network,
             handshakes: Rc::default(),
+            delays: Rc::default(),
             asks: Asks::default(),
             pulse,
             epoch: RefCell::new(epoch),
