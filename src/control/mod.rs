@@ -4,6 +4,7 @@
 //! [`service`] is the loop; each other file is one concern.
 
 pub mod acme;
+pub mod answers;
 pub mod check;
 pub mod crew;
 pub mod demo;

@@ -1,5 +1,7 @@
 //! User names and passwords (RFC 7617).
 
+pub mod hash;
+
 use crate::base::Tick;
 use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
 use std::path::PathBuf;
