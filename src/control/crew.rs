@@ -11,10 +11,11 @@ use crate::shard::{AccessLog, Ask, Machine, Message, Pulse, Seat};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Start};
 use crossbeam::channel::{Sender, unbounded};
+use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -34,6 +35,7 @@ pub struct Crew {
     graveyard: Sender<Arc<Snapshot>>,
     ended: UnboundedSender<Ended>,
     asks: UnboundedSender<Ask>,
+    post: Post,
 }
 
 // One worker's thread.
@@ -56,6 +58,26 @@ struct Retired {
     hand: Hand,
     // Once it is awake: when what it still has is broken off.
     cut: Tick,
+}
+
+/// Tells workers by their numbers, from any thread but theirs: what policies have asked is not answered on the control thread.
+#[derive(Clone, Debug, Default)]
+pub struct Post(Arc<RwLock<HashMap<usize, (Sender<Message>, Ringer)>>>);
+
+impl Post {
+    /// Tells a worker, if there is one of this number.
+    pub fn tell(&self, number: usize, message: Message) {
+        let boxes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((mailbox, ringer)) = boxes.get(&number)
+            && mailbox.send(message).is_ok()
+        {
+            ringer.ring();
+        }
+    }
+
+    fn open(&self, number: usize, mailbox: Sender<Message>, ringer: Ringer) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(number, (mailbox, ringer));
+    }
 }
 
 /// A worker's thread has ended.
@@ -104,11 +126,11 @@ impl Crew {
         machine: Arc<Machine>,
         graveyard: Sender<Arc<Snapshot>>,
         ended: UnboundedSender<Ended>,
-        asks: UnboundedSender<Ask>,
+        (asks, post): (UnboundedSender<Ask>, Post),
     ) -> Crew {
         let pulses = (0..cpus.len() + SPARE).map(|_| Arc::default()).collect();
         let (hands, retired) = (Vec::new(), Vec::new());
-        Crew { driver, cpus, pulses, hands, retired, machine, graveyard, ended, asks }
+        Crew { driver, cpus, pulses, hands, retired, machine, graveyard, ended, asks, post }
     }
 
     /// How many places there are.
@@ -223,6 +245,7 @@ impl Crew {
     ) -> io::Result<Hand> {
         let (mailbox, letters) = unbounded();
         let (ringer, doorbell) = runtime::doorbell()?;
+        self.post.open(number, mailbox.clone(), ringer.try_clone()?);
         let retired = Arc::new(AtomicBool::new(false));
         let pulse = self.pulses.get(number).map(Arc::clone).unwrap_or_default();
         let start = Start {
@@ -269,14 +292,6 @@ impl Crew {
     /// Tells the worker of a place.
     pub fn tell(&self, place: usize, message: Message) {
         if let Some(hand) = self.hands.get(place) {
-            hand.tell(message);
-        }
-    }
-
-    /// Tells the worker of this number, wherever it is.
-    pub fn tell_worker(&self, number: usize, message: Message) {
-        let all = self.hands.iter().chain(self.retired.iter().map(|retired| &retired.hand));
-        if let Some(hand) = all.into_iter().find(|hand| hand.number == number && hand.running) {
             hand.tell(message);
         }
     }
@@ -397,7 +412,14 @@ mod tests {
             AccessLog { sink: Some(log.sink()), format: Arc::new(Format::parse("json").unwrap()) };
         let machine = Arc::new(Machine::new(100, &config.limits));
         (
-            Crew::new(driver, vec![None], machine, graveyard, tell, unbounded_channel().0),
+            Crew::new(
+                driver,
+                vec![None],
+                machine,
+                graveyard,
+                tell,
+                (unbounded_channel().0, Post::default()),
+            ),
             ended,
             snapshot,
             log,

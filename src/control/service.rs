@@ -9,14 +9,16 @@ use crate::admin;
 use crate::base::Tick;
 use crate::config::{self, AccessLog, Config, Problem, Problems};
 use crate::control::acme::{Acme, Obtained};
+use crate::control::answers::Answers;
 use crate::control::check::{self, Checked};
-use crate::control::crew::{Crew, End, Ended, NotReplaced};
+use crate::control::crew::{Crew, End, Ended, NotReplaced, Post};
 use crate::control::descriptors::Needs;
 use crate::control::expiry::Expiry;
 use crate::control::fresh;
 use crate::control::listener_tls;
 use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
+use crate::control::resolve::Resolver;
 use crate::control::rights::Rights;
 use crate::control::sockets::{Bound, Change, Sockets};
 use crate::control::source::{Shared, unix_now};
@@ -25,7 +27,7 @@ use crate::control::watchdog::{self, Alarm};
 use crate::control::{EXIT_FAILED, EXIT_WRONG};
 use crate::net::runtime::{self, Driver};
 use crate::observe::{self, Format, LogHandle, Output};
-use crate::shard::{self, Ask, Machine, Message};
+use crate::shard::{self, Machine, Message};
 use crate::snapshot::{self, Snapshot};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, unbounded};
@@ -71,7 +73,6 @@ struct Service {
     graveyard: Receiver<Arc<Snapshot>>,
     buried: Vec<Arc<Snapshot>>,
     ended: UnboundedReceiver<Ended>,
-    asks: UnboundedReceiver<Ask>,
     alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
     acme: Acme,
@@ -119,7 +120,6 @@ pub async fn serve(
             _ = signals.int.recv() => return service.stop("SIGINT: stopping at once"),
             () = &mut stop => return service.stop("the demo's time is over"),
             Some(ended) = service.ended.recv() => service.note_end(ended),
-            Some(ask) = service.asks.recv() => service.reply(ask),
             Some(alarm) = service.alarms.recv() => service.answer(alarm),
             Some(NameChanged) = service.renamed.recv() => service.rename().await,
             Some(Obtained(name)) = service.obtained.recv() => service.take_up_obtained(name).await,
@@ -134,6 +134,15 @@ pub async fn serve(
             }
         }
     }
+}
+
+// Where policies' questions are answered: not on the thread that compiles.
+fn answers(cpus: usize) -> Result<(Answers, Post), String> {
+    let post = Post::default();
+    let back = post.clone();
+    let reply = move |worker, ticket, reply| back.tell(worker, Message::Replied { ticket, reply });
+    let answers = Answers::start(cpus, Resolver::system(), reply);
+    Ok((answers.map_err(|e| format!("no thread for policies' questions: {e}"))?, post))
 }
 
 struct Failed {
@@ -166,9 +175,9 @@ impl Service {
         let snapshot = compile(&config, &names, None, cpus.len()).map_err(Failed::run)?;
         let max = max_connections(&config, &snapshot, cpus.len(), None);
         let machine = Arc::new(Machine::new(max, &config.limits));
-        let (asks_tx, asks) = mpsc::unbounded_channel();
-        let mut crew =
-            Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx, asks_tx);
+        let (answers, post) = answers(cpus.len()).map_err(Failed::run)?;
+        let desk = (answers.sender(), post);
+        let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx, desk);
         let mut sockets = Sockets::default();
         let change = plan(&mut sockets, &config, &snapshot, &crew).map_err(Failed::run)?;
         let admin_socket = match &config.admin {
@@ -190,6 +199,7 @@ impl Service {
             pulses: crew.pulses(),
             acme: acme.known(),
             healths: probes.healths.clone(),
+            answers: answers.stats(),
             log: log.clone(),
             driver: driver.name(),
             started_unix: unix_now(),
@@ -218,7 +228,6 @@ impl Service {
             graveyard,
             buried: Vec::new(),
             ended,
-            asks,
             alarms,
             renamed,
             acme,
@@ -238,11 +247,6 @@ impl Service {
         service.serve_admin(admin_socket);
         service.greet(note);
         Ok(service)
-    }
-
-    fn reply(&self, ask: Ask) {
-        let reply = crate::policy::Reply::Failed(Arc::from("nobody answers"));
-        self.crew.tell_worker(ask.worker, Message::Replied { ticket: ask.ticket, reply });
     }
 
     // Tells workers which sockets to serve.

@@ -2,8 +2,8 @@
 
 use crate::admin::{AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, WorkerStat};
 use crate::base::{Tick, tick};
-use crate::control::acme;
 use crate::control::watch::Healths;
+use crate::control::{acme, answers};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
@@ -26,6 +26,8 @@ pub struct Shared {
     pub pulses: Vec<Arc<Pulse>>,
     /// What is known of names that certificates are obtained for.
     pub acme: acme::Known,
+    /// What policies have asked.
+    pub answers: Arc<answers::Stats>,
     /// What the probes know.
     pub healths: Healths,
     /// The access log.

@@ -12,6 +12,7 @@ use crate::base::Tick;
 use crate::control::resolve::Resolver;
 use crate::policy::basic::hash;
 use crate::policy::{Question, Reply};
+use crate::shard::Ask;
 use call::Calls;
 use flights::{Asker, Flights};
 use std::cell::Cell;
@@ -22,17 +23,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
-
-/// A question on its way to control.
-#[derive(Debug)]
-pub struct Ask {
-    /// Who asks.
-    pub worker: usize,
-    /// Names the question in the reply.
-    pub ticket: u64,
-    /// What is asked.
-    pub question: Box<Question>,
-}
 
 /// Questions that are open at the same time, of all workers together.
 const MOST_OPEN: usize = 16_384;
