@@ -249,22 +249,66 @@ pub fn answer_of<'s>(
     }
 }
 
-/// The chains that this request has met.
-pub fn chains<'x>(x: &'x Exchange<'_>) -> impl Iterator<Item = &'x Chain> + Clone {
-    let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
-    let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
-    chains.into_iter().flatten().filter(|chain| !chain.is_empty())
+/// What the policies that a request has met change in heads. Looked up once a head, since most requests meet none.
+#[derive(Clone, Copy, Debug)]
+pub struct Chains<'c>([Option<&'c Chain>; 2]);
+
+impl<'c> Chains<'c> {
+    /// The chains of the request.
+    #[inline]
+    pub fn of(x: &Exchange<'c>) -> Chains<'c> {
+        let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
+        let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
+        Chains(chains.map(|chain| chain.filter(|chain| !chain.is_empty())))
+    }
+
+    /// Whether a field of the client's is not sent on: only ringgate may say it, or only ringgate may read it.
+    #[inline]
+    pub fn hold_back(&self, name: &[u8]) -> bool {
+        self.each().any(|chain| {
+            let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
+            let consumes = |one: &Consumed| matches!(one, Consumed::Field(held) if is(held));
+            chain.owns.iter().any(|held| is(held)) || chain.consumes.iter().any(consumes)
+        })
+    }
+
+    /// Whether a field of the target's is not passed on.
+    #[inline]
+    pub fn replace(&self, name: &[u8]) -> bool {
+        let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
+        self.each().any(|chain| chain.replaces.iter().any(|held| is(held)))
+    }
+
+    /// Whether any cookie may have to be held back.
+    pub fn read_cookies(&self) -> bool {
+        let cookies =
+            |one: &Consumed| matches!(one, Consumed::Cookie(_) | Consumed::CookiePrefix(_));
+        self.each().any(|chain| chain.consumes.iter().any(cookies))
+    }
+
+    /// Appends the client's cookies but those that are for policies alone; nothing where none is left.
+    pub fn cookie_field(&self, value: &[u8], out: &mut Vec<u8>) {
+        let kept = value.split(|b| *b == b';').filter(|pair| {
+            let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+            !self.each().any(|chain| holds_back_cookie(chain, name))
+        });
+        let mut any = false;
+        for pair in kept.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+            out.extend_from_slice(if any { b"; " } else { b"cookie: " });
+            out.extend_from_slice(pair);
+            any = true;
+        }
+        if any {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn each(self) -> impl Iterator<Item = &'c Chain> {
+        self.0.into_iter().flatten()
+    }
 }
 
-/// Whether a field of the client's is not sent on: only ringgate may say it, or only ringgate may read it.
-pub fn holds_back(chain: &Chain, name: &[u8]) -> bool {
-    let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
-    let consumes = |one: &Consumed| matches!(one, Consumed::Field(held) if is(held));
-    chain.owns.iter().any(|held| is(held)) || chain.consumes.iter().any(consumes)
-}
-
-/// Whether a cookie is not sent on.
-pub fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
+fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
     chain.consumes.iter().any(|one| match one {
         Consumed::Cookie(held) => held.as_bytes() == name,
         Consumed::CookiePrefix(prefix) => name.starts_with(prefix.as_bytes()),
@@ -272,27 +316,17 @@ pub fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
     })
 }
 
-/// Whether any cookie may have to be held back.
-pub fn reads_cookies(chain: &Chain) -> bool {
-    let cookies = |one: &Consumed| matches!(one, Consumed::Cookie(_) | Consumed::CookiePrefix(_));
-    chain.consumes.iter().any(cookies)
-}
-
 /// Takes parameters that are for policies alone out of the query, so that neither targets nor logs see them. The request's
 /// head in the buffer is changed: whoever reads it afterwards reads it without them.
 pub fn hide_parameters(x: &mut Exchange<'_>) {
-    let hides = |one: &Consumed| matches!(one, Consumed::Query(_));
-    if !chains(x).any(|chain| chain.consumes.iter().any(hides)) {
-        return;
-    }
-    let Some(query) = x.scratch.request.query else { return };
-    let held: Vec<Box<str>> = chains(x)
-        .flat_map(|chain| &chain.consumes)
+    let consumes = Chains::of(x).each().flat_map(|chain| &chain.consumes);
+    let held: Vec<&str> = consumes
         .filter_map(|one| match one {
-            Consumed::Query(name) => Some(name.clone()),
+            Consumed::Query(name) => Some(&**name),
             _ => None,
         })
         .collect();
+    let Some(query) = x.scratch.request.query.filter(|_| !held.is_empty()) else { return };
     let octets = query.of(x.buf.filled());
     let kept = octets.split(|b| *b == b'&').filter(|pair| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
@@ -308,32 +342,6 @@ pub fn hide_parameters(x: &mut Exchange<'_>) {
 fn is_named(written: &[u8], name: &str) -> bool {
     written == name.as_bytes()
         || percent_encoding::percent_decode(written).eq(name.as_bytes().iter().copied())
-}
-
-/// Appends the client's cookies but those that are for policies alone; nothing where none is left.
-pub fn cookie_field<'c>(
-    chains: impl Iterator<Item = &'c Chain> + Clone,
-    value: &[u8],
-    out: &mut Vec<u8>,
-) {
-    let kept = value.split(|b| *b == b';').filter(|pair| {
-        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-        !chains.clone().any(|chain| holds_back_cookie(chain, name))
-    });
-    let mut any = false;
-    for pair in kept.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
-        out.extend_from_slice(if any { b"; " } else { b"cookie: " });
-        out.extend_from_slice(pair);
-        any = true;
-    }
-    if any {
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Whether a field of a target's response is not passed on.
-pub fn replaces(chain: &Chain, name: &[u8]) -> bool {
-    chain.replaces.iter().any(|held| held.as_bytes().eq_ignore_ascii_case(name))
 }
 
 async fn wait(x: &Exchange<'_>, until: Tick) -> Result<(), Fault> {

@@ -491,6 +491,7 @@ pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
     write::status_line(out, response.status, reason);
     let to_chunked = response.framing == Framing::Chunked;
     let form = x.scratch.trace.form;
+    let chains = policies::Chains::of(x);
     for one in &response.fields {
         let kept = match one.known {
             Known::Connection
@@ -512,8 +513,7 @@ pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
         };
         let nominated = !response.nominated.is_empty()
             && response.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(one.name.of(buf)));
-        let replaced = policies::chains(x).any(|c| policies::replaces(c, one.name.of(buf)));
-        if kept && !nominated && !replaced {
+        if kept && !nominated && !chains.replace(one.name.of(buf)) {
             write::parsed_field(out, buf, one);
         }
     }

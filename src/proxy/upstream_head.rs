@@ -63,6 +63,7 @@ fn wants_length(x: &Exchange<'_>) -> bool {
 fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     let head = &x.scratch.request;
     let buf = x.buf.filled();
+    let chains = policies::Chains::of(x);
     for one in &head.fields {
         let name = one.name.of(buf);
         if !is_kept(one.known, trusted, head) || name.contains(&b'_') {
@@ -73,11 +74,11 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         {
             continue;
         }
-        if policies::chains(x).any(|chain| policies::holds_back(chain, name)) {
+        if chains.hold_back(name) {
             continue;
         }
-        if one.known == Known::Cookie && policies::chains(x).any(policies::reads_cookies) {
-            policies::cookie_field(policies::chains(x), one.value.of(buf), out);
+        if one.known == Known::Cookie && chains.read_cookies() {
+            chains.cookie_field(one.value.of(buf), out);
             continue;
         }
         parsed_field(out, buf, one);
