@@ -77,11 +77,12 @@ pub fn check(path: &Path) -> ExitCode {
     }
     let config = &checked.config;
     println!(
-        "{}: fine: {} listener(s), {} rule(s), {} group(s), {} expectation(s) met",
+        "{}: fine: {} listener(s), {} rule(s), {} group(s), {} policies, {} expectation(s) met",
         path.display(),
         config.listeners.len(),
         config.rules.len(),
         config.groups.len(),
+        config.policies.len(),
         config.expects.len(),
     );
     ExitCode::SUCCESS
