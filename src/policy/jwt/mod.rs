@@ -1,5 +1,16 @@
 //! Signed tokens (RFC 7519) of issuers that are trusted.
 
+pub mod algorithm;
+pub mod json;
+pub mod keys;
+pub mod source;
+pub mod verify;
+
+pub use algorithm::{Algorithm, Algorithms};
+pub use keys::KeySet;
+pub use source::{Location, Origin, Source};
+pub use verify::{Flaw, Rules, verify};
+
 use crate::base::Tick;
 use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
 use std::path::PathBuf;
