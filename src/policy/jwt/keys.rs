@@ -138,6 +138,12 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// Whether a key serves one of these algorithms.
+    pub fn serves(&self, algorithms: Algorithms) -> bool {
+        let mut verifiers = self.keys.iter().flat_map(|key| &key.verifiers);
+        verifiers.any(|(algorithm, _)| algorithms.has(*algorithm))
+    }
+
     /// Why a key was passed over, if one was.
     pub fn skipped(&self) -> Option<&str> {
         self.skipped.as_deref()
