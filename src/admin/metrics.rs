@@ -38,7 +38,8 @@ impl Collector for Families {
         tls::families(&s.tls, &mut encoder)?;
         tls::streams(&s.streams, &mut encoder)?;
         policies::families(&s.policies, &mut encoder)?;
-        acme(&s.acme, &mut encoder)
+        acme(&s.acme, &mut encoder)?;
+        crate::admin::jwks::families(&s.jwks, &mut encoder)
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
 
 pub mod host;
+mod jwks;
 pub mod metrics;
 pub mod pages;
 mod policies;
@@ -12,6 +13,6 @@ pub mod serve;
 pub mod text;
 pub mod tls;
 
-pub use scrape::{AcmeStat, Scrape, Source, TargetStat, WorkerStat};
+pub use scrape::{AcmeStat, JwksStat, Scrape, Source, TargetStat, WorkerStat};
 pub use serve::serve;
 pub use tls::{StreamStat, TlsStat};

@@ -71,12 +71,33 @@ pub struct Scrape {
     pub streams: StreamStat,
     /// Each name that certificates are obtained for by ACME.
     pub acme: Vec<AcmeStat>,
+    /// Each place where keys of issuers are fetched.
+    pub jwks: Vec<JwksStat>,
     /// What each policy has decided, by name.
     pub policies: Vec<(String, Decisions)>,
     /// Requests that were not compliant, by class and reason.
     pub deviations: Vec<(&'static str, &'static str, u64)>,
     /// Calls of gRPC by the name of their status.
     pub calls: Vec<(&'static str, u64)>,
+}
+
+/// One place where keys of an issuer are fetched.
+#[derive(Clone, Debug, Default)]
+pub struct JwksStat {
+    /// The first policy that needs them.
+    pub policy: String,
+    /// What is asked, without its query.
+    pub url: String,
+    /// Keys that tokens are verified with now; 0 where none are.
+    pub keys: u64,
+    /// Fetches that brought keys.
+    pub successes: u64,
+    /// Fetches that did not.
+    pub failures: u64,
+    /// Whether the last one did.
+    pub last_ok: bool,
+    /// When keys were fetched last, in seconds since 1970; 0 for not yet.
+    pub last_success_unix: u64,
 }
 
 /// One name that certificates are obtained for.

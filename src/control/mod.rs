@@ -11,6 +11,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod expiry;
 pub mod fresh;
+pub mod jwks;
 pub mod listener_tls;
 pub mod notify;
 pub mod policies;

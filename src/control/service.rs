@@ -15,6 +15,7 @@ use crate::control::crew::{Crew, End, Ended, NotReplaced, Post};
 use crate::control::descriptors::Needs;
 use crate::control::expiry::Expiry;
 use crate::control::fresh;
+use crate::control::jwks::Jwks;
 use crate::control::listener_tls;
 use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
@@ -76,6 +77,7 @@ struct Service {
     alarms: UnboundedReceiver<Alarm>,
     renamed: UnboundedReceiver<NameChanged>,
     acme: Acme,
+    jwks: Jwks,
     obtained: UnboundedReceiver<Obtained>,
     rights: Rights,
     notify: Notify,
@@ -173,6 +175,8 @@ impl Service {
         let log = observe::start(config.log.access.clone())
             .map_err(|e| Failed::run(format!("the access log {:?}: {e}", config.log.access)))?;
         let snapshot = compile(&config, &names, None, cpus.len()).map_err(Failed::run)?;
+        let mut jwks = Jwks::default();
+        jwks.meet(&snapshot).await;
         let max = max_connections(&config, &snapshot, cpus.len(), None);
         let machine = Arc::new(Machine::new(max, &config.limits));
         let (answers, post) = answers(cpus.len()).map_err(Failed::run)?;
@@ -231,6 +235,7 @@ impl Service {
             alarms,
             renamed,
             acme,
+            jwks,
             obtained,
             rights,
             notify: Notify::from_environment(),
@@ -390,6 +395,7 @@ impl Service {
         self.names.meet(&config).await;
         let old = self.shared.current.load_full();
         let snapshot = compile(&config, &self.names, Some(&old), self.crew.len())?;
+        self.jwks.meet(&snapshot).await;
         let format = Format::parse(&config.log.format).map_err(|e| e.to_string())?;
         let change = plan(&mut self.sockets, &config, &snapshot, &self.crew)?;
         let new_admin = match (&config.admin, &self.config.admin) {

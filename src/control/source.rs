@@ -3,7 +3,7 @@
 use crate::admin::{AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, WorkerStat};
 use crate::base::{Tick, tick};
 use crate::control::watch::Healths;
-use crate::control::{acme, answers};
+use crate::control::{acme, answers, jwks};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
@@ -210,6 +210,7 @@ impl Source for Shared {
                 .iter()
                 .map(|p| (p.name.to_string(), p.meters.sum()))
                 .collect(),
+            jwks: jwks::stats(&snapshot),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),

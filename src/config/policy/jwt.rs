@@ -123,8 +123,12 @@ impl Times {
     fn read(table: &Table<'_>) -> Times {
         let mut times = Times { refresh: 300 * SECOND, max_stale: DAY };
         let duration = |key: &str, from, to| table.item(key).and_then(|i| i.duration(from..=to));
-        set(&mut times.refresh, duration("refresh", 10 * SECOND, DAY));
+        set(&mut times.refresh, duration("refresh", SECOND, DAY));
         set(&mut times.max_stale, duration("max_stale", SECOND, 365 * DAY));
+        if let Some(item) = table.item("max_stale").filter(|_| times.max_stale < times.refresh) {
+            let expected = "max_stale no shorter than refresh";
+            item.problem("keys that are too old before they are fetched again", expected, None);
+        }
         times
     }
 }

@@ -5,7 +5,7 @@
 //! open, what hashes, what is called at the same time in all and at one service, how long, how much is read and how much is
 //! kept. What cannot be answered is answered with [`Reply::Failed`], and the policy refuses. Called by `service`.
 
-mod call;
+pub(in crate::control) mod call;
 mod flights;
 
 use crate::base::Tick;

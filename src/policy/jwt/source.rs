@@ -74,6 +74,8 @@ pub struct Stat {
     pub successes: AtomicU64,
     /// Those that did not.
     pub failures: AtomicU64,
+    /// Whether the last fetch did.
+    pub last_ok: AtomicBool,
     /// When the last success was, in seconds since 1970; 0 for not yet.
     pub last_success_unix: AtomicU64,
 }
