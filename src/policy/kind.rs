@@ -144,3 +144,13 @@ kinds! {
     Validate validate "validate",
     Window window "window",
 }
+
+impl Kind {
+    /// Fields (lower-case names) that an answer gets where it has none of that name.
+    pub fn defaults(&self) -> Vec<(Box<str>, Box<[u8]>)> {
+        match self {
+            Kind::Headers(policy) => policy.defaults(),
+            _ => Vec::new(),
+        }
+    }
+}

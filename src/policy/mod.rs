@@ -20,8 +20,11 @@ pub mod ip;
 pub mod jwt;
 pub mod key;
 pub mod kind;
+pub mod lists;
 pub mod oidc;
 pub mod rate;
+#[cfg(test)]
+mod sample;
 pub mod subject;
 pub mod validate;
 pub mod window;
