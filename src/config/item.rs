@@ -215,6 +215,26 @@ impl<'a> Item<'a> {
         value
     }
 
+    /// A whole number that may be negative; also as a string that holds a variable.
+    pub(super) fn signed(&self, range: RangeInclusive<i64>) -> Option<i64> {
+        let kind = format!("a whole number from {} to {}", range.start(), range.end());
+        if self.value.get_ref().as_str().is_some_and(|text| text.contains("${")) {
+            return self.parsed(&kind, |text| {
+                let value = text.trim().parse().ok().filter(|value| range.contains(value));
+                value.ok_or_else(Wrong::default)
+            });
+        }
+        let value = match self.value.get_ref() {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let value = value.filter(|value| range.contains(value));
+        if value.is_none() {
+            self.wrong(kind);
+        }
+        value
+    }
+
     /// A duration within a range.
     pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         if let DeValue::Integer(number) = self.value.get_ref() {
