@@ -23,6 +23,7 @@ pub mod kind;
 pub mod lists;
 pub mod oidc;
 pub mod rate;
+pub mod recall;
 #[cfg(test)]
 mod sample;
 pub mod subject;

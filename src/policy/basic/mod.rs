@@ -1,55 +1,198 @@
 //! User names and passwords (RFC 7617).
+//!
+//! A password is hashed by control, never on a worker; what was found right, and what was found wrong, is remembered per core by
+//! a keyed digest of user, password and hash, so that a hash that changes is asked about anew. Wrong passwords are counted over
+//! all cores by client address and user, and by address alone: beyond `failures` nothing more of theirs is hashed (hazard
+//! AUTH-21). A user that does not exist costs what any other does. Called by `kind`.
 
+mod credentials;
+mod failures;
 pub mod hash;
+#[cfg(test)]
+mod tests;
+mod users;
 
 use crate::base::Tick;
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::http::{Fault, write};
+use crate::policy::recall::{Digest, Key, Recall};
+use crate::policy::{Consumed, Files, Findings, Question, Reply, Subject, Verdict, Wrong};
+use credentials::Credentials;
+use failures::Failures;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use users::Users;
 
 /// Whether it asks who the sender is.
 pub const IDENTIFIES: bool = true;
 
 /// As written.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settings {}
+#[derive(Clone, PartialEq)]
+pub struct Settings {
+    /// What the browser tells the user that the password is for.
+    pub realm: String,
+    /// Users and their hashes.
+    pub users: Vec<(String, String)>,
+    /// Files of users, as htpasswd writes them.
+    pub files: Vec<PathBuf>,
+    /// How long a password that was right is not hashed again.
+    pub remember: Duration,
+    /// Wrong passwords of one user from one address within `window`; ten times as many from one address whatever the user.
+    pub failures: u64,
+    /// See `failures`.
+    pub window: Duration,
+    /// Whether targets are sent the password, too.
+    pub forward: bool,
+    /// The field in which targets are told the user (lower-case).
+    pub header: Option<String>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let users: Vec<&str> = self.users.iter().map(|(user, _)| user.as_str()).collect();
+        let Settings { realm, files, remember, header, .. } = self;
+        let mut text = f.debug_struct("Settings");
+        text.field("realm", realm).field("users", &users).field("files", files);
+        text.field("remember", remember).field("header", header).finish_non_exhaustive()
+    }
+}
 
 impl Settings {
     /// The files that it names.
     pub fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
+        self.files.clone()
     }
 }
 
 /// As run.
 #[derive(Debug)]
-pub struct Policy {}
+pub struct Policy {
+    users: Users,
+    key: Arc<Key>,
+    failures: Arc<Failures>,
+    /// The line that asks for credentials.
+    challenge: Vec<u8>,
+    remember: Duration,
+    most_failures: u64,
+    window: Duration,
+    forward: bool,
+    header: Option<Box<str>>,
+}
 
 /// What one core remembers.
 #[derive(Debug)]
-pub struct Core {}
+pub struct Core {
+    right: Recall<()>,
+    // Apart, so that who guesses cannot push out those who know.
+    wrong: Recall<()>,
+    /// Passwords that are being hashed, by address and user.
+    asking: RefCell<HashMap<Digest, Asking>>,
+    remember: Duration,
+}
+
+/// Passwords of one address and user that are being hashed.
+#[derive(Debug)]
+struct Asking {
+    address: Digest,
+    guesses: Vec<(Digest, Tick)>,
+}
+
+/// Right passwords that a core remembers.
+const MOST_RIGHT: usize = 16_384;
+/// Wrong ones.
+const MOST_WRONG: usize = 4096;
+/// How long a wrong password is not hashed again.
+const REMEMBER_WRONG: Duration = Duration::from_secs(60);
+/// Different passwords of one user from one address that a core lets hash at the same time.
+const MOST_GUESSES: usize = 4;
+/// Pairs of address and user that a core lets hash at the same time, and how many of them from one address.
+const MOST_ASKING: usize = 256;
+const MOST_ASKING_OF_ADDRESS: usize = 16;
+/// How long a question may be open; control answers earlier.
+const ASKED: Duration = Duration::from_secs(30);
+/// How many more failures one address may have than one of its users.
+const PER_ADDRESS: u64 = 10;
+
+/// What a request's credentials come to.
+struct Tried<'a> {
+    credentials: &'a Credentials<'a>,
+    /// The user's hash, or another user's for one that does not exist.
+    hash: &'a Arc<str>,
+    exists: bool,
+    /// Of user, password and hash.
+    digest: Digest,
+    /// Of address and user.
+    pair: Digest,
+    /// Of the address.
+    address: Digest,
+}
 
 impl Policy {
     /// Compiles it.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn build(_: &Settings, _: Files<'_>, _: Option<&Policy>) -> Result<Policy, Wrong> {
-        Ok(Policy {})
+    /// What is wrong with its users.
+    pub fn build(
+        settings: &Settings,
+        files: Files<'_>,
+        old: Option<&Policy>,
+    ) -> Result<Policy, Wrong> {
+        let users = Users::read(settings, files)?;
+        let key = match old {
+            Some(old) => Arc::clone(&old.key),
+            None => Arc::new(Key::new().map_err(|found| Wrong { file: None, found })?),
+        };
+        Ok(Policy {
+            users,
+            key,
+            failures: old.map_or_else(Arc::default, |old| Arc::clone(&old.failures)),
+            challenge: challenge(&settings.realm),
+            remember: settings.remember,
+            most_failures: settings.failures,
+            window: settings.window,
+            forward: settings.forward,
+            header: settings.header.as_deref().map(Box::from),
+        })
     }
 
     /// Decides.
-    pub fn check(&self, _: &Core, _: &Subject<'_>, _: &mut Findings, _: Option<Reply>) -> Verdict {
-        Verdict::Pass
+    pub fn check(
+        &self,
+        core: &Core,
+        subject: &Subject<'_>,
+        findings: &mut Findings,
+        reply: Option<Reply>,
+    ) -> Verdict {
+        let mut room = [0; credentials::ROOM];
+        let credentials = match Credentials::read(subject.view.fields, &mut room) {
+            Ok(credentials) => credentials,
+            Err(fault) => return self.refuse(fault, findings),
+        };
+        let tried = self.tried(&credentials, subject.client);
+        match reply {
+            None => self.recall(core, &tried, subject.now, findings),
+            Some(Reply::Password(right)) => {
+                core.asked(&tried);
+                self.learn(core, &tried, right, subject.now, findings)
+            }
+            Some(Reply::Failed(_) | Reply::Called(_)) => {
+                core.asked(&tried);
+                Verdict::Refuse(Fault::PolicyUnavailable)
+            }
+        }
     }
 
     /// What is not sent on.
     pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
+        if self.forward { Vec::new() } else { vec![Consumed::Field("authorization".into())] }
     }
 
     /// What no client may send.
     pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
+        self.header.iter().cloned().collect()
     }
 
     /// What no target may answer.
@@ -61,14 +204,193 @@ impl Policy {
     pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
         None
     }
+
+    fn tried<'a>(&'a self, credentials: &'a Credentials<'a>, client: IpAddr) -> Tried<'a> {
+        let user = credentials.user.as_bytes();
+        let (hash, exists) = match self.users.hash(credentials.user) {
+            Some(hash) => (hash, true),
+            None => (self.users.another(&self.key.digest(&[b"another", user])), false),
+        };
+        let (octets, len) = network(client);
+        let network = octets.get(..len).unwrap_or_default();
+        Tried {
+            credentials,
+            hash,
+            exists,
+            digest: self.key.digest(&[b"password", user, credentials.password, hash.as_bytes()]),
+            pair: self.key.digest(&[b"pair", network, user]),
+            address: self.key.digest(&[b"address", network]),
+        }
+    }
+
+    /// Decides by what is remembered, or asks.
+    fn recall(
+        &self,
+        core: &Core,
+        tried: &Tried<'_>,
+        now: Tick,
+        findings: &mut Findings,
+    ) -> Verdict {
+        if tried.exists && core.right.get(&tried.digest, now).is_some() {
+            return self.pass(tried, findings);
+        }
+        if core.wrong.get(&tried.digest, now).is_some() {
+            return self.refuse(Fault::CredentialsInvalid, findings);
+        }
+        let (window, left) = self.window(now);
+        let pair = self.failures.count(&tried.pair, window) >= self.most_failures;
+        let most = self.most_failures.saturating_mul(PER_ADDRESS);
+        if pair || self.failures.count(&tried.address, window) >= most {
+            return retry_after(left, findings);
+        }
+        if !core.ask(tried, now) {
+            return retry_after(Duration::from_secs(1), findings);
+        }
+        Verdict::Ask(Box::new(Question::Password {
+            hash: Arc::clone(tried.hash),
+            password: tried.credentials.password.to_vec(),
+        }))
+    }
+
+    fn learn(
+        &self,
+        core: &Core,
+        tried: &Tried<'_>,
+        right: bool,
+        now: Tick,
+        findings: &mut Findings,
+    ) -> Verdict {
+        if right && tried.exists {
+            core.right.put(tried.digest, (), now.after(self.remember));
+            return self.pass(tried, findings);
+        }
+        // Of requests that came together with one password, one counts.
+        if core.wrong.get(&tried.digest, now).is_none() {
+            let (window, _) = self.window(now);
+            self.failures.add(&tried.pair, window);
+            self.failures.add(&tried.address, window);
+            core.wrong.put(tried.digest, (), now.after(REMEMBER_WRONG));
+        }
+        self.refuse(Fault::CredentialsInvalid, findings)
+    }
+
+    fn pass(&self, tried: &Tried<'_>, findings: &mut Findings) -> Verdict {
+        let user = tried.credentials.user;
+        findings.identity.consumer.clear();
+        findings.identity.consumer.push_str(user);
+        if let Some(header) = &self.header {
+            write::built_field(&mut findings.upstream, header.as_bytes(), user.as_bytes());
+        }
+        Verdict::Pass
+    }
+
+    fn refuse(&self, fault: Fault, findings: &mut Findings) -> Verdict {
+        findings.response.extend_from_slice(&self.challenge);
+        Verdict::Refuse(fault)
+    }
+
+    /// The number of the window that now is in, and how much of it is left.
+    fn window(&self, now: Tick) -> (u64, Duration) {
+        let length = u64::try_from(self.window.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let left = length - now.nanos() % length;
+        // The first window is 1, since counters begin with 0.
+        (now.nanos() / length + 1, Duration::from_nanos(left))
+    }
+}
+
+fn retry_after(wait: Duration, findings: &mut Findings) -> Verdict {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    findings.response.extend_from_slice(b"Retry-After: ");
+    write::number(&mut findings.response, seconds);
+    findings.response.extend_from_slice(b"\r\n");
+    Verdict::Refuse(Fault::RateLimited)
+}
+
+/// A client's address, or the /64 that it can choose addresses from.
+fn network(client: IpAddr) -> ([u8; 8], usize) {
+    match client {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            ([a, b, c, d, 0, 0, 0, 0], 4)
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+            ([a, b, c, d, e, f, g, h], 8)
+        }
+    }
+}
+
+fn challenge(realm: &str) -> Vec<u8> {
+    let mut quoted = String::with_capacity(realm.len());
+    for c in realm.chars() {
+        if c == '"' || c == '\\' {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    let mut line = Vec::new();
+    let value = format!("Basic realm=\"{quoted}\", charset=\"UTF-8\"");
+    write::built_field(&mut line, b"WWW-Authenticate", value.as_bytes());
+    line
 }
 
 impl Core {
-    /// What a core begins with.
-    pub fn bind(_: &Policy, _: Option<&Core>) -> Core {
-        Core {}
+    /// What a core begins with. After a reload it goes on with what it knows, unless passwords are now remembered for another
+    /// time.
+    pub fn bind(policy: &Policy, old: Option<&Core>) -> Core {
+        let core = Core {
+            right: Recall::new(MOST_RIGHT),
+            wrong: Recall::new(MOST_WRONG),
+            asking: RefCell::default(),
+            remember: policy.remember,
+        };
+        if let Some(old) = old.filter(|old| old.remember == policy.remember) {
+            core.right.adopt(&old.right);
+            core.wrong.adopt(&old.wrong);
+        }
+        core
     }
 
     /// Lets go of what is over.
-    pub fn sweep(&self, _: &Policy, _: Tick) {}
+    pub fn sweep(&self, _: &Policy, now: Tick) {
+        self.right.sweep(now);
+        self.wrong.sweep(now);
+        let mut asking = self.asking.borrow_mut();
+        asking.retain(|_, asking| {
+            asking.guesses.retain(|(_, until)| now < *until);
+            !asking.guesses.is_empty()
+        });
+    }
+
+    /// Whether another password of this address and user may be hashed now. One that is being hashed already may be asked
+    /// about again: control answers both at once.
+    fn ask(&self, tried: &Tried<'_>, now: Tick) -> bool {
+        let all = &mut *self.asking.borrow_mut();
+        if !all.contains_key(&tried.pair) {
+            let of_address = all.values().filter(|asking| asking.address == tried.address);
+            if all.len() >= MOST_ASKING || of_address.count() >= MOST_ASKING_OF_ADDRESS {
+                return false;
+            }
+        }
+        let new = || Asking { address: tried.address, guesses: Vec::new() };
+        let guesses = &mut all.entry(tried.pair).or_insert_with(new).guesses;
+        if let Some(guess) = guesses.iter_mut().find(|(digest, _)| *digest == tried.digest) {
+            guess.1 = now.after(ASKED);
+            return true;
+        }
+        if guesses.len() >= MOST_GUESSES {
+            return false;
+        }
+        guesses.push((tried.digest, now.after(ASKED)));
+        true
+    }
+
+    fn asked(&self, tried: &Tried<'_>) {
+        let all = &mut *self.asking.borrow_mut();
+        let Some(asking) = all.get_mut(&tried.pair) else { return };
+        asking.guesses.retain(|(digest, _)| *digest != tried.digest);
+        if asking.guesses.is_empty() {
+            all.remove(&tried.pair);
+        }
+    }
 }
