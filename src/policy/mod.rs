@@ -7,10 +7,12 @@
 
 pub mod api_key;
 pub mod ask;
+pub mod asking;
 pub mod basic;
 pub mod block;
 pub mod concurrency;
 pub mod cors;
+pub mod failures;
 pub mod forward_auth;
 pub mod headers;
 pub mod hmac;

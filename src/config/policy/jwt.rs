@@ -268,14 +268,14 @@ fn keys(
     }
 }
 
-fn path(item: &Item<'_>) -> Option<PathBuf> {
+pub(super) fn path(item: &Item<'_>) -> Option<PathBuf> {
     Some(material(item)?.path)
 }
 
-const URL: &str = "an https URL without a user and a fragment; http only for this machine, or with \
+pub(super) const URL: &str = "an https URL without a user and a fragment; http only for this machine, or with \
                    allow_http = true";
 
-fn url(text: &str, allow_http: bool) -> Result<Box<str>, Wrong> {
+pub(super) fn url(text: &str, allow_http: bool) -> Result<Box<str>, Wrong> {
     let uri = text.parse::<::http::Uri>().or_else(|_| Wrong::plain())?;
     let host = uri.host().unwrap_or_default();
     let plain = allow_http || is_loopback(host);
@@ -318,7 +318,7 @@ fn algorithms(table: &Table<'_>, keys: &settings::Keys) -> Option<Algorithms> {
 
 // ---------------------------------------------------------------- the token and its claims
 
-fn carriers(table: &Table<'_>) -> Vec<Carrier> {
+pub(super) fn carriers(table: &Table<'_>) -> Vec<Carrier> {
     const SCHEME: &str = "a scheme such as \"Bearer\", or \"\" for none";
     let header = table.item("header").and_then(|item| item.parsed(FIELD, field));
     let token = |key: &str, kind: &str| {
@@ -349,10 +349,11 @@ fn carriers(table: &Table<'_>) -> Vec<Carrier> {
     header.into_iter().chain(cookie).chain(query.map(Carrier::Query)).collect()
 }
 
-const FIELD: &str = "the name of a field that no hop and no framing depends on, such as \"x-user\"";
+pub(super) const FIELD: &str =
+    "the name of a field that no hop and no framing depends on, such as \"x-user\"";
 
 /// A field that may be taken out of requests or put into them.
-fn field(text: &str) -> Result<Box<str>, Wrong> {
+pub(super) fn field(text: &str) -> Result<Box<str>, Wrong> {
     const OTHERS: &[&str] = &[
         "host",
         "connection",
@@ -374,7 +375,7 @@ fn field(text: &str) -> Result<Box<str>, Wrong> {
 
 const CLAIM: &str = "the name of a claim, such as \"sub\" or \"realm_access.roles\"";
 
-fn claim_name(item: &Item<'_>) -> Option<Box<str>> {
+pub(super) fn claim_name(item: &Item<'_>) -> Option<Box<str>> {
     item.parsed(CLAIM, |text| if is_claim(text) { Ok(text.into()) } else { Wrong::plain() })
 }
 
@@ -382,7 +383,7 @@ fn is_claim(text: &str) -> bool {
     !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control)
 }
 
-fn claims(table: &Table<'_>) -> Vec<(Box<str>, Vec<Box<str>>)> {
+pub(super) fn claims(table: &Table<'_>) -> Vec<(Box<str>, Vec<Box<str>>)> {
     const KIND: &str = "what the claim may be, such as \"admin\"";
     let Some(item) = table.item("claims") else { return Vec::new() };
     let entries = item.entries("a table of claims, each with what it may be");
@@ -395,14 +396,14 @@ fn claims(table: &Table<'_>) -> Vec<(Box<str>, Vec<Box<str>>)> {
     entries.into_iter().map(read).collect()
 }
 
-const SCOPE: &str = "a scope of printable ASCII without spaces, quotes and backslashes";
+pub(super) const SCOPE: &str = "a scope of printable ASCII without spaces, quotes and backslashes";
 
 /// RFC 6749 section 3.3.
-fn is_scope(text: &str) -> bool {
+pub(super) fn is_scope(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
 }
 
-fn claims_to_headers(table: &Table<'_>) -> Vec<(Box<str>, Box<str>)> {
+pub(super) fn claims_to_headers(table: &Table<'_>) -> Vec<(Box<str>, Box<str>)> {
     let Some(item) = table.item("claims_to_headers") else { return Vec::new() };
     let entries = item.entries("a table of fields, each with the claim that it holds");
     let mut all: Vec<(Box<str>, Box<str>)> = Vec::new();
@@ -421,12 +422,17 @@ fn claims_to_headers(table: &Table<'_>) -> Vec<(Box<str>, Box<str>)> {
     all
 }
 
-fn texts(table: &Table<'_>, key: &str, kind: &str, fits: impl Fn(&str) -> bool) -> Vec<Box<str>> {
+pub(super) fn texts(
+    table: &Table<'_>,
+    key: &str,
+    kind: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Vec<Box<str>> {
     table.item(key).map(|item| each(&item, kind, fits)).unwrap_or_default()
 }
 
 /// One text or several.
-fn each(item: &Item<'_>, kind: &str, fits: impl Fn(&str) -> bool) -> Vec<Box<str>> {
+pub(super) fn each(item: &Item<'_>, kind: &str, fits: impl Fn(&str) -> bool) -> Vec<Box<str>> {
     let items = item.one_or_more(kind);
     let read = |item: &Item<'_>| {
         item.parsed(kind, |text| {

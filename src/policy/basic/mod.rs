@@ -6,7 +6,6 @@
 //! AUTH-21). A user that does not exist costs what any other does. Called by `kind`.
 
 mod credentials;
-mod failures;
 pub mod hash;
 #[cfg(test)]
 mod tests;
@@ -14,12 +13,11 @@ mod users;
 
 use crate::base::Tick;
 use crate::http::{Fault, write};
-use crate::policy::recall::{Digest, Key, Recall};
+use crate::policy::asking::{Asking, Most, Topic};
+use crate::policy::failures::{self, Failures};
+use crate::policy::recall::{Key, Recall};
 use crate::policy::{Consumed, Files, Findings, Question, Reply, Subject, Verdict, Wrong};
 use credentials::Credentials;
-use failures::Failures;
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,16 +86,8 @@ pub struct Core {
     right: Recall<()>,
     // Apart, so that who guesses cannot push out those who know.
     wrong: Recall<()>,
-    /// Passwords that are being hashed, by address and user.
-    asking: RefCell<HashMap<Digest, Asking>>,
+    asking: Asking,
     remember: Duration,
-}
-
-/// Passwords of one address and user that are being hashed.
-#[derive(Debug)]
-struct Asking {
-    address: Digest,
-    guesses: Vec<(Digest, Tick)>,
 }
 
 /// Right passwords that a core remembers.
@@ -106,13 +96,8 @@ const MOST_RIGHT: usize = 16_384;
 const MOST_WRONG: usize = 4096;
 /// How long a wrong password is not hashed again.
 const REMEMBER_WRONG: Duration = Duration::from_secs(60);
-/// Different passwords of one user from one address that a core lets hash at the same time.
-const MOST_GUESSES: usize = 4;
-/// Pairs of address and user that a core lets hash at the same time, and how many of them from one address.
-const MOST_ASKING: usize = 256;
-const MOST_ASKING_OF_ADDRESS: usize = 16;
-/// How long a question may be open; control answers earlier.
-const ASKED: Duration = Duration::from_secs(30);
+/// Different passwords of one address that a core lets hash at the same time, and how many of them for one user.
+const MOST_ASKING: Most = Most { of_part: 4, of_client: 64 };
 /// How many more failures one address may have than one of its users.
 const PER_ADDRESS: u64 = 10;
 
@@ -122,12 +107,8 @@ struct Tried<'a> {
     /// The user's hash, or another user's for one that does not exist.
     hash: &'a Arc<str>,
     exists: bool,
-    /// Of user, password and hash.
-    digest: Digest,
-    /// Of address and user.
-    pair: Digest,
-    /// Of the address.
-    address: Digest,
+    /// Digests of user, password and hash, of address and user, and of the address.
+    topic: Topic,
 }
 
 impl Policy {
@@ -175,11 +156,11 @@ impl Policy {
         match reply {
             None => self.recall(core, &tried, subject.now, findings),
             Some(Reply::Password(right)) => {
-                core.asked(&tried);
+                core.asking.end(&tried.topic);
                 self.learn(core, &tried, right, subject.now, findings)
             }
             Some(Reply::Failed(_) | Reply::Called(_)) => {
-                core.asked(&tried);
+                core.asking.end(&tried.topic);
                 Verdict::Refuse(Fault::PolicyUnavailable)
             }
         }
@@ -211,15 +192,22 @@ impl Policy {
             Some(hash) => (hash, true),
             None => (self.users.another(&self.key.digest(&[b"another", user])), false),
         };
-        let (octets, len) = network(client);
+        let (octets, len) = failures::network(client);
         let network = octets.get(..len).unwrap_or_default();
         Tried {
             credentials,
             hash,
             exists,
-            digest: self.key.digest(&[b"password", user, credentials.password, hash.as_bytes()]),
-            pair: self.key.digest(&[b"pair", network, user]),
-            address: self.key.digest(&[b"address", network]),
+            topic: Topic {
+                question: self.key.digest(&[
+                    b"password",
+                    user,
+                    credentials.password,
+                    hash.as_bytes(),
+                ]),
+                part: self.key.digest(&[b"pair", network, user]),
+                client: self.key.digest(&[b"address", network]),
+            },
         }
     }
 
@@ -231,19 +219,19 @@ impl Policy {
         now: Tick,
         findings: &mut Findings,
     ) -> Verdict {
-        if tried.exists && core.right.get(&tried.digest, now).is_some() {
+        if tried.exists && core.right.get(&tried.topic.question, now).is_some() {
             return self.pass(tried, findings);
         }
-        if core.wrong.get(&tried.digest, now).is_some() {
+        if core.wrong.get(&tried.topic.question, now).is_some() {
             return self.refuse(Fault::CredentialsInvalid, findings);
         }
-        let (window, left) = self.window(now);
-        let pair = self.failures.count(&tried.pair, window) >= self.most_failures;
+        let (window, left) = failures::window(now, self.window);
+        let pair = self.failures.count(&tried.topic.part, window) >= self.most_failures;
         let most = self.most_failures.saturating_mul(PER_ADDRESS);
-        if pair || self.failures.count(&tried.address, window) >= most {
+        if pair || self.failures.count(&tried.topic.client, window) >= most {
             return retry_after(left, findings);
         }
-        if !core.ask(tried, now) {
+        if !core.asking.begin(&tried.topic, MOST_ASKING, now) {
             return retry_after(Duration::from_secs(1), findings);
         }
         Verdict::Ask(Box::new(Question::Password {
@@ -261,15 +249,15 @@ impl Policy {
         findings: &mut Findings,
     ) -> Verdict {
         if right && tried.exists {
-            core.right.put(tried.digest, (), now.after(self.remember));
+            core.right.put(tried.topic.question, (), now.after(self.remember));
             return self.pass(tried, findings);
         }
         // Of requests that came together with one password, one counts.
-        if core.wrong.get(&tried.digest, now).is_none() {
-            let (window, _) = self.window(now);
-            self.failures.add(&tried.pair, window);
-            self.failures.add(&tried.address, window);
-            core.wrong.put(tried.digest, (), now.after(REMEMBER_WRONG));
+        if core.wrong.get(&tried.topic.question, now).is_none() {
+            let (window, _) = failures::window(now, self.window);
+            self.failures.add(&tried.topic.part, window);
+            self.failures.add(&tried.topic.client, window);
+            core.wrong.put(tried.topic.question, (), now.after(REMEMBER_WRONG));
         }
         self.refuse(Fault::CredentialsInvalid, findings)
     }
@@ -288,14 +276,6 @@ impl Policy {
         findings.response.extend_from_slice(&self.challenge);
         Verdict::Refuse(fault)
     }
-
-    /// The number of the window that now is in, and how much of it is left.
-    fn window(&self, now: Tick) -> (u64, Duration) {
-        let length = u64::try_from(self.window.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let left = length - now.nanos() % length;
-        // The first window is 1, since counters begin with 0.
-        (now.nanos() / length + 1, Duration::from_nanos(left))
-    }
 }
 
 fn retry_after(wait: Duration, findings: &mut Findings) -> Verdict {
@@ -304,20 +284,6 @@ fn retry_after(wait: Duration, findings: &mut Findings) -> Verdict {
     write::number(&mut findings.response, seconds);
     findings.response.extend_from_slice(b"\r\n");
     Verdict::Refuse(Fault::RateLimited)
-}
-
-/// A client's address, or the /64 that it can choose addresses from.
-fn network(client: IpAddr) -> ([u8; 8], usize) {
-    match client {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            ([a, b, c, d, 0, 0, 0, 0], 4)
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, h, ..] = v6.octets();
-            ([a, b, c, d, e, f, g, h], 8)
-        }
-    }
 }
 
 fn challenge(realm: &str) -> Vec<u8> {
@@ -341,7 +307,7 @@ impl Core {
         let core = Core {
             right: Recall::new(MOST_RIGHT),
             wrong: Recall::new(MOST_WRONG),
-            asking: RefCell::default(),
+            asking: Asking::default(),
             remember: policy.remember,
         };
         if let Some(old) = old.filter(|old| old.remember == policy.remember) {
@@ -355,42 +321,6 @@ impl Core {
     pub fn sweep(&self, _: &Policy, now: Tick) {
         self.right.sweep(now);
         self.wrong.sweep(now);
-        let mut asking = self.asking.borrow_mut();
-        asking.retain(|_, asking| {
-            asking.guesses.retain(|(_, until)| now < *until);
-            !asking.guesses.is_empty()
-        });
-    }
-
-    /// Whether another password of this address and user may be hashed now. One that is being hashed already may be asked
-    /// about again: control answers both at once.
-    fn ask(&self, tried: &Tried<'_>, now: Tick) -> bool {
-        let all = &mut *self.asking.borrow_mut();
-        if !all.contains_key(&tried.pair) {
-            let of_address = all.values().filter(|asking| asking.address == tried.address);
-            if all.len() >= MOST_ASKING || of_address.count() >= MOST_ASKING_OF_ADDRESS {
-                return false;
-            }
-        }
-        let new = || Asking { address: tried.address, guesses: Vec::new() };
-        let guesses = &mut all.entry(tried.pair).or_insert_with(new).guesses;
-        if let Some(guess) = guesses.iter_mut().find(|(digest, _)| *digest == tried.digest) {
-            guess.1 = now.after(ASKED);
-            return true;
-        }
-        if guesses.len() >= MOST_GUESSES {
-            return false;
-        }
-        guesses.push((tried.digest, now.after(ASKED)));
-        true
-    }
-
-    fn asked(&self, tried: &Tried<'_>) {
-        let all = &mut *self.asking.borrow_mut();
-        let Some(asking) = all.get_mut(&tried.pair) else { return };
-        asking.guesses.retain(|(digest, _)| *digest != tried.digest);
-        if asking.guesses.is_empty() {
-            all.remove(&tried.pair);
-        }
+        self.asking.sweep(now);
     }
 }

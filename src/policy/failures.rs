@@ -1,11 +1,14 @@
-//! How many wrong passwords came from whom lately, over all cores.
+//! How many wrong credentials came from whom lately, over all cores.
 //!
 //! A fixed number of counters in sets of four; each remembers whom it counts, and in which window of time. Where a set is full,
 //! the counter that says least gives way, so that who tries most is never forgotten for those who try little (hazard
-//! AUTH-21). Only requests whose password is not yet known touch it. Called by `basic`.
+//! AUTH-21). Only requests whose credentials are not yet known touch it. Called by `basic` and `introspect`.
 
+use crate::base::Tick;
 use crate::policy::recall::Digest;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Sets of counters: 64 KiB in all.
 const SETS: usize = 2048;
@@ -78,6 +81,28 @@ impl Failures {
 
     fn set(&self, set: usize) -> &[AtomicU64] {
         self.0.get(set * WAYS..(set + 1) * WAYS).unwrap_or_default()
+    }
+}
+
+/// The number of the window that now is in, and how much of it is left.
+pub fn window(now: Tick, length: Duration) -> (u64, Duration) {
+    let length = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let left = length - now.nanos() % length;
+    // The first window is 1, since counters begin with 0.
+    (now.nanos() / length + 1, Duration::from_nanos(left))
+}
+
+/// A client's address, or the /64 that it can choose addresses from: octets, and how many of them count.
+pub fn network(client: IpAddr) -> ([u8; 8], usize) {
+    match client {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            ([a, b, c, d, 0, 0, 0, 0], 4)
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+            ([a, b, c, d, e, f, g, h], 8)
+        }
     }
 }
 
