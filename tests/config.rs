@@ -107,6 +107,7 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
                 .unwrap()
                 .replace(&table, "policy.*")
                 .into_owned();
+            table = table.replace(".plan.gold", ".plan.*");
             // A header names each table above it.
             for (at, _) in table.match_indices('.') {
                 keys.insert(table[..at].to_owned());
@@ -123,6 +124,7 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
     }
     keys.remove("group.*");
     keys.remove("policy.*");
+    keys.remove("policy.*.api_key.plan.*");
     keys
 }
 

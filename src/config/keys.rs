@@ -7,8 +7,8 @@
 pub(super) type Keys = &'static [&'static str];
 
 pub(super) const ROOT: Keys = &[
-    "include", "server", "timeouts", "limits", "admin", "acme", "log", "listener", "rule", "group",
-    "policy", "expect",
+    "include", "server", "timeouts", "limits", "admin", "acme", "usage", "log", "listener", "rule",
+    "group", "policy", "expect",
 ];
 pub(super) const SERVER: Keys = &[
     "workers",
@@ -65,6 +65,7 @@ pub(super) const LISTENER_TLS: Keys =
     &["certificates", "policy", "min", "client_ca", "client_crl", "client_auth", "alpn", "acme"];
 pub(super) const CERTIFICATE: Keys = &["cert", "key", "ocsp"];
 pub(super) const LISTENER_ACME: Keys = &["names", "challenge"];
+pub(super) const USAGE: Keys = &["folder", "flush", "fsync", "keep"];
 pub(super) const LOG: Keys = &["access", "format"];
 pub(super) const LISTENER: Keys = &[
     "name",
@@ -160,6 +161,7 @@ const TABLES: &[(&str, Keys)] = &[
     ("admin", ADMIN),
     ("acme", ACME),
     ("acme.eab", ACME_EAB),
+    ("usage", USAGE),
     ("log", LOG),
     ("listener", LISTENER),
     ("listener.hsts", HSTS),

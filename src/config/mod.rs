@@ -25,6 +25,7 @@ mod sections;
 mod syntax;
 mod target_tls;
 mod units;
+mod usage;
 
 pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
 pub use doubts::doubts;
@@ -36,6 +37,7 @@ pub use policy::{Policy, PolicyAnswer, materials};
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 pub use target_tls::{Material, TargetTls};
+pub use usage::Usage;
 
 use crate::http::desync;
 use crate::http::path::PathPolicy;
@@ -61,6 +63,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// `[acme]`; without the table no certificates are obtained.
     pub acme: Option<Acme>,
+    /// `[usage]`
+    pub usage: Usage,
     /// `[log]`
     pub log: Log,
     /// `[[listener]]`, in the order of the file.

@@ -9,7 +9,7 @@ use crate::config::file::{self, DEEPEST, MOST_FILES};
 use crate::config::item::{Doc, Item, Table};
 use crate::config::keys;
 use crate::config::problem::{Problem, Problems};
-use crate::config::{Config, Place, acme, group, listener, policy, rule, sections, syntax};
+use crate::config::{Config, Place, acme, group, listener, policy, rule, sections, syntax, usage};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -159,6 +159,9 @@ impl<'e> Build<'e> {
         }
         if let Some(table) = section("acme", keys::ACME) {
             acme::acme(&table, &mut config.acme);
+        }
+        if let Some(table) = section("usage", keys::USAGE) {
+            usage::usage(&table, &mut config.usage);
         }
         if let Some(table) = section("log", keys::LOG) {
             sections::log(&table, &mut config.log);

@@ -12,6 +12,7 @@ pub mod descriptors;
 pub mod expiry;
 pub mod fresh;
 pub mod jwks;
+pub mod ledger;
 pub mod listener_tls;
 pub mod notify;
 pub mod policies;
