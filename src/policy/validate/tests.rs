@@ -1,3 +1,5 @@
+//! What validate takes and refuses, as tables.
+
 use super::*;
 use crate::http::fields::OwnedFields;
 use std::net::IpAddr;
