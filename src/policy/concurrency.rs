@@ -1,15 +1,39 @@
-//! How many requests of one key may be in flight at the same time.
+//! How many requests of one key may be in flight at the same time, exactly, for the whole machine.
+//!
+//! Each key has a count in one table that all cores share (`key::table`). A request that gets a place carries [`Held`] until it
+//! has ended, a tunnel until it is closed; dropping it gives the place back. It does not queue: a cap protects what is behind
+//! it, and who waits would hold a connection and a buffer instead. Counts survive a reload; the limit may change with it.
 
 use crate::base::Tick;
+use crate::http::Fault;
+use crate::policy::key::table::Words;
+use crate::policy::key::{self, Key, Place, Table};
+use crate::policy::rate::fields;
 use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether it asks who the sender is.
 pub const IDENTIFIES: bool = false;
 
 /// As written.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settings {}
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// So many at the same time.
+    pub limit: u32,
+    /// What is counted by.
+    pub key: Key,
+    /// Keys that are remembered at the same time.
+    pub keys: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { limit: 1, key: Key::default(), keys: key::KEYS }
+    }
+}
 
 impl Settings {
     /// The files that it names.
@@ -20,28 +44,111 @@ impl Settings {
 
 /// As run.
 #[derive(Debug)]
-pub struct Policy {}
+pub struct Policy {
+    limit: u64,
+    key: Key,
+    keys: usize,
+    table: Arc<Table>,
+}
 
-/// What one core remembers.
-#[derive(Debug)]
-pub struct Core {}
+/// What one core remembers: the table, so that a place held touches no count of references that other cores use.
+#[derive(Clone, Debug)]
+pub struct Core {
+    table: Rc<Arc<Table>>,
+}
 
 /// A place among those in flight; given back when it is dropped.
 #[derive(Debug)]
-pub struct Held;
+pub struct Held {
+    table: Rc<Arc<Table>>,
+    place: Place,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.table.subtract(self.place, 1);
+    }
+}
+
+// A word: how many are in flight, whether some of the key's may still be counted in the spare word, and how often the place has
+// changed hands, so that no two owners' words are alike.
+const COUNT: u64 = (1 << 32) - 1;
+const ALSO_SPARE: u64 = 1 << 32;
+const HANDS: u64 = 1 << 33;
+
+struct Enter {
+    limit: u64,
+}
+
+impl Words for Enter {
+    // Whether there was room.
+    type Outcome = bool;
+
+    #[inline]
+    fn idle(&self, word: u64) -> bool {
+        word & COUNT == 0
+    }
+
+    #[inline]
+    fn begin(&self, old: u64, spare: u64) -> u64 {
+        // The last number of hands is left out: with it a word could be all ones.
+        let hands = (old / HANDS + 1) % (u64::MAX / HANDS);
+        hands * HANDS + if spare > 0 { ALSO_SPARE } else { 0 }
+    }
+
+    #[inline]
+    fn change(&self, word: u64, spare: u64) -> (Option<u64>, bool) {
+        let also = if word & ALSO_SPARE == 0 { 0 } else { spare };
+        if (word & COUNT).saturating_add(also) >= self.limit {
+            return (None, false);
+        }
+        let kept = if spare == 0 { word & !ALSO_SPARE } else { word };
+        (Some(kept + 1), true)
+    }
+
+    fn undo(&self, entered: &bool) -> u64 {
+        u64::from(*entered)
+    }
+}
 
 impl Policy {
     /// Compiles it.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn build(_: &Settings, _: Files<'_>, _: Option<&Policy>) -> Result<Policy, Wrong> {
-        Ok(Policy {})
+    /// None.
+    pub fn build(settings: &Settings, _: Files<'_>, old: Option<&Policy>) -> Result<Policy, Wrong> {
+        let old = old.filter(|old| old.key == settings.key && old.keys == settings.keys);
+        let table = old.map(|old| Arc::clone(&old.table));
+        Ok(Policy {
+            limit: u64::from(settings.limit),
+            key: settings.key.clone(),
+            keys: settings.keys,
+            table: table.unwrap_or_else(|| Arc::new(Table::new(settings.keys))),
+        })
     }
 
     /// Decides.
-    pub fn check(&self, _: &Core, _: &Subject<'_>, _: &mut Findings, _: Option<Reply>) -> Verdict {
-        Verdict::Pass
+    #[inline]
+    pub fn check(
+        &self,
+        core: &Core,
+        subject: &Subject<'_>,
+        findings: &mut Findings,
+        _: Option<Reply>,
+    ) -> Verdict {
+        let key = self.key.hash(&self.table.secret, subject, &findings.identity);
+        if let Some((place, true)) = self.table.change(key, &Enter { limit: self.limit }) {
+            findings.held.push(Held { table: Rc::clone(&core.table), place });
+            return Verdict::Pass;
+        }
+        // When a place is free again nobody knows.
+        fields::retry_after(&mut findings.response, Duration::from_secs(1));
+        Verdict::Refuse(Fault::TooManyInFlight)
+    }
+
+    /// The memory that its counts take.
+    pub fn octets(&self) -> usize {
+        self.table.octets()
     }
 
     /// What is not sent on.
@@ -67,10 +174,126 @@ impl Policy {
 
 impl Core {
     /// What a core begins with.
-    pub fn bind(_: &Policy, _: Option<&Core>) -> Core {
-        Core {}
+    pub fn bind(policy: &Policy, _: Option<&Core>) -> Core {
+        Core { table: Rc::new(Arc::clone(&policy.table)) }
     }
 
-    /// Lets go of what is over.
+    /// Lets go of nothing: places are given back when requests end.
     pub fn sweep(&self, _: &Policy, _: Tick) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fields::OwnedFields;
+    use crate::policy::key::tests::subject;
+
+    fn policy(limit: u32, keys: usize, old: Option<&Policy>) -> Policy {
+        let settings = Settings { limit, keys, ..Settings::default() };
+        Policy::build(&settings, &|_| None, old).unwrap()
+    }
+
+    // A request of this client, if there is room for it.
+    fn enter(policy: &Policy, core: &Core, client: &str) -> Option<Held> {
+        let (none, mut findings) = (OwnedFields::default(), Findings::default());
+        let verdict = policy.check(core, &subject(&none, client, Tick::ZERO), &mut findings, None);
+        let said = String::from_utf8_lossy(&findings.response).into_owned();
+        match verdict {
+            Verdict::Pass => assert_eq!(said, ""),
+            Verdict::Refuse(Fault::TooManyInFlight) => assert_eq!(said, "retry-after: 1\r\n"),
+            other => panic!("{other:?}"),
+        }
+        findings.held.pop()
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_request_has_ended() {
+        let policy = policy(2, 100, None);
+        let (one, other) = (Core::bind(&policy, None), Core::bind(&policy, None));
+        let first = enter(&policy, &one, "192.0.2.1").unwrap();
+        let second = enter(&policy, &other, "192.0.2.1").unwrap();
+        assert!(enter(&policy, &one, "192.0.2.1").is_none(), "all cores together");
+        assert!(enter(&policy, &one, "192.0.2.2").is_some(), "another has places of its own");
+        drop(first);
+        let third = enter(&policy, &other, "192.0.2.1").unwrap();
+        assert!(enter(&policy, &other, "192.0.2.1").is_none());
+        drop((second, third));
+        assert!(enter(&policy, &one, "192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn a_reload_may_change_the_limit_and_forgets_nobody() {
+        let before = policy(2, 100, None);
+        let core = Core::bind(&before, None);
+        let held = [(); 2].map(|()| enter(&before, &core, "192.0.2.1").unwrap());
+        let after = policy(3, 100, Some(&before));
+        let core = Core::bind(&after, Some(&core));
+        drop(before);
+        let third = enter(&after, &core, "192.0.2.1").unwrap();
+        assert!(enter(&after, &core, "192.0.2.1").is_none());
+        drop((held, third));
+        let places: Vec<Held> =
+            std::iter::from_fn(|| enter(&after, &core, "192.0.2.1")).take(9).collect();
+        assert_eq!(places.len(), 3);
+    }
+
+    // A key that found its set full moves into it later: what it has in flight goes on counting.
+    #[test]
+    fn a_cap_holds_while_a_flood_fills_the_table() {
+        let policy = policy(2, 1, None);
+        let core = Core::bind(&policy, None);
+        let client = |n: usize| format!("10.0.{}.{}", n / 250, n % 250);
+        let mut flood: Vec<Held> =
+            (0..key::table::WAYS).map(|n| enter(&policy, &core, &client(n)).unwrap()).collect();
+        let victim = enter(&policy, &core, "192.0.2.1").unwrap();
+        assert!(victim.place.is_spare());
+        flood.pop();
+        let second = enter(&policy, &core, "192.0.2.1").unwrap();
+        assert!(!second.place.is_spare(), "there was a place of its own");
+        assert!(enter(&policy, &core, "192.0.2.1").is_none(), "two are in flight");
+        drop(victim);
+        let third = enter(&policy, &core, "192.0.2.1").unwrap();
+        assert!(enter(&policy, &core, "192.0.2.1").is_none());
+        drop((flood, second, third));
+        assert!(enter(&policy, &core, "192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn no_more_are_in_flight_however_threads_interleave() {
+        use std::sync::atomic::{AtomicI64, Ordering};
+        // A table far smaller than the keys, so that places change hands all the time.
+        let policy = policy(3, 4, None);
+        let flying: Vec<AtomicI64> = (0..40).map(|_| AtomicI64::new(0)).collect();
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let (policy, flying) = (&policy, &flying);
+                scope.spawn(move || {
+                    let core = Core::bind(policy, None);
+                    let mut rng = fastrand::Rng::with_seed(seed);
+                    let mut held: Vec<(usize, Held)> = Vec::new();
+                    for _ in 0..20_000 {
+                        let client = rng.usize(..flying.len());
+                        if let Some(place) = enter(policy, &core, &format!("10.0.0.{client}")) {
+                            let now = flying[client].fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(now <= 3, "{now} of client {client}, seed {seed}");
+                            held.push((client, place));
+                        }
+                        while held.len() > rng.usize(..6) {
+                            let (client, place) = held.swap_remove(rng.usize(..held.len()));
+                            flying[client].fetch_sub(1, Ordering::SeqCst);
+                            drop(place);
+                        }
+                    }
+                    held.iter().for_each(|(c, _)| _ = flying[*c].fetch_sub(1, Ordering::SeqCst));
+                });
+            }
+        });
+        let core = Core::bind(&policy, None);
+        for client in 0..flying.len() {
+            let client = format!("10.0.0.{client}");
+            let places: Vec<Held> =
+                std::iter::from_fn(|| enter(&policy, &core, &client)).take(9).collect();
+            assert_eq!(places.len(), 3, "nothing is lost: {client}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod hmac;
 mod introspect;
 mod ip;
 mod jwt;
+mod key;
 mod oidc;
 mod rate;
 mod validate;
@@ -106,10 +107,12 @@ pub(super) fn policy(name: &str, item: &Item<'_>, seen: &mut Seen) -> Option<Pol
         return None;
     };
     let settings = settings(one, seen)?;
+    let dry_run = table.item("dry_run").and_then(|item| item.boolean()).unwrap_or(false);
+    let counts = matches!(&settings, Settings::Window(window) if !window.blocks);
     Some(Policy {
         name: name.to_owned(),
         settings,
-        dry_run: table.item("dry_run").and_then(|item| item.boolean()).unwrap_or(false),
+        dry_run: dry_run || counts,
         answer: table.item("answer").and_then(|item| answer(&item)),
         place: item.place(),
         octets: Vec::new(),

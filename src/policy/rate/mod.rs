@@ -1,0 +1,269 @@
+//! How many requests of one key may come in a time: a token bucket for each key, exact for the whole machine.
+//!
+//! The buckets of all keys lie in one table of words that all cores share (`key::table`); `bucket` has the arithmetic, `lease` what
+//! a core takes ahead of a busy bucket, `fields` what clients are told. With a queue, requests are delayed until their
+//! token is there, instead of being refused. A reload that leaves the limit as it is leaves every bucket as it is; one
+//! that changes it takes along how many tokens are missing (hazard RL-02).
+
+pub mod bucket;
+pub mod fields;
+pub mod lease;
+
+use crate::base::Tick;
+use crate::http::Fault;
+use crate::policy::key::{self, Key, Table};
+use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use bucket::{Bucket, Take, Taken};
+use fields::{Lines, Style};
+use lease::{Leases, Leasing, Shared};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Whether it asks who the sender is.
+pub const IDENTIFIES: bool = false;
+
+/// Whose bucket it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// That of all cores together.
+    #[default]
+    Node,
+    /// Each core has its own, of the same size.
+    Core,
+}
+
+/// As written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The policy's name, for `RateLimit`.
+    pub name: String,
+    /// So many requests ...
+    pub count: u64,
+    /// ... in so many seconds: 1, 60, 3600 or 86400.
+    pub seconds: u64,
+    /// So many at once; `None` for those of one second, and at least one.
+    pub burst: Option<u64>,
+    /// What is counted by.
+    pub key: Key,
+    /// Whose bucket it is.
+    pub scope: Scope,
+    /// Requests of a key that may wait for their token.
+    pub queue: u64,
+    /// None waits longer than this.
+    pub longest_wait: Duration,
+    /// What clients are told.
+    pub fields: Style,
+    /// Keys that are remembered at the same time.
+    pub keys: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            name: String::new(),
+            count: 1,
+            seconds: 1,
+            burst: None,
+            key: Key::default(),
+            scope: Scope::Node,
+            queue: 0,
+            longest_wait: Duration::from_secs(10),
+            fields: Style::Standard,
+            keys: key::KEYS,
+        }
+    }
+}
+
+impl Settings {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The most at once.
+    pub fn burst(&self) -> u64 {
+        self.burst.unwrap_or(self.count / self.seconds.max(1)).max(1)
+    }
+}
+
+/// As run.
+#[derive(Debug)]
+pub struct Policy {
+    // What all cores share: without what they may hold ahead.
+    bucket: Bucket,
+    leasing: Leasing,
+    key: Key,
+    scope: Scope,
+    keys: usize,
+    lines: Lines,
+    shared: Arc<Shared>,
+}
+
+/// What one core remembers.
+#[derive(Clone, Debug)]
+pub struct Core {
+    // Tokens taken ahead; the core of the configuration before goes on with the same.
+    leases: Option<Rc<Leases>>,
+    // Tells this core's buckets from those of the others, where each has its own.
+    salt: u64,
+}
+
+impl Policy {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// A bucket that would not be full within 36 years.
+    pub fn build(settings: &Settings, _: Files<'_>, old: Option<&Policy>) -> Result<Policy, Wrong> {
+        let burst = settings.burst();
+        let Some(whole) = Bucket::new(settings.count, Duration::from_secs(settings.seconds), burst)
+        else {
+            let found = format!(
+                "a burst of {burst}, which would take more than 36 years to come again; lower it, or raise the limit"
+            );
+            return Err(Wrong { file: None, found });
+        };
+        let queued = whole.with_queue(settings.queue, settings.longest_wait);
+        let leasing = match (settings.scope, settings.queue) {
+            (Scope::Node, 0) => Leasing::new(settings.count, settings.seconds, &whole),
+            _ => Leasing::default(),
+        };
+        let mut policy = Policy {
+            bucket: queued.less(leasing.reserve),
+            leasing,
+            key: settings.key.clone(),
+            scope: settings.scope,
+            keys: settings.keys,
+            lines: Lines::new(settings.fields, &settings.name, settings.count, settings.seconds),
+            shared: Shared::new(Table::new(0)),
+        };
+        policy.shared = policy.share(old);
+        Ok(policy)
+    }
+
+    // The old table, one that goes on from it, or a new one.
+    fn share(&self, old: Option<&Policy>) -> Arc<Shared> {
+        let alike = |old: &&Policy| old.key == self.key && old.scope == self.scope;
+        let Some(old) = old.filter(alike) else {
+            return Shared::new(Table::new(self.keys));
+        };
+        if old.bucket.same_words(&self.bucket)
+            && old.keys == self.keys
+            && old.leasing == self.leasing
+        {
+            return Arc::clone(&old.shared);
+        }
+        let seen = old.shared.seen.load(Ordering::Relaxed);
+        let now = Tick::from_nanos(seen);
+        let table = Table::with_secret(self.keys, old.shared.table.secret.clone());
+        table.take_over(&old.shared.table, |word| self.bucket.convert(&old.bucket, word, now));
+        let shared = Shared::new(table);
+        shared.seen.store(seen, Ordering::Relaxed);
+        shared
+    }
+
+    /// Decides.
+    #[inline]
+    pub fn check(
+        &self,
+        core: &Core,
+        subject: &Subject<'_>,
+        findings: &mut Findings,
+        _: Option<Reply>,
+    ) -> Verdict {
+        let hash = self.key.hash(&self.shared.table.secret, subject, &findings.identity);
+        let key = (hash ^ core.salt).max(1);
+        let clock = self.bucket.clock(subject.now);
+        let (taken, word, held) = self.take(core, key, clock);
+        let left = self.bucket.left(word, clock).saturating_add(held);
+        self.lines.write(&mut findings.response, left, self.bucket.until_full(word, clock));
+        match taken {
+            Taken::Tokens(_) => Verdict::Pass,
+            Taken::At(tick) => Verdict::Wait(tick),
+            Taken::None => {
+                let wait = self.bucket.until_next(word, clock);
+                fields::retry_after(&mut findings.response, wait);
+                Verdict::Refuse(Fault::RateLimited)
+            }
+        }
+    }
+
+    // What became of it, the bucket's word, and the tokens that this core holds besides.
+    #[inline]
+    fn take(&self, core: &Core, key: u64, clock: u64) -> (Taken, u64, u64) {
+        let mut most = 1;
+        if let Some(leases) = &core.leases {
+            if let Some((word, left)) = leases.spend(key) {
+                return (Taken::Tokens(1), word, left);
+            }
+            most = leases.block(&self.leasing);
+        }
+        let table = &self.shared.table;
+        let words = Take { bucket: &self.bucket, clock, most };
+        let Some((place, (taken, word))) = table.change(key, &words) else {
+            // Another core holds the key up: nobody passes uncounted.
+            return (Taken::None, clock.saturating_add(self.bucket.worth(self.bucket.burst())), 0);
+        };
+        let Taken::Tokens(tokens @ 2..) = taken else { return (taken, word, 0) };
+        let ahead = tokens - 1;
+        match &core.leases {
+            Some(leases) if !place.is_spare() => leases.hold(key, ahead, word),
+            _ => table.subtract(place, self.bucket.worth(ahead)),
+        }
+        (taken, word, ahead)
+    }
+
+    /// The memory that its buckets take.
+    pub fn octets(&self) -> usize {
+        self.shared.table.octets()
+    }
+
+    /// What is not sent on.
+    pub fn consumes(&self) -> Vec<Consumed> {
+        Vec::new()
+    }
+
+    /// What no client may send.
+    pub fn owns(&self) -> Vec<Box<str>> {
+        Vec::new()
+    }
+
+    /// What no target may answer.
+    pub fn replaces(&self) -> Vec<Box<str>> {
+        Vec::new()
+    }
+
+    /// The most octets of a body that it must see.
+    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
+        None
+    }
+}
+
+impl Core {
+    /// What a core begins with.
+    pub fn bind(policy: &Policy, old: Option<&Core>) -> Core {
+        let before = old.and_then(|old| old.leases.clone());
+        let before = before.filter(|leases| leases.are_of(&policy.shared));
+        let new = || Rc::new(Leases::new(&policy.shared, &policy.bucket));
+        let leases = (policy.leasing.reserve > 0).then(|| before.unwrap_or_else(new));
+        let salt = match (policy.scope, old) {
+            (Scope::Node, _) => 0,
+            (Scope::Core, Some(old)) if old.salt != 0 => old.salt,
+            (Scope::Core, _) => fastrand::u64(1..),
+        };
+        Core { leases, salt }
+    }
+
+    /// Gives back what this core has taken ahead and not used.
+    pub fn sweep(&self, policy: &Policy, now: Tick) {
+        policy.shared.seen.fetch_max(now.nanos(), Ordering::Relaxed);
+        if let Some(leases) = &self.leases {
+            leases.give_back();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
