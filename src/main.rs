@@ -1,7 +1,8 @@
 //! The `ringgate` binary: arguments in, exit code out.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use ringgate::control;
+use ringgate::control::usage::{self, Query, Shape};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,6 +47,51 @@ enum Command {
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         stop_after: Option<Duration>,
     },
+    /// Make API keys, or the hashes that files hold of them.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Print what consumers have used, from the usage ledger; while ringgate runs, too.
+    Usage {
+        /// The configuration, which names the ledger, plans and limits [default: as for run].
+        #[arg(short, long, value_name = "FILE", conflicts_with = "ledger")]
+        config: Option<PathBuf>,
+        /// The ledger's folder, without a configuration.
+        #[arg(long, value_name = "PATH")]
+        ledger: Option<PathBuf>,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+        /// This consumer alone.
+        #[arg(long, value_name = "NAME")]
+        consumer: Option<String>,
+        /// current, all, or how the period's first day begins, as 2026-11 or 2026-11-21.
+        #[arg(long, value_name = "PERIOD", default_value = "current", value_parser = period)]
+        period: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Print a new key, once, and the lines for the file of consumers, which hold its hash.
+    New {
+        /// The consumer's name.
+        #[arg(long, value_name = "NAME", default_value = "NAME")]
+        consumer: String,
+        /// The consumer's plan.
+        #[arg(long, value_name = "PLAN")]
+        plan: Option<String>,
+    },
+    /// Print the hash of a key that there is already, read from standard input.
+    Hash,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Csv,
 }
 
 const DEFAULTS: [&str; 2] = ["config/ringgate.toml", "/etc/ringgate/ringgate.toml"];
@@ -57,12 +103,24 @@ fn main() -> ExitCode {
         Command::Demo { port, admin_port, stop_after } => {
             control::demo(port, admin_port, stop_after)
         }
+        Command::Key { command: KeyCommand::New { consumer, plan } } => {
+            usage::new_key(&consumer, plan.as_deref())
+        }
+        Command::Key { command: KeyCommand::Hash } => usage::hash_key(),
+        Command::Usage { config, ledger, format, consumer, period } => {
+            let shape = match format {
+                Format::Table => Shape::Table,
+                Format::Json => Shape::Json,
+                Format::Csv => Shape::Csv,
+            };
+            let config = config.or_else(|| default_file().filter(|_| ledger.is_none()));
+            usage::usage(&Query { config, ledger, shape, consumer, period })
+        }
     }
 }
 
 fn with_file(given: Option<PathBuf>, run: fn(&Path) -> ExitCode) -> ExitCode {
-    let found = given.or_else(|| DEFAULTS.iter().map(PathBuf::from).find(|p| p.exists()));
-    match found {
+    match given.or_else(default_file) {
         Some(path) => run(&path),
         None => {
             eprintln!(
@@ -71,6 +129,20 @@ fn with_file(given: Option<PathBuf>, run: fn(&Path) -> ExitCode) -> ExitCode {
             );
             ExitCode::from(control::EXIT_WRONG)
         }
+    }
+}
+
+fn default_file() -> Option<PathBuf> {
+    DEFAULTS.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+fn period(text: &str) -> Result<String, String> {
+    let begins = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_digit() || c == '-');
+    match text {
+        "current" | "all" => Ok(text.to_owned()),
+        _ if begins && text.len() <= 10 => Ok(text.to_owned()),
+        _ => Err("expected current, all, or the beginning of a date, as 2026-11".to_owned()),
     }
 }
 

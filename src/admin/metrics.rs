@@ -40,6 +40,8 @@ impl Collector for Families {
         policies::families(&s.policies, &mut encoder)?;
         acme(&s.acme, &mut encoder)?;
         crate::admin::jwks::families(&s.jwks, &mut encoder)
+        policies::usage(s.usage.as_ref(), &mut encoder)?;
+        acme(&s.acme, &mut encoder)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Names come from the file and reasons from the program, so that the number of series has a bound. Called by `metrics`.
 
 use crate::admin::metrics::{Labels, family};
+use crate::admin::scrape::UsageStat;
 use crate::snapshot::policies::Decisions;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -23,6 +24,33 @@ pub(super) fn families(
         "Requests by what a policy has decided: pass, answer, delay, refuse, or would_refuse with dry_run.",
         policies.iter().flat_map(|(name, decisions)| series(name, decisions)),
     )
+}
+
+/// Writes what is known of the usage ledger; nothing where there is none.
+pub(super) fn usage(usage: Option<&UsageStat>, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    use MetricType::{Counter, Gauge};
+    let Some(usage) = usage else { return Ok(()) };
+    let families = [
+        (Counter, "usage_ledger_records", "Counts written to the usage ledger.", usage.written),
+        (Counter, "usage_ledger_failures", "Writes to the usage ledger that failed.", usage.failed),
+        (
+            Gauge,
+            "usage_ledger_unwritten",
+            "Counts of consumers that are not on disk as they are.",
+            usage.unwritten,
+        ),
+        (Gauge, "usage_ledger_bytes", "Bytes of the usage ledger on disk.", usage.octets),
+        (
+            Gauge,
+            "usage_ledger_flushed_timestamp_seconds",
+            "When the usage ledger was last written, since 1970; 0 for not yet.",
+            usage.flushed_unix,
+        ),
+    ];
+    for (kind, name, help, value) in families {
+        family(encoder, kind, name, help, [(Labels::new(), value)])?;
+    }
+    Ok(())
 }
 
 fn series<'a>(name: &'a str, decisions: &'a Decisions) -> impl Iterator<Item = (Labels<'a>, u64)> {

@@ -75,6 +75,8 @@ pub struct Scrape {
     pub jwks: Vec<JwksStat>,
     /// What each policy has decided, by name.
     pub policies: Vec<(String, Decisions)>,
+    /// The usage ledger, where there is one.
+    pub usage: Option<UsageStat>,
     /// Requests that were not compliant, by class and reason.
     pub deviations: Vec<(&'static str, &'static str, u64)>,
     /// Calls of gRPC by the name of their status.
@@ -113,6 +115,21 @@ pub struct AcmeStat {
     pub successes: u64,
     /// Attempts that failed.
     pub failures: u64,
+}
+
+/// The usage ledger.
+#[derive(Clone, Debug, Default)]
+pub struct UsageStat {
+    /// Counts written.
+    pub written: u64,
+    /// Writes that failed.
+    pub failed: u64,
+    /// Counts that are not on disk as they are.
+    pub unwritten: u64,
+    /// Octets on disk.
+    pub octets: u64,
+    /// When the last write succeeded, in seconds since 1970; 0 for not yet.
+    pub flushed_unix: u64,
 }
 
 /// One worker.

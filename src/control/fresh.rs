@@ -17,7 +17,7 @@ pub const LOOK: Duration = Duration::from_secs(1);
 /// Looks after which a change is taken up even though files keep changing.
 const PATIENCE: u32 = 5;
 /// The largest file that is read.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: u64 = 64 << 20;
 
 /// What tells one state of a file from another; `None` for a file that is not there.
 type Stamp = Option<(u64, u64, i64, i64, i64, i64)>;

@@ -24,6 +24,7 @@ pub mod service;
 pub mod sockets;
 pub mod source;
 pub mod target_tls;
+pub mod usage;
 pub mod watch;
 pub mod watchdog;
 
@@ -66,8 +67,8 @@ pub fn check(path: &Path) -> ExitCode {
     // Accounts are a matter of the machine: another one than this may serve by the file.
     let account = rights::user::find(&checked.config.server);
     let storage =
-        account.as_ref().ok().and_then(|a| rights::storage::problem(&checked.config, a.as_ref()));
-    for warning in checked.warnings.iter().chain(account.as_ref().err()).chain(&storage) {
+        account.as_ref().map(|a| rights::storage::problems(&checked.config, a.as_ref()));
+    for warning in checked.warnings.iter().chain(account.as_ref().err()).chain(storage.iter().flatten()) {
         eprintln!("warning: {warning}");
     }
     // What runs goes on with an expired certificate; a file is not fine with one.

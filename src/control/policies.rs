@@ -5,7 +5,8 @@
 
 use crate::config::{Config, Material, Place, Problem, materials};
 use crate::control::fresh::Files;
-use crate::policy::{Kind, Wrong};
+use crate::policy::api_key::{self, Remark};
+use crate::policy::{Kind, Settings, Wrong};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,11 +39,23 @@ pub fn prepare(config: &mut Config, files: &mut Files) -> Vec<Problem> {
         if unread.contains(&at) {
             continue;
         }
+        if let Settings::ApiKey(settings) = &policy.settings {
+            let remarks = api_key::directory::problems(settings, &file);
+            problems.extend(remarks.into_iter().map(remark));
+            continue;
+        }
         if let Err(wrong) = Kind::build(&policy.settings, &file, None) {
             problems.push(problem(policy, wrong));
         }
     }
     problems
+}
+
+/// A file of consumers may have many mistakes; all are said with their places.
+fn remark(remark: Remark) -> Problem {
+    let Remark { file, line, column, key, found, expected } = remark;
+    let place = Place { file: Arc::from(file.display().to_string()), line, column };
+    Problem { place, key, found, expected, hint: None }
 }
 
 fn problem(policy: &crate::config::Policy, wrong: Wrong) -> Problem {

@@ -3,6 +3,7 @@
 //! The error log goes to standard error through a thread of its own that drops lines rather than wait, so that
 //! a worker can log without blocking. Access records are `observe`'s. Called by control once, at the start.
 
+use crate::config;
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -55,6 +56,18 @@ pub struct GroupLine {
     pub targets: usize,
     /// `round_robin`, ...
     pub algorithm: String,
+}
+
+/// The name of an algorithm, as users write it.
+pub fn algorithm_name(algorithm: &config::Algorithm) -> &'static str {
+    match algorithm {
+        config::Algorithm::RoundRobin => "round_robin",
+        config::Algorithm::LeastRequests => "least_requests",
+        config::Algorithm::Random => "random",
+        config::Algorithm::PowerOfTwo => "p2c",
+        config::Algorithm::IpHash => "ip_hash",
+        config::Algorithm::Hash(_) => "hash",
+    }
 }
 
 /// The screen printed at the start: at most 24 lines, however much is configured.

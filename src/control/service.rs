@@ -4,6 +4,7 @@
 
 mod certificates;
 mod signals;
+mod usage;
 
 use crate::admin;
 use crate::base::Tick;
@@ -16,6 +17,7 @@ use crate::control::descriptors::Needs;
 use crate::control::expiry::Expiry;
 use crate::control::fresh;
 use crate::control::jwks::Jwks;
+use crate::control::ledger::Ledger;
 use crate::control::listener_tls;
 use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
@@ -84,6 +86,7 @@ struct Service {
     watch: fresh::Watch,
     expiry: Expiry,
     warned: Vec<Problem>,
+    ledger: Ledger,
 }
 
 /// Serves until told to stop, with the rights that are left; the exit code.
@@ -177,6 +180,7 @@ impl Service {
         let snapshot = compile(&config, &names, None, cpus.len()).map_err(Failed::run)?;
         let mut jwks = Jwks::default();
         jwks.meet(&snapshot).await;
+        let ledger = usage::begin(&config, &snapshot);
         let max = max_connections(&config, &snapshot, cpus.len(), None);
         let machine = Arc::new(Machine::new(max, &config.limits));
         let (answers, post) = answers(cpus.len()).map_err(Failed::run)?;
@@ -204,6 +208,7 @@ impl Service {
             acme: acme.known(),
             healths: probes.healths.clone(),
             answers: answers.stats(),
+            usage: ledger.stat(),
             log: log.clone(),
             driver: driver.name(),
             started_unix: unix_now(),
@@ -242,6 +247,7 @@ impl Service {
             watch,
             expiry: Expiry::default(),
             warned: warnings,
+            ledger,
         };
         service.expiry.follow(&service.config, unix_now());
         // Probes begin with the start, so that the first requests find out least.
@@ -299,7 +305,7 @@ impl Service {
         let groups = self.config.groups.iter().map(|g| GroupLine {
             name: g.name.clone(),
             targets: g.targets.len(),
-            algorithm: algorithm_name(&g.algorithm).to_owned(),
+            algorithm: report::algorithm_name(&g.algorithm).to_owned(),
         });
         let (config, hints) = match &self.from {
             From::File(path) => (path.display().to_string(), None),
@@ -391,7 +397,7 @@ impl Service {
         if config.log.access != self.config.log.access {
             self.rights.admit(&config.log.access)?;
         }
-        self.rights.admit_storage(config.acme.as_ref())?;
+        self.rights.admit_storage(&config)?;
         self.names.meet(&config).await;
         let old = self.shared.current.load_full();
         let snapshot = compile(&config, &self.names, Some(&old), self.crew.len())?;
@@ -421,6 +427,7 @@ impl Service {
         if new.identity() != now.identity() {
             restart("server.user, group or sandbox");
         }
+        self.follow_usage(&config, &snapshot);
         self.config = config;
         self.shared.current.store(Arc::clone(&snapshot));
         // What is queued at a listener that goes is accepted before its worker forgets it.
@@ -591,6 +598,7 @@ impl Service {
 
     fn stop(&mut self, why: &str) -> u8 {
         tracing::info!("{why}");
+        self.ledger.stop();
         self.log.flush_and_stop();
         0
     }
@@ -685,15 +693,4 @@ async fn bind_admin(admin: &config::Admin) -> Result<tokio::net::TcpListener, St
 fn shard_log(config: &Config, log: &LogHandle, format: &Arc<Format>) -> shard::AccessLog {
     let sink = (config.log.access != AccessLog::Off).then(|| log.sink());
     shard::AccessLog { sink, format: Arc::clone(format) }
-}
-
-fn algorithm_name(algorithm: &config::Algorithm) -> &'static str {
-    match algorithm {
-        config::Algorithm::RoundRobin => "round_robin",
-        config::Algorithm::LeastRequests => "least_requests",
-        config::Algorithm::Random => "random",
-        config::Algorithm::PowerOfTwo => "p2c",
-        config::Algorithm::IpHash => "ip_hash",
-        config::Algorithm::Hash(_) => "hash",
-    }
 }

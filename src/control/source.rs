@@ -1,9 +1,10 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
-use crate::admin::{AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, WorkerStat};
+use crate::admin::{AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat};
 use crate::base::{Tick, tick};
 use crate::control::watch::Healths;
 use crate::control::{acme, answers, jwks};
+use crate::control::{acme, answers, ledger};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
@@ -30,6 +31,8 @@ pub struct Shared {
     pub answers: Arc<answers::Stats>,
     /// What the probes know.
     pub healths: Healths,
+    /// What is known of the usage ledger.
+    pub usage: Arc<ledger::Stat>,
     /// The access log.
     pub log: LogHandle,
     /// The driver's name.
@@ -211,6 +214,7 @@ impl Source for Shared {
                 .map(|p| (p.name.to_string(), p.meters.sum()))
                 .collect(),
             jwks: jwks::stats(&snapshot),
+            usage: usage_stat(&self.usage),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),
@@ -240,6 +244,17 @@ fn acme_stat((name, known): (String, acme::Progress)) -> AcmeStat {
         successes: known.successes,
         failures: known.failures,
     }
+}
+
+fn usage_stat(stat: &ledger::Stat) -> Option<UsageStat> {
+    let value = |of: &AtomicU64| of.load(Ordering::Relaxed);
+    stat.used.load(Ordering::Relaxed).then(|| UsageStat {
+        written: value(&stat.written),
+        failed: value(&stat.failed),
+        unwritten: value(&stat.unwritten),
+        octets: value(&stat.octets),
+        flushed_unix: value(&stat.flushed_unix),
+    })
 }
 
 fn silence(pulse: &Pulse) -> Duration {

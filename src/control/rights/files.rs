@@ -4,7 +4,7 @@
 //! where the access log is. Executes: nothing. Connecting to Unix sockets and to addresses is not Landlock's here: targets
 //! change with the file. The kernel also holds operations of an io_uring to this (SEC-06). Called by `rights`.
 
-use crate::config::{AccessLog, Config, ListenerTls, TargetTls};
+use crate::config::{self, AccessLog, Config, ListenerTls, TargetTls};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictionStatus,
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
@@ -115,6 +115,12 @@ impl Files {
             files.read.extend(acme.ca.clone());
             files.keep.extend(acme.storage.canonicalize());
         }
+        if let Some(usage) = config.counted() {
+            files.keep.extend(usage.folder.canonicalize());
+        }
+        for (_, material) in config::materials(config) {
+            files.read.extend(places(&material.path));
+        }
         for list in [&mut files.read, &mut files.write] {
             list.sort();
             list.dedup();
@@ -187,18 +193,18 @@ impl Files {
         ))
     }
 
-    /// Whether certificates may be kept in `folder`.
+    /// Whether files may be kept in `folder`, which `key` names.
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub fn admit_storage(&self, folder: &Path) -> Result<(), String> {
+    pub fn admit_storage(&self, key: &str, folder: &Path) -> Result<(), String> {
         let real = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
         if self.keep.contains(&real) {
             return Ok(());
         }
         Err(format!(
-            "acme.storage: {} is outside of what this process may write (Landlock, fixed at the start); restart \
-             ringgate to obtain certificates there",
+            "{key}: {} is outside of what this process may write (Landlock, fixed at the start); restart ringgate to \
+             keep files there",
             folder.display()
         ))
     }
@@ -289,7 +295,6 @@ fn is_broad(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
 
     fn files(log: &str) -> (Files, Vec<String>) {
         let text =

@@ -14,7 +14,7 @@ pub mod user;
 use crate::config::{self, AccessLog, Config, ListenerTls, Problem, Problems, Sandbox, TargetTls};
 use files::Files;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is in force, to be said and to be asked on a reload.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
         if rights.step(strict, "Landlock", files.restrict())? {
             rights.files = Some(files);
         }
-        rights.step(strict, "seccomp", seccomp::restrict(config.acme.is_some()))?;
+        rights.step(strict, "seccomp", seccomp::restrict(storage::folders(config).next().is_some()))?;
     } else if root {
         let kept = if account.is_some() { "files and system calls" } else { "the rights of root" };
         rights.warnings.push(format!(
@@ -87,8 +87,10 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
     let of_listeners = config.listeners.iter().filter_map(|l| l.tls.as_ref());
     let materials = of_groups.flat_map(TargetTls::materials);
     let materials = materials.chain(of_listeners.flat_map(ListenerTls::materials));
-    let paths: BTreeSet<&Path> = materials.map(|material| &*material.path).collect();
-    rights.warnings.extend(paths.into_iter().filter_map(unreadable));
+    let paths = materials.map(|material| material.path.clone());
+    let of_policies = config::materials(config).map(|(_, material)| material.path);
+    let paths: BTreeSet<PathBuf> = paths.chain(of_policies).collect();
+    rights.warnings.extend(paths.iter().filter_map(|path| unreadable(path)));
     Ok(rights)
 }
 
@@ -114,15 +116,13 @@ impl Rights {
         }
     }
 
-    /// Whether a reload may keep certificates there.
+    /// Whether a reload may keep certificates, and what consumers use, where it says.
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub fn admit_storage(&self, acme: Option<&config::Acme>) -> Result<(), String> {
-        match (acme, &self.files) {
-            (Some(acme), Some(files)) => files.admit_storage(&acme.storage),
-            _ => Ok(()),
-        }
+    pub fn admit_storage(&self, config: &Config) -> Result<(), String> {
+        let Some(files) = &self.files else { return Ok(()) };
+        storage::folders(config).try_for_each(|(key, folder, _)| files.admit_storage(key, folder))
     }
 
     /// What to add to the problems of a reload when the sandbox may be their reason.

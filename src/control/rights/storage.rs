@@ -1,43 +1,54 @@
-//! The folder that certificates are kept in: created before rights are given up, and whether its user may write there.
+//! The folders that are written to, of certificates and of the usage ledger: created before rights are given up, and whether
+//! their user may write there.
 //!
-//! An account's key is in it: it is made for its owner alone, and nothing is loosened. Called by `rights` at the start, and
+//! Keys and who uses what are in them: they are made for their owner alone, and nothing is loosened. Called by `rights` at the start, and
 //! by `check` for what it says about the file.
 
-use crate::config::{Acme, Config, Problem};
+use crate::config::{Config, Place, Problem};
 use crate::control::rights::user::Account;
 use rustix::fs::{Access, access};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Creates the folder where there is none, for `account` if the process becomes it. What will not work comes back.
-pub fn prepare(config: &Config, account: Option<&Account>) -> Option<String> {
-    let acme = config.acme.as_ref()?;
-    if !acme.storage.exists() {
-        // An error here shows below.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&acme.storage);
-        if let (Ok(()), Some(account)) = (made, account) {
-            let (uid, gid) = (Some(account.uid), Some(account.gid));
-            let _ = std::os::unix::fs::chown(&acme.storage, uid, gid);
-        }
-    }
-    problem(config, account).map(|problem| problem.to_string())
+/// The folders that are used: the key of each, where it is, and where that is said.
+pub fn folders(config: &Config) -> impl Iterator<Item = (&'static str, &Path, &Place)> {
+    let acme = config.acme.as_ref();
+    let acme = acme.map(|a| ("acme.storage", a.storage.as_path(), &a.storage_place));
+    let usage = config.counted().map(|u| ("usage.folder", u.folder.as_path(), &u.place));
+    acme.into_iter().chain(usage)
 }
 
-/// Why `account`, or who runs this, cannot keep certificates there.
-pub fn problem(config: &Config, account: Option<&Account>) -> Option<Problem> {
-    let acme = config.acme.as_ref()?;
-    let folder = acme.storage.display();
-    let said = |found: String, hint: String| said(acme, found, hint);
+/// Creates each folder where there is none, for `account` if the process becomes it. What will not work comes back.
+pub fn prepare(config: &Config, account: Option<&Account>) -> Vec<String> {
+    for (_, folder, _) in folders(config).filter(|(_, folder, _)| !folder.exists()) {
+        // An error here shows below.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        if let (Ok(()), Some(account)) = (made, account) {
+            let (uid, gid) = (Some(account.uid), Some(account.gid));
+            let _ = std::os::unix::fs::chown(folder, uid, gid);
+        }
+    }
+    problems(config, account).iter().map(ToString::to_string).collect()
+}
+
+/// Why `account`, or who runs this, cannot keep files there.
+pub fn problems(config: &Config, account: Option<&Account>) -> Vec<Problem> {
+    folders(config).filter_map(|(key, path, place)| problem(key, path, place, account)).collect()
+}
+
+fn problem(key: &str, path: &Path, place: &Place, account: Option<&Account>) -> Option<Problem> {
+    let folder = path.display();
+    let said = |found: String, hint: String| said(key, place, found, hint);
     let who = match account {
         Some(account) => format!("user {} (uid {})", account.name, account.uid),
         None => format!("uid {}", rustix::process::geteuid().as_raw()),
     };
-    let meta = match std::fs::metadata(&acme.storage) {
+    let meta = match std::fs::metadata(path) {
         Ok(meta) if meta.is_dir() => meta,
         Ok(_) => return Some(said(format!("{folder}, which is no folder"), String::new())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // The start creates it, if who starts may.
-            let above = acme.storage.ancestors().skip(1).find(|a| a.is_dir())?;
+            let above = path.ancestors().skip(1).find(|a| a.is_dir())?;
             let root = rustix::process::geteuid().is_root();
             if root || access(above, Access::WRITE_OK).is_ok() {
                 return None;
@@ -49,7 +60,7 @@ pub fn problem(config: &Config, account: Option<&Account>) -> Option<Problem> {
     };
     let writes = match account {
         Some(account) => may_write(&meta, account),
-        None => own_access(&acme.storage),
+        None => own_access(path),
     };
     if !writes {
         let owner = account.map_or("USER", |a| a.name.as_str());
@@ -64,10 +75,10 @@ pub fn problem(config: &Config, account: Option<&Account>) -> Option<Problem> {
     None
 }
 
-fn said(acme: &Acme, found: String, hint: String) -> Problem {
+fn said(key: &str, place: &Place, found: String, hint: String) -> Problem {
     Problem {
-        place: acme.storage_place.clone(),
-        key: "acme.storage".to_owned(),
+        place: place.clone(),
+        key: key.to_owned(),
         found,
         expected: "a folder that ringgate's user, and nobody else, may write into".to_owned(),
         hint: Some(hint).filter(|hint| !hint.is_empty()),
@@ -119,7 +130,7 @@ mod tests {
 
     #[track_caller]
     fn check(config: &Config, account: Option<&Account>, expected: Option<&str>) {
-        let found = problem(config, account).map(|p| p.to_string());
+        let found = problems(config, account).first().map(ToString::to_string);
         match (&found, expected) {
             (None, None) => {}
             (Some(found), Some(part)) => assert!(found.contains(part), "{found}"),
@@ -134,10 +145,10 @@ mod tests {
         let config = config(&storage);
         let root = rustix::process::geteuid().is_root();
         let account = account(if root { 4321 } else { rustix::process::geteuid().as_raw() });
-        assert_eq!(prepare(&config, Some(&account)), None);
+        assert!(prepare(&config, Some(&account)).is_empty());
         let meta = storage.metadata().unwrap();
         assert_eq!((meta.uid(), meta.mode() & 0o777), (account.uid, 0o700));
-        assert_eq!(prepare(&config, Some(&account)), None, "a second start");
+        assert!(prepare(&config, Some(&account)).is_empty(), "a second start");
     }
 
     #[test]
