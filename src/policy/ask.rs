@@ -4,11 +4,17 @@
 //! an end: control answers within its deadline, and the worker itself gives up a moment later. Called by policies, `shard` and
 //! `control`.
 
+use crate::policy::{Files, Wrong};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A question.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Question {
     /// Does this password belong to this hash (argon2 in PHC form, or bcrypt)?
     Password {
@@ -22,7 +28,7 @@ pub enum Question {
 }
 
 /// A request to a service beside the data path: an identity provider, an authorisation service.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Call {
     /// `GET`, `POST`, ...
     pub method: &'static str,
@@ -45,6 +51,30 @@ pub struct Call {
     pub keep: Duration,
 }
 
+// Passwords, tokens and what services say are not shown (hazard AUTH-14).
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Question::Password { .. } => f.write_str("Password"),
+            Question::Call(call) => write!(f, "{call:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.url.split(['?', '#']).next().unwrap_or_default();
+        write!(f, "{} {url}", self.method)
+    }
+}
+
+impl fmt::Debug for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (fields, octets) = (self.fields.len(), self.body.len());
+        write!(f, "{} with {fields} fields and {octets} octets", self.status)
+    }
+}
+
 /// What control found out.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -57,7 +87,7 @@ pub enum Reply {
 }
 
 /// A service's answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Called {
     /// The status.
     pub status: u16,
@@ -72,4 +102,23 @@ impl Called {
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
     }
+}
+
+/// The certificates in a file that may vouch for a service: at least one, each readable.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn authorities(path: &Path, files: Files<'_>) -> Result<Arc<[u8]>, Wrong> {
+    let wrong = |found: &str| Wrong { file: Some(path.to_owned()), found: found.to_owned() };
+    let octets = files(path).ok_or_else(|| wrong("a file that was not read"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&octets) {
+        let certificate = certificate.map_err(|_| wrong("PEM that cannot be read"))?;
+        let added = roots.add(certificate);
+        added.map_err(|_| wrong("a certificate that cannot vouch for anybody"))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("no certificate in PEM"));
+    }
+    Ok(octets)
 }
