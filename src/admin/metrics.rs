@@ -4,7 +4,7 @@
 //! text format; `text` turns that into the classic one for those who do not ask for OpenMetrics.
 
 use crate::admin::scrape::{AcmeStat, Scrape, TargetStat};
-use crate::admin::{policies, tls};
+use crate::admin::{jwks, policies, tls};
 use crate::base::meters::{BOUNDS, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -38,9 +38,8 @@ impl Collector for Families {
         tls::families(&s.tls, &mut encoder)?;
         tls::streams(&s.streams, &mut encoder)?;
         policies::families(&s.policies, &mut encoder)?;
-        acme(&s.acme, &mut encoder)?;
-        crate::admin::jwks::families(&s.jwks, &mut encoder)
         policies::usage(s.usage.as_ref(), &mut encoder)?;
+        jwks::families(&s.jwks, &mut encoder)?;
         acme(&s.acme, &mut encoder)
     }
 }

@@ -13,7 +13,6 @@ pub mod serve;
 pub mod text;
 pub mod tls;
 
-pub use scrape::{AcmeStat, JwksStat, Scrape, Source, TargetStat, WorkerStat};
-pub use scrape::{AcmeStat, Scrape, Source, TargetStat, UsageStat, WorkerStat};
+pub use scrape::{AcmeStat, JwksStat, Scrape, Source, TargetStat, UsageStat, WorkerStat};
 pub use serve::serve;
 pub use tls::{StreamStat, TlsStat};

@@ -66,9 +66,10 @@ pub fn check(path: &Path) -> ExitCode {
     let checked = check::check(path);
     // Accounts are a matter of the machine: another one than this may serve by the file.
     let account = rights::user::find(&checked.config.server);
-    let storage =
-        account.as_ref().map(|a| rights::storage::problems(&checked.config, a.as_ref()));
-    for warning in checked.warnings.iter().chain(account.as_ref().err()).chain(storage.iter().flatten()) {
+    let storage = account.as_ref().map(|a| rights::storage::problems(&checked.config, a.as_ref()));
+    for warning in
+        checked.warnings.iter().chain(account.as_ref().err()).chain(storage.iter().flatten())
+    {
         eprintln!("warning: {warning}");
     }
     // What runs goes on with an expired certificate; a file is not fine with one.

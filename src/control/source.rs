@@ -1,10 +1,11 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
-use crate::admin::{AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat};
+use crate::admin::{
+    AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat,
+};
 use crate::base::{Tick, tick};
 use crate::control::watch::Healths;
-use crate::control::{acme, answers, jwks};
-use crate::control::{acme, answers, ledger};
+use crate::control::{acme, answers, jwks, ledger};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;

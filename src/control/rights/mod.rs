@@ -75,7 +75,11 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
         if rights.step(strict, "Landlock", files.restrict())? {
             rights.files = Some(files);
         }
-        rights.step(strict, "seccomp", seccomp::restrict(storage::folders(config).next().is_some()))?;
+        rights.step(
+            strict,
+            "seccomp",
+            seccomp::restrict(storage::folders(config).next().is_some()),
+        )?;
     } else if root {
         let kept = if account.is_some() { "files and system calls" } else { "the rights of root" };
         rights.warnings.push(format!(
