@@ -38,6 +38,7 @@ impl Collector for Families {
         tls::families(&s.tls, &mut encoder)?;
         tls::streams(&s.streams, &mut encoder)?;
         policies::families(&s.policies, &mut encoder)?;
+        crate::admin::asks::families(&s.asks, &mut encoder)?;
         policies::usage(s.usage.as_ref(), &mut encoder)?;
         jwks::families(&s.jwks, &mut encoder)?;
         acme(&s.acme, &mut encoder)

@@ -3,6 +3,7 @@
 //! Read-only: every endpoint is a GET, so there is no state to forge a request against. It serves what its
 //! [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
 
+pub mod asks;
 pub mod host;
 mod jwks;
 pub mod metrics;
@@ -13,6 +14,7 @@ pub mod serve;
 pub mod text;
 pub mod tls;
 
+pub use asks::AskStat;
 pub use scrape::{AcmeStat, JwksStat, Scrape, Source, TargetStat, UsageStat, WorkerStat};
 pub use serve::serve;
 pub use tls::{StreamStat, TlsStat};

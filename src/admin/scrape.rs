@@ -2,7 +2,7 @@
 //!
 //! Names in it come from the configuration alone, never from a request, so the number of series has a bound.
 
-use crate::admin::{StreamStat, TlsStat};
+use crate::admin::{AskStat, StreamStat, TlsStat};
 use crate::base::meters::Totals;
 use crate::snapshot::policies::Decisions;
 
@@ -73,6 +73,8 @@ pub struct Scrape {
     pub acme: Vec<AcmeStat>,
     /// Each place where keys of issuers are fetched.
     pub jwks: Vec<JwksStat>,
+    /// What policies have asked beside the data path.
+    pub asks: AskStat,
     /// What each policy has decided, by name.
     pub policies: Vec<(String, Decisions)>,
     /// The usage ledger, where there is one.

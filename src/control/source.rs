@@ -214,6 +214,7 @@ impl Source for Shared {
                 .iter()
                 .map(|p| (p.name.to_string(), p.meters.sum()))
                 .collect(),
+            asks: self.answers.counts(),
             jwks: jwks::stats(&snapshot),
             usage: usage_stat(&self.usage),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),

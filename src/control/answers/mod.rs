@@ -8,6 +8,7 @@
 pub(in crate::control) mod call;
 mod flights;
 
+use crate::admin::AskStat;
 use crate::base::Tick;
 use crate::control::resolve::Resolver;
 use crate::policy::basic::hash;
@@ -59,6 +60,23 @@ pub struct Stats {
     pub call_nanos: AtomicU64,
     /// Questions that are open now.
     pub open: AtomicU64,
+}
+
+impl Stats {
+    /// What there is to show.
+    pub fn counts(&self) -> AskStat {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        AskStat {
+            passwords: value(&self.passwords),
+            passwords_failed: value(&self.passwords_failed),
+            calls: value(&self.calls),
+            calls_shared: value(&self.calls_shared),
+            calls_made: value(&self.calls_made),
+            calls_failed: value(&self.calls_failed),
+            call_nanos: value(&self.call_nanos),
+            open: value(&self.open),
+        }
+    }
 }
 
 impl Answers {
