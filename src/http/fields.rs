@@ -48,12 +48,19 @@ pub struct Field {
 pub struct Fields<'a> {
     buf: &'a [u8],
     list: &'a [Field],
+    // Of a request's head: the path in it, as it was sent.
+    path: Span,
 }
 
 impl<'a> Fields<'a> {
     /// Fields whose spans point into `buf`.
     pub fn new(buf: &'a [u8], list: &'a [Field]) -> Fields<'a> {
-        Fields { buf, list }
+        Fields { buf, list, path: Span::default() }
+    }
+
+    /// Fields of a request whose head in `buf` has this path.
+    pub fn of_request(buf: &'a [u8], list: &'a [Field], path: Span) -> Fields<'a> {
+        Fields { buf, list, path }
     }
 
     /// Names and values in the order of the head.
@@ -101,6 +108,12 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
+    /// The path as it was sent, which signatures speak of; the canonical one where it has been sent none.
+    pub fn path_as_sent(&self) -> &'a [u8] {
+        let sent = self.fields.path.of(self.fields.buf);
+        if sent.is_empty() { self.path } else { sent }
+    }
+
     /// The query's keys and values as sent (still percent-encoded), split at `&` and the first `=`.
     pub fn query_pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         self.query.unwrap_or_default().split(|b| *b == b'&').filter(|pair| !pair.is_empty()).map(

@@ -159,7 +159,7 @@ impl RequestHead {
             host: &self.host,
             path: self.canonical_path(buf),
             query: self.query.map(|q| q.of(buf)),
-            fields: Fields::new(buf, &self.fields),
+            fields: Fields::of_request(buf, &self.fields, self.path),
             peer,
         }
     }

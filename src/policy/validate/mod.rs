@@ -183,7 +183,7 @@ impl Policy {
         match self.judge(subject) {
             Ok(()) => Verdict::Pass,
             Err(refused) => {
-                findings.detail = printable(&refused.detail);
+                findings.detail.push_str(&printable(&refused.detail));
                 Verdict::Refuse(refused.fault)
             }
         }
@@ -236,6 +236,13 @@ impl Policy {
             rule.check(field::Place::Query, field::query_values(view, &rule.name))?;
         }
         let content = Content::of(view)?;
+        // Another policy may have asked for more of it than this one judges.
+        if let (Some(limit), Some(body)) = (self.body_limit(subject), subject.body)
+            && body.len() as u64 > limit
+        {
+            let detail = format!("The body is larger than {limit} octets.");
+            return Err(Refused { fault: Fault::BodyTooLarge, detail });
+        }
         let body = subject.body.filter(|body| !body.is_empty());
         let present = body.is_some() || (subject.body.is_none() && has_body(view));
         if let Some((wanted, schema)) = &self.body {
