@@ -58,7 +58,7 @@ impl Setup {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n{fields}Connection: close"))
     }
 
-    /// The last record, once there are `count`.
+    /// The last record, once there are `count`. There is one worker, so that the last is the latest.
     fn record(&self, count: usize) -> Value {
         let read = || std::fs::read_to_string(&self.log).unwrap_or_default();
         eventually("the record is written", || read().lines().count() >= count);
@@ -73,7 +73,7 @@ fn config(
     (listener, rule, policies): (&str, &str, &str),
 ) -> String {
     format!(
-        "[log]\naccess = \"{}\"\n\
+        "[server]\nworkers = 1\n[log]\naccess = \"{}\"\n\
          [[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\n{listener}\ndefault = {{ forward = \"o\" }}\n\
          [[rule]]\nname = \"v1\"\nforward = \"o\"\n{rule}\nwhen = {{ path = [\"/v1/*\"] }}\n\
          [group.o]\ntargets = [\"{target}\"]\nhealth = {{ type = \"off\" }}\n{policies}\n",
@@ -314,7 +314,7 @@ fn a_policy_that_cannot_work_is_not_taken_up() {
         ("[policy.token]\ndry_run = true", "exactly one of"),
         ("[policy.token]\nauth = {}", "unknown key"),
     ];
-    for (n, (policies, said)) in broken.iter().enumerate() {
+    for (policies, said) in &broken {
         let text = config(
             setup.listen,
             setup.origin.address,

@@ -1,3 +1,5 @@
+//! Signatures that verify and that do not: the vectors of RFC 9421 appendix B, and tables of tricks.
+
 use super::*;
 use crate::http::fields::OwnedFields;
 use aws_lc_rs::signature::{
