@@ -324,11 +324,9 @@ impl Trust {
 
 fn refuse(flaw: Flaw, findings: &mut Findings) -> Verdict {
     let (fault, sentence) = (flaw.fault(), flaw.sentence());
-    let lines = &mut findings.response;
-    if fault == Fault::TokenKeysUnavailable {
-        write::field(lines, b"retry-after", b"5");
-    } else {
+    if fault != Fault::TokenKeysUnavailable {
         // RFC 6750 section 3: sentences of ours have neither quotes nor backslashes.
+        let lines = &mut findings.response;
         lines.extend_from_slice(
             b"www-authenticate: Bearer error=\"invalid_token\", error_description=\"",
         );
