@@ -24,24 +24,16 @@ pub(super) fn families(places: &[JwksStat], encoder: &mut DescriptorEncoder) -> 
             })
         }),
     )?;
-    let gauges: [(&str, &str, fn(&JwksStat) -> u64); 3] = [
-        ("jwks_keys", "Keys that tokens are verified with; 0 means that none is taken.", |p| {
-            p.keys
-        }),
-        ("jwks_last_fetch_success", "Whether the last fetch brought keys.", |p| {
-            u64::from(p.last_ok)
-        }),
-        (
-            "jwks_last_success_timestamp_seconds",
-            "When keys were fetched last, since 1970; 0 for not yet.",
-            |p| p.last_success_unix,
-        ),
-    ];
-    for (name, help, value) in gauges {
+    let mut gauge = |name, help, value: &dyn Fn(&JwksStat) -> u64| {
         let series = places.iter().map(|place| (labels(place), value(place)));
-        family(encoder, Gauge, name, help, series)?;
-    }
-    Ok(())
+        family(encoder, Gauge, name, help, series)
+    };
+    let help = "Keys that tokens are verified with; 0 means that none is taken.";
+    gauge("jwks_keys", help, &|place| place.keys)?;
+    let help = "Whether the last fetch brought keys.";
+    gauge("jwks_last_fetch_success", help, &|place| u64::from(place.last_ok))?;
+    let help = "When keys were fetched last, since 1970; 0 for not yet.";
+    gauge("jwks_last_success_timestamp_seconds", help, &|place| place.last_success_unix)
 }
 
 fn labels(place: &JwksStat) -> Labels<'_> {

@@ -152,8 +152,8 @@ fn issuers(item: &Item<'_>, table: &Table<'_>, times: Times) -> Option<Vec<Issue
         let Some(issuer) = item.table(ISSUER).and_then(|table| issuer(item, &table, times)) else {
             continue;
         };
-        let known = |name: &&Box<str>| all.iter().any(|other| other.names.contains(name));
-        if let Some(twice) = issuer.names.iter().find(|name| known(name)) {
+        let twice = issuer.names.iter().find(|name| all.iter().any(|i| i.names.contains(name)));
+        if let Some(twice) = twice {
             let expected = "each issuer once: whose keys verify a token must be clear";
             item.problem(format!("{twice:?} twice"), expected, None);
         }

@@ -39,7 +39,7 @@ struct Key {
 
 enum Verifier {
     Public(ParsedPublicKey),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 impl KeySet {
@@ -121,7 +121,8 @@ impl KeySet {
                 Algorithm::Hs512 => hmac::HMAC_SHA512,
                 _ => hmac::HMAC_SHA256,
             };
-            verifiers.push((algorithm, Verifier::Secret(hmac::Key::new(hash, secret))));
+            let key = Box::new(hmac::Key::new(hash, secret));
+            verifiers.push((algorithm, Verifier::Secret(key)));
         }
         let mut set = KeySet::empty();
         set.add(None, Key { verifiers });
