@@ -153,4 +153,9 @@ impl Kind {
             _ => Vec::new(),
         }
     }
+
+    /// Whether it says something of every answer, also of one that another policy makes: who may read it, how it is shown.
+    pub fn dresses(&self) -> bool {
+        matches!(self, Kind::Cors(_) | Kind::Headers(_))
+    }
 }

@@ -182,7 +182,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
             forward::forward(x, &terms).await
         }
         Action::Redirect(template) => reply::redirect(x, template).await,
-        Action::Respond(fixed) => reply::fixed(x, fixed).await,
+        Action::Respond(fixed) => reply::configured(x, fixed).await,
         Action::NotFound => Err(Fault::NoRoute),
     }
 }

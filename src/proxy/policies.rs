@@ -5,7 +5,7 @@
 //! and by those who write heads, for what policies change in them.
 
 use crate::base::{Tick, tick};
-use crate::http::{Fault, Method};
+use crate::http::{Fault, Method, write};
 use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
 use crate::proxy::{Exchange, collect, reply};
@@ -91,10 +91,15 @@ pub fn run(
     let (now, unix) = (Tick::now(), tick::wall_micros() / 1_000_000);
     let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
     let indices = chains.into_iter().flatten().flat_map(|chain| &chain.policies);
+    let mut ended = None;
     for at in indices.skip(cursor.next) {
         let Some(core) = epoch.policies.get(*at) else {
             return Step::Refuse(Fault::PolicyUnavailable);
         };
+        // It is decided; what is left are fields of the answer, which a page could not read without.
+        if ended.is_some() && (cursor.preflight || !core.policy.kind.dresses()) {
+            continue;
+        }
         if cursor.preflight && core.policy.kind.identifies() {
             cursor.next += 1;
             continue;
@@ -128,16 +133,21 @@ pub fn run(
             return Step::Body(limit);
         }
         let verdict = decide(core, *at, &subject, findings, reply.take());
+        if ended.is_some() {
+            continue;
+        }
         count(core, x.shard.worker, &verdict);
         match verdict {
             Verdict::Pass => {}
             Verdict::Refuse(fault) => {
                 trace.policy = Some(*at);
-                return Step::Refuse(fault);
+                ended = Some(Step::Refuse(fault));
+                continue;
             }
             Verdict::Answer(answer) => {
                 trace.policy = Some(*at);
-                return Step::Answer(answer);
+                ended = Some(Step::Answer(answer));
+                continue;
             }
             Verdict::Ask(question) => {
                 cursor.rounds += 1;
@@ -153,6 +163,9 @@ pub fn run(
             }
         }
         (cursor.next, cursor.rounds) = (cursor.next + 1, 0);
+    }
+    if let Some(step) = ended {
+        return step;
     }
     // Policies that ask who the sender is have not been asked: nothing but an answer may come of it (hazard AUTH-12).
     if cursor.preflight { Step::Refuse(Fault::OriginNotAllowed) } else { Step::Pass }
@@ -250,7 +263,7 @@ pub fn answer_of<'s>(
 }
 
 /// What the policies that a request has met change in heads. Looked up once a head, since most requests meet none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Chains<'c>([Option<&'c Chain>; 2]);
 
 impl<'c> Chains<'c> {
@@ -279,6 +292,14 @@ impl<'c> Chains<'c> {
         self.each().any(|chain| chain.replaces.iter().any(|held| is(held)))
     }
 
+    /// Appends the fields that a response gets where it has none of that name; a rule's before its listener's.
+    #[inline]
+    pub fn defaults(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.each().rev().flat_map(|chain| &chain.defaults) {
+            write::field_unless_given(out, name.as_bytes(), value);
+        }
+    }
+
     /// Whether any cookie may have to be held back.
     pub fn read_cookies(&self) -> bool {
         let cookies =
@@ -303,7 +324,7 @@ impl<'c> Chains<'c> {
         }
     }
 
-    fn each(self) -> impl Iterator<Item = &'c Chain> {
+    fn each(self) -> impl DoubleEndedIterator<Item = &'c Chain> {
         self.0.into_iter().flatten()
     }
 }

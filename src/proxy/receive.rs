@@ -456,6 +456,7 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
         x.shard.with_date(|date| write::field(&mut out, b"date", date));
     }
     out.extend_from_slice(&x.scratch.findings.response);
+    policies::Chains::of(x).defaults(&mut out);
     hsts(x.listener, &mut out);
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");

@@ -6,6 +6,7 @@
 use crate::http::grpc::{self, Call};
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
+use crate::proxy::policies::Chains;
 use crate::proxy::receive::{connection_field, hsts, whole};
 use crate::proxy::{Exchange, policies, upgrade};
 use crate::snapshot::FixedResponse;
@@ -16,11 +17,33 @@ use crate::snapshot::redirect::{RedirectTemplate, Via};
 /// # Errors
 /// [`Fault::ClientGone`], [`Fault::WriteTimeout`].
 pub async fn fixed(x: &mut Exchange<'_>, fixed: &FixedResponse) -> Result<(), Fault> {
+    answer(x, fixed, Chains::default()).await
+}
+
+/// Sends the answer of a rule or a listener: what policies say of a field goes before it, as it goes before a target's.
+///
+/// # Errors
+/// As [`fixed`].
+pub async fn configured(x: &mut Exchange<'_>, fixed: &FixedResponse) -> Result<(), Fault> {
+    let chains = Chains::of(x);
+    answer(x, fixed, chains).await
+}
+
+async fn answer(
+    x: &mut Exchange<'_>,
+    fixed: &FixedResponse,
+    chains: Chains<'_>,
+) -> Result<(), Fault> {
     if upgrade::is_connect(x) && matches!(fixed.status, 200..300) {
         return Err(Fault::UpgradeRefused);
     }
     let mut out = begin(x, fixed.status);
-    out.extend_from_slice(&fixed.fields);
+    for line in fixed.fields.split_inclusive(|b| *b == b'\n') {
+        let name = line.split(|b| *b == b':').next().unwrap_or_default();
+        if !chains.replace(name) {
+            out.extend_from_slice(line);
+        }
+    }
     send(x, out, fixed.status, &fixed.body).await
 }
 
@@ -127,6 +150,7 @@ async fn send(
         write::content_length(&mut out, body.len() as u64);
     }
     out.extend_from_slice(&x.scratch.findings.response);
+    Chains::of(x).defaults(&mut out);
     hsts(x.listener, &mut out);
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");

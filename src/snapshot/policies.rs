@@ -47,6 +47,8 @@ pub struct Chain {
     pub owns: Vec<Box<str>>,
     /// Fields (lower-case) of responses that targets cannot send to clients.
     pub replaces: Vec<Box<str>>,
+    /// Fields (lower-case names) of responses that have none of that name.
+    pub defaults: Vec<(Box<str>, Box<[u8]>)>,
     /// Whether one of them answers preflights.
     pub cors: bool,
 }
@@ -70,6 +72,7 @@ impl Chain {
             if !policy.dry_run {
                 chain.consumes.extend(policy.kind.consumes());
                 chain.replaces.extend(policy.kind.replaces());
+                chain.defaults.extend(policy.kind.defaults());
                 chain.cors |= matches!(policy.kind, Kind::Cors(_));
             }
         }
