@@ -47,6 +47,8 @@ pub struct Findings {
     pub held: Vec<Held>,
     /// What the client is told beside the reason, one plain sentence; empty for nothing. It holds no secret.
     pub detail: String,
+    /// Which pattern was found. Only the log is told: whoever tries to get round it learns nothing from it.
+    pub note: String,
     /// Refusals of policies that only count, by the policy's index.
     pub dry: Vec<(usize, Fault)>,
 }
@@ -66,6 +68,7 @@ impl Findings {
         }
         self.held.clear();
         self.detail.clear();
+        self.note.clear();
         self.dry.clear();
     }
 }

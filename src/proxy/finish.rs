@@ -107,6 +107,8 @@ fn with_record<R>(
     let sent_as = x.canonical_target();
     let findings = &x.scratch.findings;
     let dry_run = dry_run(x);
+    let blocked = trace.fault.is_none_or(|fault| fault == Fault::PatternBlocked);
+    let noted = given(&findings.note).filter(|_| blocked);
     let received = x.scratch.request.target.of(x.buf.filled());
     take(&Record {
         wall_micros: tick::wall_micros(),
@@ -140,12 +142,14 @@ fn with_record<R>(
         trace_id: view.fields.first("x-amzn-trace-id"),
         redirect_url: None,
         reason: trace.fault.map(Fault::code),
-        reason_text: trace.fault.map(|fault| match (fault, &trace.detail) {
-            (Fault::TargetTlsFailed, Some(detail)) => &**detail,
-            (fault, _) if fault.policy_index().is_some() && !findings.detail.is_empty() => {
-                &findings.detail
-            }
-            _ => fault.sentence(),
+        reason_text: noted.or_else(|| {
+            trace.fault.map(|fault| match (fault, &trace.detail) {
+                (Fault::TargetTlsFailed, Some(detail)) => &**detail,
+                (fault, _) if fault.policy_index().is_some() && !findings.detail.is_empty() => {
+                    &findings.detail
+                }
+                _ => fault.sentence(),
+            })
         }),
         retries: trace.retries,
         reused: trace.reused,

@@ -125,13 +125,13 @@ impl Policy {
         &self,
         core: &Core,
         subject: &Subject<'_>,
-        _: &mut Findings,
+        findings: &mut Findings,
         _: Option<Reply>,
     ) -> Verdict {
-        match self.find(core, subject) {
-            None => Verdict::Pass,
-            Some(_) => Verdict::Refuse(Fault::PatternBlocked),
-        }
+        let Some(label) = self.find(core, subject) else { return Verdict::Pass };
+        findings.note.clear();
+        findings.note.push_str(label);
+        Verdict::Refuse(Fault::PatternBlocked)
     }
 
     /// What the pattern is called that the request matches, as `path "/.git"` or `query bad.txt:3`.

@@ -24,9 +24,12 @@ fn check(settings: &Settings, target: &str, fields: &[(&str, &str)], expected: O
     let fields: OwnedFields = fields.iter().copied().collect();
     let subject = sample::subject(target, &fields);
     assert_eq!(policy.find(&core, &subject), expected, "{target}");
-    let verdict = policy.check(&core, &subject, &mut Findings::default(), None);
+    let mut findings = Findings::default();
+    let verdict = policy.check(&core, &subject, &mut findings, None);
     let refused = matches!(verdict, Verdict::Refuse(Fault::PatternBlocked));
     assert_eq!(refused, expected.is_some());
+    assert_eq!(findings.note, expected.unwrap_or_default());
+    assert!(findings.detail.is_empty(), "nobody is told which");
 }
 
 /// The path as a request is routed and sent.
@@ -236,5 +239,12 @@ proptest! {
         if let (Some(plain), Some(written)) = (sent(&path), sent(&written)) {
             prop_assert_eq!(find(&plain), find(&written), "{}", written);
         }
+    }
+
+    #[test]
+    fn any_octets_are_a_list_or_not(text in prop::collection::vec(any::<u8>(), 0..100)) {
+        let path = List { patterns: Vec::new(), files: vec![PathBuf::from("x")] };
+        let settings = Settings { path, ..Settings::default() };
+        let _ = Policy::build(&settings, &|_| Some(Arc::from(text.as_slice())), None);
     }
 }

@@ -106,3 +106,12 @@ fn it_judges_the_client_or_the_peer() {
         assert_eq!(is, refused, "{of:?} {client} {peer}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_octets_are_a_list_or_not(text in proptest::collection::vec(0..=255u8, 0..200)) {
+        let settings = Settings { deny: list(&[], &["x"]), ..Settings::default() };
+        let policy = Policy::build(&settings, &|_| Some(Arc::from(text.as_slice())), None);
+        proptest::prop_assert!(policy.is_ok() || policy.is_err_and(|wrong| wrong.file.is_some()));
+    }
+}
