@@ -141,12 +141,14 @@ impl Settings {
 #[derive(Debug)]
 pub struct Policy {
     // Names, and the whole lines.
-    set: Box<[(Box<str>, Box<[u8]>)]>,
+    set: Box<[Named]>,
     // All of those lines.
     lines: Box<[u8]>,
-    defaults: Vec<(Box<str>, Box<[u8]>)>,
+    defaults: Vec<Named>,
     removes: Vec<Box<str>>,
 }
+
+type Named = (Box<str>, Box<[u8]>);
 
 /// What one core remembers: nothing.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use crate::config::check::Seen;
 use crate::config::item::{Item, Table};
 use crate::config::keys::Keys;
 use crate::config::problem::Wrong;
-use crate::config::syntax;
+use crate::config::{Config, Policy, Problem, syntax};
+use crate::policy::Settings as Kind;
 use crate::policy::headers::{Preset, Settings, Use, refused};
 
 /// Its tables.
@@ -91,6 +92,18 @@ fn once(table: &Table<'_>, settings: &Settings) {
     }
 }
 
+/// A policy that refuses nobody has nothing to count.
+pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
+    let headers = |policy: &&Policy| matches!(policy.settings, Kind::Headers(_)) && policy.dry_run;
+    problems.extend(config.policies.iter().filter(headers).map(|policy| Problem {
+        place: policy.place.clone(),
+        key: format!("policy.{}.dry_run", policy.name),
+        found: "dry_run on a policy that refuses nothing".to_owned(),
+        expected: "no dry_run beside headers; a policy that nothing lists does nothing".to_owned(),
+        hint: None,
+    }));
+}
+
 fn twice<'a>(names: &[&'a str]) -> Vec<&'a str> {
     let repeated = |(at, name): (usize, &&'a str)| {
         names.iter().take(at).any(|before| before == name).then_some(*name)
@@ -101,7 +114,6 @@ fn twice<'a>(names: &[&'a str]) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Settings as Kind;
 
     const REST: &str = "[[listener]]\nname = 'web'\nbind = ['127.0.0.1:0']\npolicy = 'h'\n";
 
@@ -143,6 +155,10 @@ mod tests {
     #[test]
     fn what_it_cannot_do_is_said() {
         check("", &["nothing to do"]);
+        check(
+            "preset = 'api' }\ndry_run = true #",
+            &["found dry_run on a policy that refuses nothing"],
+        );
         check("preset = 'strict'", &["one of off, api, web"]);
         check(
             "set = { Content-Length = '1' }",

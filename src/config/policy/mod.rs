@@ -198,6 +198,7 @@ pub fn materials(config: &Config) -> impl Iterator<Item = (usize, Material)> + '
 /// Connections that are relayed as they are have no requests to judge.
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     cors::check(config, problems);
+    headers::check(config, problems);
     let relayed = |name: &String| {
         let of_name = |l: &&crate::config::Listener| l.name == *name && l.protocol.is_relayed();
         config.listeners.iter().any(|l| of_name(&l))

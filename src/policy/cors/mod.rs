@@ -252,21 +252,15 @@ fn only<'a>(subject: &Subject<'a>, name: &'static str) -> Only<'a> {
     }
 }
 
-/// Whether the page comes from where it sends its request: browsers send Origin with a POST to their own site, too.
+/// Whether the page comes from where it sends its request: browsers send Origin with a POST to their own site, too. What
+/// they called that site is in Host; the port that the connection came to may be another.
 fn is_same_origin(subject: &Subject<'_>, origin: &[u8]) -> bool {
     let rest = origin.strip_prefix(subject.scheme.as_bytes());
-    let rest = rest.and_then(|rest| rest.strip_prefix(b"://"));
-    let rest = rest.and_then(|rest| rest.strip_prefix(subject.view.host));
-    let default = if subject.scheme == "https" { 443 } else { 80 };
-    match rest {
-        _ if subject.view.host.is_empty() => false,
-        Some(b"") => subject.port == default,
-        Some([b':', port @ ..]) => {
-            let port = std::str::from_utf8(port).ok().and_then(|port| port.parse::<u16>().ok());
-            port == Some(subject.port) && subject.port != default
-        }
-        _ => false,
-    }
+    let Some(site) = rest.and_then(|rest| rest.strip_prefix(b"://")) else { return false };
+    let default: &[u8] = if subject.scheme == "https" { b":443" } else { b":80" };
+    let Only::One(host) = only(subject, "host") else { return false };
+    let host = host.strip_suffix(default).unwrap_or(host);
+    !site.is_empty() && host.eq_ignore_ascii_case(site)
 }
 
 fn list(out: &mut Vec<u8>, name: &[u8], values: &[String]) {

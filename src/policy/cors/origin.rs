@@ -27,8 +27,11 @@ pub struct Origins {
     null: bool,
     // In order.
     exact: Box<[Box<[u8]>]>,
-    wild: Box<[(Box<[u8]>, Box<[u8]>)]>,
+    wild: Box<[Around]>,
 }
+
+// What stands before a wildcard, and after it.
+type Around = (Box<[u8]>, Box<[u8]>);
 
 /// What [`Pattern::parse`] accepts.
 pub const KIND: &str =
@@ -119,8 +122,9 @@ impl Origins {
     }
 
     fn admit_wild(&self, origin: &[u8]) -> bool {
-        let Some(at) = memchr::memmem::find(origin, b"://") else { return false };
-        let (before, rest) = origin.split_at(at + 3);
+        // The scheme, which no list has otherwise: the search below compares it whole.
+        let slashes = memchr::memchr(b':', origin).and_then(|at| origin.split_at_checked(at + 3));
+        let Some((before, rest)) = slashes else { return false };
         let Some(dot) = memchr::memchr(b'.', rest) else { return false };
         let (label, after) = rest.split_at(dot);
         let of_a_label =

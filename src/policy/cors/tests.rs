@@ -166,7 +166,6 @@ fn private_networks_are_opened_only_when_asked_and_told_to() {
 #[test]
 fn enforced_requests_come_from_listed_pages_or_the_same_site() {
     let enforced = Settings { enforce: true, ..settings(&["https://app.test"]) };
-    // The sample is for https://a.test.
     for (origin, passes) in [
         ("https://app.test", true),
         ("https://a.test", true),
@@ -179,7 +178,7 @@ fn enforced_requests_come_from_listed_pages_or_the_same_site() {
         ("null", false),
         ("", false),
     ] {
-        let (verdict, lines) = run(&enforced, &[("origin", origin)]);
+        let (verdict, lines) = run(&enforced, &[("host", "a.test"), ("origin", origin)]);
         let expected = if passes { "pass" } else { "refuse cors_origin_refused" };
         assert_eq!(verdict, expected, "{origin}");
         assert_eq!(lines[0], "vary: Origin", "{origin}");
@@ -191,15 +190,25 @@ fn enforced_requests_come_from_listed_pages_or_the_same_site() {
 
 #[test]
 fn the_port_belongs_to_the_origin() {
+    for (scheme, host, origin, same) in [
+        ("https", "a.test", "https://a.test", true),
+        ("https", "A.test:443", "https://a.test", true),
+        ("https", "a.test:8443", "https://a.test:8443", true),
+        ("https", "a.test:8443", "https://a.test", false),
+        ("https", "a.test", "https://a.test:8443", false),
+        ("https", "a.test:80", "https://a.test", false),
+        ("http", "a.test:80", "http://a.test", true),
+        ("http", "a.test", "https://a.test", false),
+        ("http", "", "http://", false),
+        ("http", "[::1]:81", "http://[::1]:81", true),
+    ] {
+        let fields: OwnedFields = [("host", host)].into_iter().collect();
+        let mut subject = sample::subject("/", &fields);
+        subject.scheme = scheme;
+        assert_eq!(is_same_origin(&subject, origin.as_bytes()), same, "{host} {origin}");
+    }
     let none = OwnedFields::default();
-    let mut subject = sample::subject("/", &none);
-    subject.port = 8443;
-    assert!(is_same_origin(&subject, b"https://a.test:8443"));
-    assert!(!is_same_origin(&subject, b"https://a.test"));
-    (subject.scheme, subject.port) = ("http", 80);
-    assert!(is_same_origin(&subject, b"http://a.test"));
-    subject.view.host = b"";
-    assert!(!is_same_origin(&subject, b"http://"));
+    assert!(!is_same_origin(&sample::subject("/", &none), b"https://a.test"));
 }
 
 #[test]
