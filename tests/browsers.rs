@@ -5,6 +5,8 @@
 //! Where Chromium is not installed the tests say that they are skipped; scripts/test installs it where it can.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
 
+#[path = "browsers/cors.rs"]
+mod cors;
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -77,11 +79,10 @@ fn chromium() -> Option<PathBuf> {
     found
 }
 
-/// Opens a page and returns what it reported. Every name is this machine.
-fn browse(chromium: &Path, origin: &Origin, url: &str, ringgate: &Ringgate) -> serde_json::Value {
-    let profile = tempfile::tempdir().unwrap();
+/// Opens a page. Every name is this machine.
+fn open(chromium: &Path, profile: &Path, url: &str) -> Group {
     let mut command = Command::new(chromium);
-    command.arg(format!("--user-data-dir={}", profile.path().display())).args([
+    command.arg(format!("--user-data-dir={}", profile.display())).args([
         "--headless=new",
         // Its sandbox needs rights that root in a container does not have.
         "--no-sandbox",
@@ -97,8 +98,14 @@ fn browse(chromium: &Path, origin: &Origin, url: &str, ringgate: &Ringgate) -> s
         "--host-resolver-rules=MAP * 127.0.0.1",
         url,
     ]);
-    command.env("HOME", profile.path());
-    let mut process = Group::start(&mut command);
+    command.env("HOME", profile);
+    Group::start(&mut command)
+}
+
+/// Opens a page and returns what it reported.
+fn browse(chromium: &Path, origin: &Origin, url: &str, ringgate: &Ringgate) -> serde_json::Value {
+    let profile = tempfile::tempdir().unwrap();
+    let mut process = open(chromium, profile.path(), url);
     let report = origin.report(&mut process);
     report.unwrap_or_else(|| panic!("the page reported nothing: {}", ringgate.output()))
 }
