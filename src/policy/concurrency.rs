@@ -90,7 +90,7 @@ impl Words for Enter {
     }
 
     #[inline]
-    fn begin(&self, old: u64, spare: u64) -> u64 {
+    fn begin(&self, _: u64, old: u64, spare: u64) -> u64 {
         // The last number of hands is left out: with it a word could be all ones.
         let hands = (old / HANDS + 1) % (u64::MAX / HANDS);
         hands * HANDS + if spare > 0 { ALSO_SPARE } else { 0 }

@@ -121,7 +121,7 @@ impl Words for Count {
     }
 
     #[inline]
-    fn begin(&self, _: u64, spare: u64) -> u64 {
+    fn begin(&self, _: u64, _: u64, spare: u64) -> u64 {
         let (before, here) = self.counts(spare);
         self.number << (2 * COUNT_BITS) | before << COUNT_BITS | here
     }

@@ -67,7 +67,7 @@ pub trait Words {
     fn idle(&self, word: u64) -> bool;
     /// The word of a key that moves in where `old` was, and that was counted in `spare` until now. Never `old`, nor anything
     /// that a word was before it became `old`.
-    fn begin(&self, old: u64, spare: u64) -> u64;
+    fn begin(&self, key: u64, old: u64, spare: u64) -> u64;
     /// What becomes of a word (`None` if it stays as it is), and what that means. `spare` is the set's spare word, or zero where
     /// `word` is that.
     fn change(&self, word: u64, spare: u64) -> (Option<u64>, Self::Outcome);
@@ -156,28 +156,12 @@ impl Table {
         set.words.get(usize::from(place.way)).unwrap_or(&set.spare).fetch_sub(amount, SeqCst);
     }
 
-    /// Takes over what another table with the same secret has. `convert` says what a word of it is here, `None` for one that need
-    /// not be taken along; larger ones count more. Nobody uses this table yet.
-    pub fn take_over(&self, from: &Table, convert: impl Fn(u64) -> Option<u64>) {
-        let (ours, theirs) = (self.sets.len(), from.sets.len());
-        for (at, set) in from.sets.iter().enumerate() {
-            let spare = Some(set.spare.load(SeqCst)).filter(|word| *word != 0).and_then(&convert);
-            if let Some(word) = spare {
-                // A key of that set is in one of those now.
-                let (first, last) = (at * ours / theirs, ((at + 1) * ours - 1) / theirs);
-                let sets = self.sets.get(first..=last).unwrap_or_default();
-                sets.iter().for_each(|set| _ = set.spare.fetch_max(word, SeqCst));
-            }
-            for (key, word) in set.keys.iter().zip(&set.words) {
-                let (key, word) = (key.load(Acquire), word.load(Acquire));
-                let Some(word) = (key != 0 && word != BUSY).then(|| convert(word)).flatten() else {
-                    continue;
-                };
-                if let Some(set) = self.sets.get(self.set_of(key)) {
-                    set.place(key, word);
-                }
-            }
-        }
+    /// What a key is counted in, whether it has a place of its own or not.
+    pub fn word(&self, key: u64) -> u64 {
+        let Some(set) = self.sets.get(self.set_of(key)) else { return 0 };
+        let own = set.keys.iter().zip(&set.words).find(|(owner, _)| owner.load(Acquire) == key);
+        let word = own.map_or(&set.spare, |(_, word)| word).load(Acquire);
+        if word == BUSY { set.spare.load(Acquire) } else { word }
     }
 
     // The upper bits choose; the lower ones are compared as well.
@@ -245,20 +229,8 @@ impl Set {
             && word.compare_exchange(old, BUSY, SeqCst, Relaxed).is_ok()
         {
             owner.store(key, Release);
-            word.store(words.begin(old, self.spare.load(SeqCst)), Release);
+            word.store(words.begin(key, old, self.spare.load(SeqCst)), Release);
         }
         self.version.store(version + 2, SeqCst);
-    }
-
-    // For a table that nobody uses yet.
-    fn place(&self, key: u64, word: u64) {
-        let free = |(owner, _): &(&AtomicU64, &AtomicU64)| owner.load(Acquire) == 0;
-        match self.keys.iter().zip(&self.words).find(free) {
-            Some((owner, place)) => {
-                owner.store(key, Release);
-                place.store(word, Release);
-            }
-            None => _ = self.spare.fetch_max(word, SeqCst),
-        }
     }
 }

@@ -6,7 +6,7 @@
 //! gives at most one burst, or nothing (hazard RL-06). Pure; called by `rate`.
 
 use crate::base::Tick;
-use crate::policy::key::table::{BUSY, Words};
+use crate::policy::key::table::BUSY;
 use std::time::Duration;
 
 /// How fast, and how much at once.
@@ -118,6 +118,12 @@ impl Bucket {
         tokens.saturating_mul(self.interval)
     }
 
+    /// How long it takes at most until nothing that was counted matters any more.
+    pub fn memory(&self) -> Duration {
+        let units = self.interval.saturating_mul(self.burst.saturating_add(self.queue));
+        Duration::from_nanos(units >> self.shift)
+    }
+
     /// Whole tokens in the bucket.
     #[inline]
     pub fn left(&self, word: u64, clock: u64) -> u64 {
@@ -142,46 +148,6 @@ impl Bucket {
         let missing = word.saturating_sub(other.clock(now)).div_ceil(other.interval.max(1));
         let missing = missing.min(self.burst).saturating_mul(self.interval);
         (missing > 0).then(|| self.clock(now).saturating_add(missing))
-    }
-}
-
-/// Taking from a bucket of a table.
-#[derive(Clone, Copy, Debug)]
-pub struct Take<'b> {
-    /// The bucket.
-    pub bucket: &'b Bucket,
-    /// The time.
-    pub clock: u64,
-    /// Tokens to take at a time.
-    pub most: u64,
-}
-
-impl Words for Take<'_> {
-    /// What became of the request, and the word after it.
-    type Outcome = (Taken, u64);
-
-    #[inline]
-    fn idle(&self, word: u64) -> bool {
-        word < self.clock
-    }
-
-    #[inline]
-    fn begin(&self, _: u64, spare: u64) -> u64 {
-        self.clock.max(spare)
-    }
-
-    #[inline]
-    fn change(&self, word: u64, _: u64) -> (Option<u64>, (Taken, u64)) {
-        let (new, taken) = self.bucket.take(word, self.clock, self.most);
-        (new, (taken, new.unwrap_or(word)))
-    }
-
-    fn undo(&self, (taken, _): &(Taken, u64)) -> u64 {
-        match taken {
-            Taken::Tokens(tokens) => self.bucket.worth(*tokens),
-            Taken::At(_) => self.bucket.worth(1),
-            Taken::None => 0,
-        }
     }
 }
 

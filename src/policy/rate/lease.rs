@@ -4,29 +4,11 @@
 //! they hold and however they spend it, no more passes than the bucket allows. What is unused goes back with the next sweep.
 //! Buckets that are slow or small are not worth it: there a lease would be one token. Called by `rate`.
 
-use crate::policy::key::Table;
 use crate::policy::rate::bucket::Bucket;
+use crate::policy::rate::shared::Shared;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// What all cores share of a policy.
-#[derive(Debug)]
-pub struct Shared {
-    /// The words.
-    pub table: Table,
-    /// Cores that may hold tokens.
-    pub cores: AtomicU32,
-    /// The newest time that a sweep has seen, in nanoseconds.
-    pub seen: AtomicU64,
-}
-
-impl Shared {
-    /// With nothing in it.
-    pub fn new(table: Table) -> Arc<Shared> {
-        Arc::new(Shared { table, cores: AtomicU32::new(0), seen: AtomicU64::new(0) })
-    }
-}
+use std::sync::atomic::Ordering;
 
 /// How much cores may take ahead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,18 +8,19 @@
 pub mod bucket;
 pub mod fields;
 pub mod lease;
+pub mod shared;
 
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::policy::key::{self, Key, Table};
+use crate::policy::key::{self, Key};
 use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
-use bucket::{Bucket, Take, Taken};
+use bucket::{Bucket, Taken};
 use fields::{Lines, Style};
-use lease::{Leases, Leasing, Shared};
+use lease::{Leases, Leasing};
+use shared::{Shared, Take};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Whether it asks who the sender is.
@@ -130,38 +131,17 @@ impl Policy {
             (Scope::Node, 0) => Leasing::new(settings.count, settings.seconds, &whole),
             _ => Leasing::default(),
         };
-        let mut policy = Policy {
-            bucket: queued.less(leasing.reserve),
+        let bucket = queued.less(leasing.reserve);
+        let fields = Lines::new(settings.fields, &settings.name, settings.count, settings.seconds);
+        Ok(Policy {
+            shared: share(settings, &bucket, &leasing, old),
+            bucket,
             leasing,
             key: settings.key.clone(),
             scope: settings.scope,
             keys: settings.keys,
-            lines: Lines::new(settings.fields, &settings.name, settings.count, settings.seconds),
-            shared: Shared::new(Table::new(0)),
-        };
-        policy.shared = policy.share(old);
-        Ok(policy)
-    }
-
-    // The old table, one that goes on from it, or a new one.
-    fn share(&self, old: Option<&Policy>) -> Arc<Shared> {
-        let alike = |old: &&Policy| old.key == self.key && old.scope == self.scope;
-        let Some(old) = old.filter(alike) else {
-            return Shared::new(Table::new(self.keys));
-        };
-        if old.bucket.same_words(&self.bucket)
-            && old.keys == self.keys
-            && old.leasing == self.leasing
-        {
-            return Arc::clone(&old.shared);
-        }
-        let seen = old.shared.seen.load(Ordering::Relaxed);
-        let now = Tick::from_nanos(seen);
-        let table = Table::with_secret(self.keys, old.shared.table.secret.clone());
-        table.take_over(&old.shared.table, |word| self.bucket.convert(&old.bucket, word, now));
-        let shared = Shared::new(table);
-        shared.seen.store(seen, Ordering::Relaxed);
-        shared
+            lines: fields,
+        })
     }
 
     /// Decides.
@@ -176,7 +156,7 @@ impl Policy {
         let hash = self.key.hash(&self.shared.table.secret, subject, &findings.identity);
         let key = (hash ^ core.salt).max(1);
         let clock = self.bucket.clock(subject.now);
-        let (taken, word, held) = self.take(core, key, clock);
+        let (taken, word, held) = self.take(core, key, subject.now, clock);
         let left = self.bucket.left(word, clock).saturating_add(held);
         self.lines.write(&mut findings.response, left, self.bucket.until_full(word, clock));
         match taken {
@@ -192,7 +172,7 @@ impl Policy {
 
     // What became of it, the bucket's word, and the tokens that this core holds besides.
     #[inline]
-    fn take(&self, core: &Core, key: u64, clock: u64) -> (Taken, u64, u64) {
+    fn take(&self, core: &Core, key: u64, now: Tick, clock: u64) -> (Taken, u64, u64) {
         let mut most = 1;
         if let Some(leases) = &core.leases {
             if let Some((word, left)) = leases.spend(key) {
@@ -201,7 +181,7 @@ impl Policy {
             most = leases.block(&self.leasing);
         }
         let table = &self.shared.table;
-        let words = Take { bucket: &self.bucket, clock, most };
+        let words = Take { shared: &self.shared, bucket: &self.bucket, now, clock, most };
         let Some((place, (taken, word))) = table.change(key, &words) else {
             // Another core holds the key up: nobody passes uncounted.
             return (Taken::None, clock.saturating_add(self.bucket.worth(self.bucket.burst())), 0);
@@ -258,9 +238,30 @@ impl Core {
 
     /// Gives back what this core has taken ahead and not used.
     pub fn sweep(&self, policy: &Policy, now: Tick) {
-        policy.shared.seen.fetch_max(now.nanos(), Ordering::Relaxed);
+        policy.shared.sweep(now);
         if let Some(leases) = &self.leases {
             leases.give_back();
+        }
+    }
+}
+
+// The old buckets, some that go on from them, or new ones.
+fn share(
+    settings: &Settings,
+    bucket: &Bucket,
+    leasing: &Leasing,
+    old: Option<&Policy>,
+) -> Arc<Shared> {
+    let alike = |old: &&Policy| old.key == settings.key && old.scope == settings.scope;
+    match old.filter(alike) {
+        None => Shared::new(settings.keys),
+        Some(old) => {
+            let same = old.bucket.same_words(bucket)
+                && (old.keys, &old.leasing) == (settings.keys, leasing);
+            if same {
+                return Arc::clone(&old.shared);
+            }
+            Shared::after(&old.shared, old.bucket, settings.keys)
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::http::fields::OwnedFields;
 use crate::policy::key::tests::subject;
 use proptest::prelude::*;
+use std::sync::atomic::Ordering;
 
 const SECOND: u64 = 1_000_000_000;
 
