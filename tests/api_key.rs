@@ -120,6 +120,29 @@ fn the_answer_is_the_operators_choice() {
     assert_eq!(ringgate.sum("ringgate_policy_decisions_total", &[series]), 1.0);
 }
 
+// The rate of a plan is the consumer's, whichever key, connection or worker; a reload refills nothing (RL-01, RL-02).
+#[test]
+fn a_plans_rate_is_the_consumers() {
+    let ((one, lines), (two, more)) = (new_key("acme", Some("slow")), new_key("acme", None));
+    let (other, other_lines) = new_key("other", Some("slow"));
+    let both = format!("keys = [\"{}\", \"{}\"]", hash_in(&lines), hash_in(&more));
+    let text = format!("[consumer.acme]\nplan = \"slow\"\n{both}\n{other_lines}");
+    let world = World::new(&text);
+    let config = world.config("plan = { slow = { rate = \"1/h\", burst = 10 } }", "");
+    let ringgate = Ringgate::start(&config);
+    let keys = [&one, &two].into_iter().cycle();
+    let statuses: Vec<u16> = keys.take(12).map(|key| world.status(key)).collect();
+    assert_eq!(statuses, [vec![200; 10], vec![429; 2]].concat());
+    ringgate.reload(&config);
+    world.write(&format!("{text}\n# changed"));
+    let refused = world.ask("/", &format!("X-API-Key: {one}\r\n"));
+    assert_eq!(reason(&refused), (429, "rate_limited".to_owned()));
+    assert!(refused.header("retry-after").is_some_and(|wait| wait.parse::<u32>().is_ok()));
+    assert!(refused.header("ratelimit").is_some_and(|line| line.starts_with("\"slow\";r=0;t=")));
+    eventually("the file is taken up", || ringgate.output().contains("changed: "));
+    assert_eq!((world.status(&two), world.status(&other)), (429, 200));
+}
+
 // Rotation: the next key is added, both are live, the first is taken away; nothing but the file is touched.
 #[test]
 fn keys_are_rotated_by_writing_the_file() {

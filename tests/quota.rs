@@ -292,7 +292,7 @@ fn look(log: &Path, answered: &AtomicU64) -> (Look, u64) {
 #[test]
 fn kill_at_random_moments_loses_no_more_than_the_last_flush() {
     let kills =
-        std::env::var("RINGGATE_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
+        std::env::var("RINGGATE_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let seed = std::env::var("SEED")
         .ok()
         .and_then(|s| s.parse().ok())

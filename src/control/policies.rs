@@ -42,6 +42,7 @@ pub fn prepare(config: &mut Config, files: &mut Files) -> Vec<Problem> {
         if let Settings::ApiKey(settings) = &policy.settings {
             let remarks = api_key::directory::problems(settings, &file);
             problems.extend(remarks.into_iter().map(remark));
+            problems.extend(settings.check_plans().err().map(|wrong| problem(policy, wrong)));
             continue;
         }
         if let Err(wrong) = Kind::build(&policy.settings, &file, None) {

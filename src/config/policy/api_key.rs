@@ -6,26 +6,19 @@ use crate::config::check::Seen;
 use crate::config::file;
 use crate::config::item::{Item, Table};
 use crate::config::keys::Keys;
+use crate::config::policy::rate;
 use crate::config::problem::Wrong;
 use crate::config::syntax;
-use crate::policy::api_key::{Every, Period, Plan, Quota, Settings, meter};
+use crate::policy::api_key::{Every, Period, Plan, Quota, Rate, Settings, meter};
 use std::path::{Path, PathBuf};
 
 /// Its tables.
 pub(super) const TABLES: &[(&str, Keys)] =
     &[("policy.*.api_key", KEYS), ("policy.*.api_key.plan.*", PLAN)];
 
-const KEYS: Keys = &[
-    "header",
-    "scheme",
-    "query",
-    "consumers",
-    "plan",
-    "consumer_header",
-    "plan_header",
-    "quota_fields",
-];
-const PLAN: Keys = &["quota", "offset"];
+const KEYS: Keys =
+    &["header", "scheme", "query", "consumers", "plan", "consumer_header", "plan_header", "fields"];
+const PLAN: Keys = &["rate", "burst", "quota", "offset"];
 
 /// What has a meaning of its own in every request.
 const TAKEN: &[&str] = &[
@@ -83,7 +76,7 @@ pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
         plans: plans(&table),
         consumer_header: field_or(&table, "consumer_header", Some("x-consumer"))?,
         plan_header: field_or(&table, "plan_header", None)?,
-        fields: table.item("quota_fields").and_then(|item| item.boolean()).unwrap_or(true),
+        fields: table.item("fields").and_then(|item| item.boolean()).unwrap_or(true),
     })
 }
 
@@ -150,6 +143,14 @@ fn plan(name: &str, item: &Item<'_>) -> Option<Plan> {
     if syntax::name(name).is_err() {
         item.problem(format!("the name {name:?}"), syntax::NAME, None);
     }
+    let burst = table.item("burst").and_then(|item| {
+        if table.item("rate").is_none() {
+            item.problem("a burst without a rate", "rate beside it", None);
+        }
+        item.integer(1..=rate::MOST_BURST)
+    });
+    let rate = table.item("rate").and_then(|item| item.parsed(rate::LIMIT, rate::limit));
+    let rate = rate.map(|(count, seconds)| Rate { count, seconds, burst });
     let offset = table.item("offset").and_then(|item| {
         if table.item("quota").is_none() {
             item.problem("an offset without a quota", "quota beside it", None);
@@ -161,7 +162,7 @@ fn plan(name: &str, item: &Item<'_>) -> Option<Plan> {
         let period = Period { every, offset: offset.unwrap_or(0) };
         Quota { limit, period }
     });
-    Some(Plan { name: Box::from(name), quota })
+    Some(Plan { name: Box::from(name), rate, quota })
 }
 
 const QUOTA: &str = "a number of requests and day, week or month, as \"10000/day\", or \"none/month\" to only count";
@@ -196,7 +197,7 @@ fn offset(text: &str) -> Result<i64, Wrong> {
 #[cfg(test)]
 mod tests {
     use crate::config;
-    use crate::policy::api_key::{Every, Period, Quota, Settings};
+    use crate::policy::api_key::{Every, Period, Quota, Rate, Settings};
 
     fn parse(text: &str) -> Result<Settings, String> {
         let text = format!(
@@ -223,8 +224,8 @@ mod tests {
     fn reads_every_key() {
         let settings = parse(
             "header = 'Authorization'\nscheme = 'Bearer'\nquery = 'key'\nconsumers = ['a', 'b', 'a']\n\
-             consumer_header = 'none'\nplan_header = 'X-Plan'\nquota_fields = false\n\
-             [policy.keys.api_key.plan.gold]\nquota = '10/week'\noffset = '-24h'\n\
+             consumer_header = 'none'\nplan_header = 'X-Plan'\nfields = false\n\
+             [policy.keys.api_key.plan.gold]\nrate = '20/m'\nburst = 7\nquota = '10/week'\noffset = '-24h'\n\
              [policy.keys.api_key.plan.free]\nquota = 'none/month'\n[policy.keys.api_key.plan.none]",
         );
         let settings = settings.unwrap();
@@ -233,6 +234,8 @@ mod tests {
         assert_eq!((settings.query.as_deref(), settings.consumers.len()), (Some("key"), 2));
         assert_eq!((settings.consumer_header, settings.fields), (None, false));
         assert_eq!(settings.plan_header.as_deref(), Some("x-plan"));
+        let gold = settings.plans.iter().find(|plan| &*plan.name == "gold").unwrap();
+        assert_eq!(gold.rate, Some(Rate { count: 20, seconds: 60, burst: Some(7) }));
         let period = |every, offset| Period { every, offset };
         let quotas: Vec<Option<Quota>> = settings.plans.iter().map(|p| p.quota).collect();
         assert_eq!(
@@ -262,6 +265,8 @@ mod tests {
             (&format!("{plan}\nquota = '9999999999999/day'"), "at most 1099511627775"),
             (&format!("{plan}\nquota = '1/day'\noffset = '25h'"), "from \"-24h\" to \"24h\""),
             (&format!("{plan}\noffset = '1h'"), "quota beside it"),
+            (&format!("{plan}\nrate = '10'"), "did you mean \"10/s\"?"),
+            (&format!("{plan}\nburst = 10"), "rate beside it"),
             (&format!("{plan}\nquotas = '1/day'"), "unknown key"),
             ("[policy.keys.api_key.plan.'a b']", "the name \"a b\""),
         ] {

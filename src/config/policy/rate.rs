@@ -15,11 +15,11 @@ pub(super) const TABLES: &[(&str, Keys)] = &[("policy.*.rate", KEYS)];
 const KEYS: Keys =
     &["limit", "burst", "key", "ipv6_prefix", "scope", "queue", "longest_wait", "fields", "keys"];
 
-const LIMIT: &str =
+pub(super) const LIMIT: &str =
     "a rate such as \"100/s\", \"20/m\", \"1000/h\" or \"5000/d\", of at most 10000000 a second";
 const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
 
-const MOST_BURST: u64 = 1_000_000_000;
+pub(super) const MOST_BURST: u64 = 1_000_000_000;
 const MOST_QUEUE: u64 = 100_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
@@ -64,7 +64,7 @@ fn queue(item: &Item<'_>) -> Option<u64> {
 }
 
 // So many in so many seconds.
-fn limit(text: &str) -> Result<(u64, u64), Wrong> {
+pub(super) fn limit(text: &str) -> Result<(u64, u64), Wrong> {
     let Some((number, unit)) = text.split_once('/') else {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         return if digits {

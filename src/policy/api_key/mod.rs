@@ -1,4 +1,4 @@
-//! Who a caller is by its key, on which plan, and how much of its quota is left.
+//! Who a caller is by its key, on which plan, and how much of its rate and quota is left.
 //!
 //! Keys are known by their hashes only; a key leaves nothing behind but the consumer's name. What a request is counted for is
 //! kept in [`Meter`]s, which control writes to the ledger; a request that is refused here is not counted. Called as every
@@ -17,9 +17,12 @@ pub use period::{Every, Period};
 
 use crate::base::Tick;
 use crate::http::{Fault, write};
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::key::{Key, Part};
+use crate::policy::rate::fields::{Style, retry_after};
+use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong, rate};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether it asks who the sender is.
 pub const IDENTIFIES: bool = true;
@@ -48,7 +51,7 @@ pub struct Settings {
     pub consumer_header: Option<Box<str>>,
     /// The field (lower-case) in which targets are told the plan; `None` for none.
     pub plan_header: Option<Box<str>>,
-    /// Whether clients are told what is left of their quota.
+    /// Whether clients are told what is left of their rate and their quota.
     pub fields: bool,
 }
 
@@ -57,8 +60,21 @@ pub struct Settings {
 pub struct Plan {
     /// Its name.
     pub name: Box<str>,
+    /// How fast; `None` for as fast as they like.
+    pub rate: Option<Rate>,
     /// How much in a period; `None` where nothing is counted.
     pub quota: Option<Quota>,
+}
+
+/// How fast.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// So many requests ...
+    pub count: u64,
+    /// ... in so many seconds.
+    pub seconds: u64,
+    /// So many at once; `None` as for the policy `rate`.
+    pub burst: Option<u64>,
 }
 
 /// How much in a period.
@@ -83,6 +99,14 @@ impl Settings {
         self.consumers.clone()
     }
 
+    /// Whether the plans can be compiled, which takes none of the files.
+    ///
+    /// # Errors
+    /// What is wrong with a plan.
+    pub fn check_plans(&self) -> Result<(), Wrong> {
+        self.plans.iter().try_for_each(|plan| rate_of(plan, self, 1, None).map(drop))
+    }
+
     /// Whether anything is counted that must be kept.
     pub fn counts(&self) -> bool {
         self.plans.iter().any(|plan| plan.quota.is_some())
@@ -93,14 +117,19 @@ impl Settings {
 #[derive(Debug)]
 pub struct Policy {
     settings: Settings,
-    directory: Arc<Directory>,
+    directory: Directory,
+    /// By the position of the plan.
+    rates: Vec<Option<rate::Policy>>,
     /// `WWW-Authenticate` of a 401 (RFC 9110 section 11.6.1).
     challenge: Box<[u8]>,
 }
 
 /// What one core remembers.
 #[derive(Debug)]
-pub struct Core {}
+pub struct Core {
+    /// By the position of the plan, with its name.
+    rates: Vec<(Box<str>, Option<rate::Core>)>,
+}
 
 /// What a request has for a key.
 enum Shown<'a> {
@@ -120,7 +149,7 @@ impl Policy {
         files: Files<'_>,
         old: Option<&Policy>,
     ) -> Result<Policy, Wrong> {
-        let directory = Directory::build(settings, files, old.map(|old| &*old.directory));
+        let directory = Directory::build(settings, files, old.map(|old| &old.directory));
         let directory = directory.map_err(|remarks| {
             let first = remarks.into_iter().next();
             let (file, found) = match first {
@@ -129,9 +158,21 @@ impl Policy {
             };
             Wrong { file, found }
         })?;
+        let mut consumers = vec![0_usize; settings.plans.len()];
+        for at in directory.consumers().iter().filter_map(|consumer| consumer.plan) {
+            if let Some(count) = consumers.get_mut(usize::from(at)) {
+                *count += 1;
+            }
+        }
+        let plans = settings.plans.iter().zip(consumers);
+        let rates = plans.map(|(plan, consumers)| {
+            // Room for more, so that a reload seldom needs another table.
+            rate_of(plan, settings, consumers.next_power_of_two().max(1024), old)
+        });
         Ok(Policy {
             settings: settings.clone(),
-            directory: Arc::new(directory),
+            rates: rates.collect::<Result<_, _>>()?,
+            directory,
             challenge: challenge(settings).into(),
         })
     }
@@ -144,7 +185,7 @@ impl Policy {
     /// Decides.
     pub fn check(
         &self,
-        _: &Core,
+        core: &Core,
         subject: &Subject<'_>,
         findings: &mut Findings,
         _: Option<Reply>,
@@ -159,8 +200,19 @@ impl Policy {
         let Some((_, consumer)) = self.directory.find(&digest, subject.unix) else {
             return self.challenge(findings, Fault::ApiKeyInvalid);
         };
-        let plan = consumer.plan.and_then(|at| self.settings.plans.get(usize::from(at)));
+        let at = consumer.plan.map(usize::from);
+        let plan = at.and_then(|at| self.settings.plans.get(at));
         self.identify(consumer, plan, findings);
+        // What is too fast is not counted against the quota.
+        if let Some(rate) = at.and_then(|at| self.rates.get(at)?.as_ref()) {
+            let core = at.and_then(|at| core.rates.get(at)?.1.as_ref());
+            // Cores are made of their policies; without one nobody may pass uncounted.
+            let Some(core) = core else { return Verdict::Refuse(Fault::PolicyUnavailable) };
+            match rate.check(core, subject, findings, None) {
+                Verdict::Pass => {}
+                refused => return refused,
+            }
+        }
         match (plan.and_then(Plan::quota), &consumer.meter) {
             (Some(quota), Some(meter)) => self.count(quota, meter, subject.unix, findings),
             _ => Verdict::Pass,
@@ -251,19 +303,64 @@ impl Policy {
         if taken.is_ok() {
             return Verdict::Pass;
         }
-        number_field(out, "retry-after", reset);
+        retry_after(out, Duration::from_secs(reset));
         Verdict::Refuse(Fault::QuotaExceeded)
     }
 }
 
 impl Core {
     /// What a core begins with.
-    pub fn bind(_: &Policy, _: Option<&Core>) -> Core {
-        Core {}
+    pub fn bind(policy: &Policy, old: Option<&Core>) -> Core {
+        let before = |name: &str| {
+            let rates = old.map(|old| old.rates.as_slice()).unwrap_or_default();
+            rates.iter().find(|(of, _)| **of == *name)?.1.as_ref()
+        };
+        let plans = policy.settings.plans.iter().zip(&policy.rates);
+        let rates = plans.map(|(plan, rate)| {
+            let core = rate.as_ref().map(|rate| rate::Core::bind(rate, before(&plan.name)));
+            (plan.name.clone(), core)
+        });
+        Core { rates: rates.collect() }
     }
 
     /// Lets go of what is over.
-    pub fn sweep(&self, _: &Policy, _: Tick) {}
+    pub fn sweep(&self, policy: &Policy, now: Tick) {
+        for ((_, core), rate) in self.rates.iter().zip(&policy.rates) {
+            if let (Some(core), Some(rate)) = (core, rate) {
+                core.sweep(rate, now);
+            }
+        }
+    }
+}
+
+/// The buckets of a plan: those of the policy `rate`, by the consumer.
+fn rate_of(
+    plan: &Plan,
+    settings: &Settings,
+    keys: usize,
+    old: Option<&Policy>,
+) -> Result<Option<rate::Policy>, Wrong> {
+    let Some(Rate { count, seconds, burst }) = plan.rate else { return Ok(None) };
+    let wanted = rate::Settings {
+        name: plan.name.to_string(),
+        count,
+        seconds,
+        burst,
+        key: Key { parts: vec![Part::Consumer], ..Key::default() },
+        fields: if settings.fields { Style::Standard } else { Style::None },
+        keys,
+        ..rate::Settings::default()
+    };
+    let before = old.and_then(|old| {
+        let at = old.settings.plans.iter().position(|before| before.name == plan.name)?;
+        old.rates.get(at)?.as_ref()
+    });
+    let built = rate::Policy::build(&wanted, &|_| None, before);
+    let built = built.map_err(|wrong| {
+        let found = format!("plan {}: {}", plan.name, wrong.found);
+        Wrong { file: wrong.file, found }
+    });
+    built.map(Some)
 }
 
 fn number_field(out: &mut Vec<u8>, name: &str, value: u64) {

@@ -25,8 +25,8 @@ fn settings() -> Settings {
         query: Some("api_key".into()),
         consumers: vec!["c.toml".into()],
         plans: vec![
-            Plan { name: "gold".into(), quota: quota(Some(3)) },
-            Plan { name: "counted".into(), quota: quota(None) },
+            Plan { name: "gold".into(), rate: None, quota: quota(Some(3)) },
+            Plan { name: "counted".into(), rate: None, quota: quota(None) },
         ],
         consumer_header: Some("x-consumer".into()),
         plan_header: Some("x-plan".into()),
@@ -53,6 +53,16 @@ fn build(settings: &Settings, text: &str, old: Option<&Policy>) -> Policy {
 }
 
 fn ask(policy: &Policy, lines: &str, query: &str, unix: u64) -> (Verdict, Findings) {
+    ask_core(policy, &Core::bind(policy, None), lines, query, unix)
+}
+
+fn ask_core(
+    policy: &Policy,
+    core: &Core,
+    lines: &str,
+    query: &str,
+    unix: u64,
+) -> (Verdict, Findings) {
     let text = format!("GET /x?{query} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
     let mut head = RequestHead::default();
     head.parse(text.as_bytes(), PathPolicy::default()).unwrap();
@@ -72,8 +82,7 @@ fn ask(policy: &Policy, lines: &str, query: &str, unix: u64) -> (Verdict, Findin
         unix,
     };
     let mut findings = Findings::default();
-    let core = Core::bind(policy, None);
-    let verdict = policy.check(&core, &subject, &mut findings, None);
+    let verdict = policy.check(core, &subject, &mut findings, None);
     (verdict, findings)
 }
 
@@ -205,6 +214,52 @@ fn counters_go_on_over_a_reload_but_not_into_other_periods() {
     }
     let weekly = build(&changed, &consumers(), Some(&after));
     check(&weekly, &with(1), "", "pass");
+}
+
+#[test]
+fn a_rate_is_each_consumers_and_what_is_too_fast_is_not_counted() {
+    let mut settings = settings();
+    settings.plans[0].rate = Some(Rate { count: 1, seconds: 60, burst: Some(2) });
+    settings.plans[0].quota = settings.plans[0].quota.map(|q| Quota { limit: Some(100), ..q });
+    let text = consumers().replace("[consumer.plain]\n", "[consumer.plain]\nplan = 'gold'\n");
+    let policy = build(&settings, &text, None);
+    let core = Core::bind(&policy, None);
+    let ask = |policy: &Policy, core: &Core, n: u8| ask_core(policy, core, &with(n), "", NOON);
+    for expected in ["pass", "pass", "rate_limited", "rate_limited"] {
+        assert_eq!(said(&ask(&policy, &core, 1).0), expected);
+    }
+    let (verdict, findings) = ask(&policy, &core, 2);
+    assert_eq!(said(&verdict), "rate_limited", "by the consumer, not by the key");
+    let text = String::from_utf8(findings.response).unwrap();
+    assert!(
+        text.contains("ratelimit: \"gold\";r=0;t=") && text.contains("retry-after: 60\r\n"),
+        "{text}"
+    );
+    assert!(!text.contains("x-quota"), "{text}");
+    let acme = policy.meters().find(|m| &*m.consumer == "acme").unwrap();
+    assert_eq!(acme.taken().iter().map(|t| t.count).sum::<u64>(), 2);
+    assert_eq!(said(&ask(&policy, &core, 3).0), "pass", "another consumer has its own");
+
+    // RL-02: neither a reload nor another file of consumers refills a bucket.
+    let text = format!("{}\n[consumer.new]\nkeys = ['{}']", consumers(), hash(8));
+    settings.plans.insert(0, Plan { name: "other".into(), rate: None, quota: None });
+    let after = build(&settings, &text, Some(&policy));
+    let core = Core::bind(&after, Some(&core));
+    assert_eq!(said(&ask(&after, &core, 1).0), "rate_limited");
+    core.sweep(&after, Tick::ZERO);
+}
+
+#[test]
+fn a_plan_that_cannot_be_is_said_without_its_files() {
+    let mut settings = settings();
+    assert_eq!(settings.check_plans(), Ok(()));
+    settings.plans[0].rate = Some(Rate { count: 1, seconds: 86_400, burst: Some(1_000_000_000) });
+    let wrong = settings.check_plans().unwrap_err();
+    assert!(
+        wrong.file.is_none() && wrong.found.starts_with("plan gold: a burst of"),
+        "{}",
+        wrong.found
+    );
 }
 
 #[test]
