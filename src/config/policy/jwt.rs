@@ -212,7 +212,9 @@ fn keys(
     if given.len() > 1 {
         // Public keys beside a secret would let anybody sign with a public key (hazard AUTH-02).
         let expected = format!("one of {}, or none to ask the issuer", PLACES.join(", "));
-        item.problem(given.join(" and "), expected, None);
+        for one in given.iter().filter_map(|key| table.item(key)) {
+            one.problem(given.join(" and "), expected.clone(), None);
+        }
         return None;
     }
     let allow_http = table.item("allow_http").and_then(|item| item.boolean()).unwrap_or(false);
