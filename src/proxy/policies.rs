@@ -5,7 +5,7 @@
 //! and by those who write heads, for what policies change in them.
 
 use crate::base::{Tick, tick};
-use crate::http::{Fault, Framing, Method, write};
+use crate::http::{Fault, Method, write};
 use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
 use crate::proxy::{Exchange, collect, reply};
@@ -114,10 +114,6 @@ pub fn run(
             behind.get(..len).unwrap_or_default()
         });
         let Scratch { request, findings, trace, .. } = &mut *x.scratch;
-        let announced = match request.framing {
-            Framing::Length(length) => Some(length),
-            _ => None,
-        };
         let subject = Subject {
             view: request.view(buf, x.client.peer.ip()),
             client,
@@ -134,15 +130,7 @@ pub fn run(
         if body.is_none()
             && let Some(limit) = core.policy.kind.body_limit(&subject)
         {
-            if !core.policy.dry_run || announced.is_some_and(|length| length <= limit) {
-                return Step::Body(limit);
-            }
-            // Who only counts must not end the request: what may become too large is not collected.
-            if announced.is_some() {
-                findings.dry.push((*at, Fault::BodyTooLarge));
-            }
-            cursor.next += 1;
-            continue;
+            return Step::Body(limit);
         }
         let verdict = decide(core, *at, &subject, findings, reply.take());
         if ended.is_some() {
@@ -352,23 +340,21 @@ fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
 /// Takes parameters that are for policies alone out of the query, so that neither targets nor logs see them. The request's
 /// head in the buffer is changed: whoever reads it afterwards reads it without them.
 pub fn hide_parameters(x: &mut Exchange<'_>) {
-    let consumes = Chains::of(x).each().flat_map(|chain| &chain.consumes);
-    let held: Vec<&str> = consumes
-        .filter_map(|one| match one {
-            Consumed::Query(name) => Some(&**name),
-            _ => None,
-        })
-        .collect();
-    let Some(query) = x.scratch.request.query.filter(|_| !held.is_empty()) else { return };
-    let octets = query.of(x.buf.filled());
-    let kept = octets.split(|b| *b == b'&').filter(|pair| {
+    let chains = Chains::of(x);
+    let holds_back = |pair: &&[u8]| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
-        !held.iter().any(|held| is_named(name, held))
-    });
-    let kept = kept.collect::<Vec<_>>().join(&b'&');
-    if kept.len() < octets.len() {
-        x.scratch.request.replace_query(x.buf.filled_mut(), &kept);
+        let is = |one: &Consumed| matches!(one, Consumed::Query(held) if is_named(name, held));
+        chains.each().any(|chain| chain.consumes.iter().any(is))
+    };
+    let Some(query) = x.scratch.request.query else { return };
+    let octets = query.of(x.buf.filled());
+    let pairs = || octets.split(|b| *b == b'&');
+    // Most requests have none of them: nothing is allocated for those.
+    if !pairs().any(|pair| holds_back(&pair)) {
+        return;
     }
+    let kept = pairs().filter(|pair| !holds_back(pair)).collect::<Vec<_>>().join(&b'&');
+    x.scratch.request.replace_query(x.buf.filled_mut(), &kept);
 }
 
 /// Whether a name as it is written in a query, percent-encoded perhaps, is `name`.
