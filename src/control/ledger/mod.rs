@@ -336,7 +336,7 @@ impl Writer {
             stat.failed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("the usage ledger cannot be rewritten, and grows: {error}");
         }
-        stat.octets.store(store.len(), Ordering::Relaxed);
+        stat.octets.store(store.octets(), Ordering::Relaxed);
         if std::mem::take(&mut self.failing) {
             tracing::info!("the usage ledger is written again; nothing was lost");
         }

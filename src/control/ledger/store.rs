@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Octets on disk.
-    pub fn len(&self) -> u64 {
+    pub fn octets(&self) -> u64 {
         self.log_len + self.snapshot_len
     }
 

@@ -33,6 +33,7 @@ fn on_disk(folder: &Path) -> HashMap<String, u64> {
     counts.map(|(key, count)| (key.consumer.to_string(), count.count)).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test may wait")]
 fn eventually(what: &str, done: impl Fn() -> bool) {
     let deadline = crate::base::Tick::now().after(Duration::from_secs(10));
     while !done() {
