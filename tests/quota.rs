@@ -53,6 +53,8 @@ impl World {
     }
 
     fn start(&self) -> Ringgate {
+        // The kernel lets go of a killed process's ring, and with it of its sockets, a moment after its end.
+        eventually("the address is free", || std::net::TcpListener::bind(self.web).is_ok());
         Ringgate::start(&self.config())
     }
 

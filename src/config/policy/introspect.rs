@@ -99,9 +99,11 @@ fn credentials(table: &Table<'_>) -> Option<Credentials> {
             }
             Some(Credentials::Bearer(hidden(&token)))
         }
-        (Some(one), None, None) | (None, Some(one), None) | (Some(one), ..) | (_, Some(one), _) => {
+        (id, secret, bearer) => {
             let expected = "client_id with client_secret, or bearer, or neither";
-            one.problem("credentials that do not go together", expected, None);
+            for one in [id, secret, bearer].into_iter().flatten() {
+                one.problem("credentials that do not go together", expected, None);
+            }
             None
         }
     }
