@@ -122,6 +122,8 @@ faults! {
     SignatureInvalid Gateway 401 "signature_invalid" "The signature of the request does not verify, or is too old (RFC 9421).",
     LoginRequired Gateway 401 "login_required" "A login is needed, and this client cannot be sent to one.",
     LoginFailed Gateway 401 "login_failed" "The login did not succeed, was answered twice, or took too long; try again.",
+    LogoutRefused Gateway 403 "logout_refused" "A logout is taken only from the site itself, with GET or POST.",
+    ClaimsTooLarge Gateway 500 "claims_too_large" "What the identity provider says of the user, with its tokens, is larger than the cookies of a session may be.",
     ProviderFailed Gateway 561 "identity_provider_failed" "The identity provider failed or answered with something that cannot be used.",
     DecisionRefused Gateway 403 "authorization_refused" "The authorisation service refused the request.",
     DecisionUnavailable Gateway 503 "authorization_unavailable" "The service that decides on this request cannot be reached.",

@@ -73,6 +73,13 @@ pub enum Consumed {
     Field(Box<str>),
     /// Every parameter of the query with this name, as it is written there.
     Query(Box<str>),
+    /// Every parameter of this name in the query of requests for one path.
+    QueryOf {
+        /// The path, canonical.
+        path: Box<str>,
+        /// The name, as it is written there.
+        name: Box<str>,
+    },
     /// Every cookie of this name.
     Cookie(Box<str>),
     /// Every cookie whose name begins so.

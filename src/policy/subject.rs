@@ -4,6 +4,7 @@ use crate::base::Tick;
 use crate::http::{Fault, RequestView};
 use crate::policy::Identity;
 use crate::policy::concurrency::Held;
+use crate::policy::oidc::Step;
 use crate::tls::Facts;
 use std::net::IpAddr;
 
@@ -49,6 +50,8 @@ pub struct Findings {
     pub detail: String,
     /// Which pattern was found. Only the log is told: whoever tries to get round it learns nothing from it.
     pub note: String,
+    /// What a login has in hand while the provider is asked.
+    pub step: Option<Box<Step>>,
     /// Refusals of policies that only count, by the policy's index.
     pub dry: Vec<(usize, Fault)>,
 }
@@ -69,6 +72,7 @@ impl Findings {
         self.held.clear();
         self.detail.clear();
         self.note.clear();
+        self.step = None;
         self.dry.clear();
     }
 }

@@ -333,7 +333,7 @@ fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
     chain.consumes.iter().any(|one| match one {
         Consumed::Cookie(held) => held.as_bytes() == name,
         Consumed::CookiePrefix(prefix) => name.starts_with(prefix.as_bytes()),
-        Consumed::Field(_) | Consumed::Query(_) => false,
+        Consumed::Field(_) | Consumed::Query(_) | Consumed::QueryOf { .. } => false,
     })
 }
 
@@ -341,9 +341,16 @@ fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
 /// head in the buffer is changed: whoever reads it afterwards reads it without them.
 pub fn hide_parameters(x: &mut Exchange<'_>) {
     let chains = Chains::of(x);
+    let here = x.view().path;
     let holds_back = |pair: &&[u8]| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
-        let is = |one: &Consumed| matches!(one, Consumed::Query(held) if is_named(name, held));
+        let is = |one: &Consumed| match one {
+            Consumed::Query(held) => is_named(name, held),
+            Consumed::QueryOf { path, name: held } => {
+                path.as_bytes() == here && is_named(name, held)
+            }
+            Consumed::Field(_) | Consumed::Cookie(_) | Consumed::CookiePrefix(_) => false,
+        };
         chains.each().any(|chain| chain.consumes.iter().any(is))
     };
     let Some(query) = x.scratch.request.query else { return };

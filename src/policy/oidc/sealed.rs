@@ -1,0 +1,159 @@
+//! What cookies carry, sealed: AES-256-GCM under keys that are derived from the secrets of the file.
+//!
+//! The first secret seals, every one of them opens, so that secrets can be replaced without logging anybody out (hazard
+//! AUTH-16). What is sealed is bound to its purpose, cookie, provider and host by the associated data: moved elsewhere, it
+//! does not open. Nothing here knows what the octets mean. Called by `session` and `login`.
+
+use crate::policy::oidc::Secret;
+use crate::policy::oidc::text::{base64url, from_base64url};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+
+/// The keys, the sealing one first.
+pub struct Ring(Vec<Key>);
+
+struct Key {
+    id: [u8; ID],
+    key: LessSafeKey,
+}
+
+// Octets that tell which key it was.
+const ID: usize = 4;
+// A form of its own begins with another octet.
+const VERSION: u8 = 1;
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ring({} keys)", self.0.len())
+    }
+}
+
+/// What a seal has held.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The octets.
+    pub plain: Vec<u8>,
+    /// Whether the sealing key was the one that seals now.
+    pub current: bool,
+}
+
+impl Ring {
+    /// The keys of these secrets; `None` where there is no secret, or the library refuses.
+    pub fn of(secrets: &[Secret]) -> Option<Ring> {
+        let key = |secret: &Secret| {
+            let id = derive::<ID>(secret, b"cookie key id")?;
+            let octets = derive::<32>(secret, b"cookie key")?;
+            let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &octets).ok()?);
+            Some(Key { id, key })
+        };
+        let keys = secrets.iter().map(key).collect::<Option<Vec<Key>>>()?;
+        (!keys.is_empty()).then_some(Ring(keys))
+    }
+
+    /// Seals octets, as a text that a cookie can carry.
+    pub fn seal(&self, bound: &[u8], mut plain: Vec<u8>) -> Option<String> {
+        let key = self.0.first()?;
+        let nonce = random::<NONCE_LEN>()?;
+        let aad = Aad::from(bound);
+        key.key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut plain)
+            .ok()?;
+        let mut whole = Vec::with_capacity(1 + ID + NONCE_LEN + plain.len());
+        whole.push(VERSION);
+        whole.extend_from_slice(&key.id);
+        whole.extend_from_slice(&nonce);
+        whole.extend_from_slice(&plain);
+        Some(base64url(&whole))
+    }
+
+    /// Opens what [`Ring::seal`] made with the same `bound`; `None` for anything else.
+    pub fn open(&self, bound: &[u8], text: &[u8]) -> Option<Opened> {
+        let mut whole = from_base64url(text)?;
+        let (head, rest) = whole.split_at_mut_checked(1 + ID + NONCE_LEN)?;
+        let (version, head) = head.split_first()?;
+        let (id, nonce) = head.split_at_checked(ID)?;
+        if *version != VERSION {
+            return None;
+        }
+        let at = self.0.iter().position(|key| key.id == id)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let plain = self.0.get(at)?.key.open_in_place(nonce, Aad::from(bound), rest).ok()?;
+        Some(Opened { plain: plain.to_vec(), current: at == 0 })
+    }
+}
+
+/// So many octets that belong to a secret and a purpose (RFC 5869).
+pub fn derive<const N: usize>(secret: &Secret, purpose: &[u8]) -> Option<[u8; N]> {
+    let keying: Prk = Salt::new(HKDF_SHA256, b"ringgate oidc 1").extract(secret.octets());
+    let mut out = [0; N];
+    keying.expand(&[purpose], Octets(N)).ok()?.fill(&mut out).ok()?;
+    Some(out)
+}
+
+/// So many octets that nobody can guess.
+pub fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut out = [0; N];
+    SystemRandom::new().fill(&mut out).ok()?;
+    Some(out)
+}
+
+struct Octets(usize);
+
+impl KeyType for Octets {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(octet: u8) -> Secret {
+        Secret::new(&[octet; 32])
+    }
+
+    // AUTH-16: tampering with each byte, and with the end.
+    #[test]
+    fn what_was_changed_anywhere_does_not_open() {
+        let ring = Ring::of(&[secret(1)]).unwrap();
+        let text = ring.seal(b"bound", b"who it is".to_vec()).unwrap();
+        assert_eq!(ring.open(b"bound", text.as_bytes()).unwrap().plain, b"who it is");
+        for at in 0..text.len() {
+            for other in [b'A', b'B', b'_', b'-', b'z', b'=', 0] {
+                let mut changed = text.clone().into_bytes();
+                if changed[at] != other {
+                    changed[at] = other;
+                    assert_eq!(ring.open(b"bound", &changed), None, "octet {at} as {other}");
+                }
+            }
+            assert_eq!(ring.open(b"bound", &text.as_bytes()[..at]), None, "cut at {at}");
+        }
+        let longer = format!("{text}A");
+        assert_eq!(ring.open(b"bound", longer.as_bytes()), None);
+        assert_eq!(ring.open(b"elsewhere", text.as_bytes()), None);
+    }
+
+    // AUTH-16: rotation.
+    #[test]
+    fn old_secrets_open_and_the_first_seals() {
+        let old = Ring::of(&[secret(1)]).unwrap();
+        let text = old.seal(b"", b"x".to_vec()).unwrap();
+        let both = Ring::of(&[secret(2), secret(1)]).unwrap();
+        assert_eq!(both.open(b"", text.as_bytes()).map(|o| o.current), Some(false));
+        let fresh = both.seal(b"", b"x".to_vec()).unwrap();
+        assert_eq!(both.open(b"", fresh.as_bytes()).map(|o| o.current), Some(true));
+        assert_eq!(old.open(b"", fresh.as_bytes()), None);
+        let only = Ring::of(&[secret(2)]).unwrap();
+        assert_eq!(only.open(b"", text.as_bytes()), None, "the old secret has gone");
+        assert!(Ring::of(&[]).is_none());
+    }
+
+    #[test]
+    fn two_seals_of_the_same_differ() {
+        let ring = Ring::of(&[secret(1)]).unwrap();
+        assert_ne!(ring.seal(b"", b"x".to_vec()), ring.seal(b"", b"x".to_vec()));
+        assert_ne!(derive::<32>(&secret(1), b"a"), derive::<32>(&secret(1), b"b"));
+    }
+}
