@@ -6,7 +6,8 @@ use crate::config::{Action, Config, Problem, Protocol, policy};
 
 /// All that is doubtful about a file.
 pub fn doubts(config: &Config) -> Vec<Problem> {
-    unbelieved(config).chain(wrapped(config)).chain(policy::unused(config)).collect()
+    let of_policies = policy::unused(config).into_iter().chain(policy::doubts(config));
+    unbelieved(config).chain(wrapped(config)).chain(of_policies).collect()
 }
 
 // Listeners whose PROXY headers nobody may send: they serve nobody.

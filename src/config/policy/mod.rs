@@ -220,6 +220,11 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
+/// What single kinds doubt about the file.
+pub(super) fn doubts(config: &Config) -> Vec<Problem> {
+    oidc::doubts(config)
+}
+
 /// A policy that nothing lists does nothing, which nobody means.
 pub(super) fn unused(config: &Config) -> Vec<Problem> {
     let lists = || {
