@@ -182,3 +182,13 @@ need_grpcio() {
     "$home/python/bin/pip" -q install grpcio >&2 \
         || die "grpcio could not be installed. Please run: $home/python/bin/pip install grpcio"
 }
+
+# need_oidc_provider: makes sure that there is an OpenID provider for Node, in the folder of its modules.
+need_oidc_provider() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/ringgate
+    [ -e "$home/node/node_modules/oidc-provider/lib/index.js" ] && return 0
+    say "Installing Node's oidc-provider into $home/node ..."
+    have npm || need npm
+    npm install --silent --no-audit --no-fund --prefix "$home/node" oidc-provider@8 >&2 \
+        || say "oidc-provider could not be installed; the tests of logins will say that they are skipped. Please run: npm install --prefix $home/node oidc-provider@8"
+}
