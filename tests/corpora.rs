@@ -107,6 +107,16 @@ fn client_hellos_are_read_as_the_reference_reads_them() {
 }
 
 #[test]
+fn who_has_no_key_does_not_pass() {
+    replay("signatures");
+}
+
+#[test]
+fn bodies_that_pass_are_read_by_all_alike() {
+    replay("bodies");
+}
+
+#[test]
 fn every_target_has_a_check_a_corpus_and_a_test() {
     let checks: BTreeSet<String> = checks::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
     let targets = names(&root().join("fuzz/targets"));

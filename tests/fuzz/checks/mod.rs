@@ -4,6 +4,7 @@
 //! the parsers with slower readings that share no code with them, and with themselves: whatever the network cuts, whatever
 //! is written anew, the meaning stays. A finding becomes a file in the corpus of its target.
 
+mod bodies;
 mod chunks;
 mod config;
 mod cookies;
@@ -17,9 +18,11 @@ mod proxy_header;
 mod request_head;
 mod response_head;
 mod routes;
+mod signatures;
 mod split;
 mod target;
 
+pub use bodies::bodies;
 pub use chunks::chunks;
 pub use config::config;
 pub use cookies::cookies;
@@ -32,6 +35,7 @@ pub use proxy_header::proxy_header;
 pub use request_head::request_head;
 pub use response_head::response_head;
 pub use routes::routes;
+pub use signatures::signatures;
 pub use target::target;
 
 /// A check with the name of its target, which is also that of its corpus.
@@ -52,4 +56,6 @@ pub const ALL: &[Check] = &[
     ("grpc", grpc),
     ("grpc_web", grpc_web),
     ("hello", hello),
+    ("signatures", signatures),
+    ("bodies", bodies),
 ];
