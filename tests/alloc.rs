@@ -7,6 +7,9 @@
     clippy::disallowed_methods
 )]
 
+#[path = "jwt/signer.rs"]
+mod signer;
+
 use crossbeam::channel::unbounded;
 use ringgate::config::{self, AccessLog};
 use ringgate::net::runtime::{self, Driver};
@@ -96,12 +99,21 @@ path = ["/.git", 'regex:\.(bak|sql)$']
 query = ["union select", 'regex:^cmd=']
 cookie = ["<script"]
 headers = { user-agent = ["sqlmap", 'regex:^nikto'], "*" = ["$${jndi:"] }
+[policy.rate.rate]
+limit = "1000000/s"
+burst = 1000000
+key = ["client_ip", "cookie:a"]
 [policy.keys.api_key]
 consumers = ["consumers.toml"]
 query = "key"
 [policy.keys.api_key.plan.gold]
 rate = "100000/s"
 quota = "1000000/day"
+[policy.concurrency.concurrency]
+limit = 10
+[policy.window.window]
+requests = 1000000
+window = "1m"
 "#;
 
 /// Whose key is "k".
@@ -110,12 +122,16 @@ plan = "gold"
 keys = ["sha256:8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a"]
 "#;
 
-fn start(driver: Driver, log: AccessLog) -> SocketAddr {
+fn start(driver: Driver, log: AccessLog, signer: &signer::Signer) -> SocketAddr {
+    let keys = signer::jwks([signer.jwk()]);
     let text = format!(
         "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:0\"]\n[[rule]]\nname = \"all\"\nforward = \"o\"\n\
          when = {{ host = [\"a.example\"], path = [\"/v1/*\"] }}\n\
+         [[rule]]\nname = \"known\"\nforward = \"o\"\npolicy = [\"jwt\"]\n\
+         when = {{ host = [\"a.example\"], path = [\"/jwt\"] }}\n\
          [[rule]]\nname = \"judged\"\nforward = \"o\"\nwhen = {{ path = [\"/v2/*\"] }}\n\
-         policy = [\"ip\", \"cors\", \"headers\", \"block\", \"keys\"]\n\
+         policy = [\"ip\", \"cors\", \"headers\", \"block\", \"window\", \"keys\", \"rate\", \"concurrency\"]\n\
+         [policy.jwt]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = '{keys}', remember_for = \"10m\", claims_to_headers = {{ x-user = \"sub\" }} }}\n\
          [group.o]\ntargets = [\"{}\"]\n{POLICIES}",
         origin()
     );
@@ -176,6 +192,12 @@ fn ask(client: &mut TcpStream, request: &[u8]) {
 #[test]
 fn a_request_in_steady_state_allocates_nothing() {
     let get = b"GET /v1/x?y=z HTTP/1.1\r\nHost: A.example\r\nAccept: */*\r\nUser-Agent: test\r\nCookie: a=b\r\n\r\n";
+    let signer = signer::Signer::new("ES256", "k");
+    let claims =
+        serde_json::json!({ "iss": "i", "aud": "a", "sub": "u", "exp": signer::unix() + 3600 });
+    let token = signer.sign(&claims);
+    let known =
+        format!("GET /jwt HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer {token}\r\n\r\n");
     let post = b"POST /v1/x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello";
     let judged = b"GET /v2/x;v=1?q=a+b%2Bc HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nCookie: a=%3cb\r\n\
                    Origin: https://x.wild.example\r\nX-API-Key: k\r\n\r\n";
@@ -185,8 +207,8 @@ fn a_request_in_steady_state_allocates_nothing() {
     }
     for driver in drivers {
         for log in [AccessLog::Off, AccessLog::File("/dev/null".into())] {
-            let mut client = TcpStream::connect(start(driver, log.clone())).unwrap();
-            for request in [get.as_slice(), post, judged] {
+            let mut client = TcpStream::connect(start(driver, log.clone(), &signer)).unwrap();
+            for request in [get.as_slice(), post, judged, known.as_bytes()] {
                 (0..300).for_each(|_| ask(&mut client, request));
                 let before = COUNT.load(Ordering::Relaxed);
                 assert!(before > 0, "the allocator counts");

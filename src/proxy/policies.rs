@@ -5,7 +5,7 @@
 //! and by those who write heads, for what policies change in them.
 
 use crate::base::{Tick, tick};
-use crate::http::{Fault, Method, write};
+use crate::http::{Fault, Framing, Method, write};
 use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
 use crate::proxy::{Exchange, collect, reply};
@@ -114,6 +114,10 @@ pub fn run(
             behind.get(..len).unwrap_or_default()
         });
         let Scratch { request, findings, trace, .. } = &mut *x.scratch;
+        let announced = match request.framing {
+            Framing::Length(length) => Some(length),
+            _ => None,
+        };
         let subject = Subject {
             view: request.view(buf, x.client.peer.ip()),
             client,
@@ -130,7 +134,15 @@ pub fn run(
         if body.is_none()
             && let Some(limit) = core.policy.kind.body_limit(&subject)
         {
-            return Step::Body(limit);
+            if !core.policy.dry_run || announced.is_some_and(|length| length <= limit) {
+                return Step::Body(limit);
+            }
+            // Who only counts must not end the request: what may become too large is not collected.
+            if announced.is_some() {
+                findings.dry.push((*at, Fault::BodyTooLarge));
+            }
+            cursor.next += 1;
+            continue;
         }
         let verdict = decide(core, *at, &subject, findings, reply.take());
         if ended.is_some() {

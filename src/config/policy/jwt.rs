@@ -212,8 +212,8 @@ fn keys(
     if given.len() > 1 {
         // Public keys beside a secret would let anybody sign with a public key (hazard AUTH-02).
         let expected = format!("one of {}, or none to ask the issuer", PLACES.join(", "));
-        for one in given.iter().filter_map(|key| table.item(key)) {
-            one.problem(given.join(" and "), expected.clone(), None);
+        for item in given.iter().filter_map(|key| table.item(key)) {
+            item.problem(given.join(" and "), &expected, None);
         }
         return None;
     }

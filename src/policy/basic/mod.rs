@@ -15,7 +15,7 @@ use crate::base::Tick;
 use crate::http::{Fault, write};
 use crate::policy::asking::{Asking, Most, Topic};
 use crate::policy::failures::{self, Failures};
-use crate::policy::recall::{Key, Recall};
+use crate::policy::recall::{Digest, Key, Recall};
 use crate::policy::{Consumed, Files, Findings, Question, Reply, Subject, Verdict, Wrong};
 use credentials::Credentials;
 use std::net::IpAddr;
@@ -107,8 +107,8 @@ struct Tried<'a> {
     /// The user's hash, or another user's for one that does not exist.
     hash: &'a Arc<str>,
     exists: bool,
-    /// Digests of user, password and hash, of address and user, and of the address.
-    topic: Topic,
+    /// Of user, password and hash.
+    question: Digest,
 }
 
 impl Policy {
@@ -152,15 +152,21 @@ impl Policy {
             Ok(credentials) => credentials,
             Err(fault) => return self.refuse(fault, findings),
         };
-        let tried = self.tried(&credentials, subject.client);
+        let tried = self.tried(&credentials);
+        if reply.is_none()
+            && let Some(verdict) = self.recall(core, &tried, subject.now, findings)
+        {
+            return verdict;
+        }
+        let topic = self.topic(&tried, subject.client);
         match reply {
-            None => self.recall(core, &tried, subject.now, findings),
+            None => self.ask(core, &tried, &topic, subject.now, findings),
             Some(Reply::Password(right)) => {
-                core.asking.end(&tried.topic);
-                self.learn(core, &tried, right, subject.now, findings)
+                core.asking.end(&topic);
+                self.learn(core, &tried, &topic, right, subject.now, findings)
             }
             Some(Reply::Failed(_) | Reply::Called(_)) => {
-                core.asking.end(&tried.topic);
+                core.asking.end(&topic);
                 Verdict::Refuse(Fault::PolicyUnavailable)
             }
         }
@@ -186,52 +192,60 @@ impl Policy {
         None
     }
 
-    fn tried<'a>(&'a self, credentials: &'a Credentials<'a>, client: IpAddr) -> Tried<'a> {
+    fn tried<'a>(&'a self, credentials: &'a Credentials<'a>) -> Tried<'a> {
         let user = credentials.user.as_bytes();
         let (hash, exists) = match self.users.hash(credentials.user) {
             Some(hash) => (hash, true),
             None => (self.users.another(&self.key.digest(&[b"another", user])), false),
         };
+        // Whether the user exists counts: one that comes may have the very hash that was taken instead.
+        let kind: &[u8] = if exists { b"password" } else { b"nobody" };
+        let parts = [kind, user, credentials.password, hash.as_bytes()];
+        Tried { credentials, hash, exists, question: self.key.digest(&parts) }
+    }
+
+    fn topic(&self, tried: &Tried<'_>, client: IpAddr) -> Topic {
         let (octets, len) = failures::network(client);
         let network = octets.get(..len).unwrap_or_default();
-        Tried {
-            credentials,
-            hash,
-            exists,
-            topic: Topic {
-                question: self.key.digest(&[
-                    b"password",
-                    user,
-                    credentials.password,
-                    hash.as_bytes(),
-                ]),
-                part: self.key.digest(&[b"pair", network, user]),
-                client: self.key.digest(&[b"address", network]),
-            },
+        Topic {
+            question: tried.question,
+            part: self.key.digest(&[b"pair", network, tried.credentials.user.as_bytes()]),
+            client: self.key.digest(&[b"address", network]),
         }
     }
 
-    /// Decides by what is remembered, or asks.
+    /// Decides by what is remembered. Nothing is allocated here, and little is computed.
     fn recall(
         &self,
         core: &Core,
         tried: &Tried<'_>,
         now: Tick,
         findings: &mut Findings,
+    ) -> Option<Verdict> {
+        if tried.exists && core.right.get(&tried.question, now).is_some() {
+            return Some(self.pass(tried, findings));
+        }
+        let wrong = core.wrong.get(&tried.question, now);
+        wrong.map(|()| self.refuse(Fault::CredentialsInvalid, findings))
+    }
+
+    fn ask(
+        &self,
+        core: &Core,
+        tried: &Tried<'_>,
+        topic: &Topic,
+        now: Tick,
+        findings: &mut Findings,
     ) -> Verdict {
-        if tried.exists && core.right.get(&tried.topic.question, now).is_some() {
-            return self.pass(tried, findings);
-        }
-        if core.wrong.get(&tried.topic.question, now).is_some() {
-            return self.refuse(Fault::CredentialsInvalid, findings);
-        }
         let (window, left) = failures::window(now, self.window);
-        let pair = self.failures.count(&tried.topic.part, window) >= self.most_failures;
+        let pair = self.failures.count(&topic.part, window) >= self.most_failures;
         let most = self.most_failures.saturating_mul(PER_ADDRESS);
-        if pair || self.failures.count(&tried.topic.client, window) >= most {
+        if pair || self.failures.count(&topic.client, window) >= most {
+            findings.detail.push_str("Too many passwords from this address were wrong.");
             return retry_after(left, findings);
         }
-        if !core.asking.begin(&tried.topic, MOST_ASKING, now) {
+        if !core.asking.begin(topic, MOST_ASKING, now) {
+            findings.detail.push_str("Too many passwords from this address are being checked.");
             return retry_after(Duration::from_secs(1), findings);
         }
         Verdict::Ask(Box::new(Question::Password {
@@ -244,20 +258,21 @@ impl Policy {
         &self,
         core: &Core,
         tried: &Tried<'_>,
+        topic: &Topic,
         right: bool,
         now: Tick,
         findings: &mut Findings,
     ) -> Verdict {
         if right && tried.exists {
-            core.right.put(tried.topic.question, (), now.after(self.remember));
+            core.right.put(tried.question, (), now.after(self.remember));
             return self.pass(tried, findings);
         }
         // Of requests that came together with one password, one counts.
-        if core.wrong.get(&tried.topic.question, now).is_none() {
+        if core.wrong.get(&tried.question, now).is_none() {
             let (window, _) = failures::window(now, self.window);
-            self.failures.add(&tried.topic.part, window);
-            self.failures.add(&tried.topic.client, window);
-            core.wrong.put(tried.topic.question, (), now.after(REMEMBER_WRONG));
+            self.failures.add(&topic.part, window);
+            self.failures.add(&topic.client, window);
+            core.wrong.put(tried.question, (), now.after(REMEMBER_WRONG));
         }
         self.refuse(Fault::CredentialsInvalid, findings)
     }

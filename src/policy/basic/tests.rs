@@ -221,7 +221,12 @@ fn rl_02_a_reload_keeps_what_is_known_and_counted_and_a_new_hash_ends_it() {
     assert_eq!(rig.ask("bob", "password", "192.0.2.1"), "pass");
     assert_eq!(rig.ask("alice", "password", "192.0.2.1"), "A pass", "her hash is another");
     assert_eq!(rig.ask("bob", "w4", "192.0.2.7"), "429");
-    changed.users.remove(1);
+    changed.users.push(("carol".to_owned(), BCRYPT.to_owned()));
+    changed.users.retain(|(user, _)| user != "alice");
+    assert_eq!(rig.ask("carol", "password", "192.0.2.1"), "A 401", "not yet");
+    rig.policy = build(&changed, Some(&rig.policy));
+    assert_eq!(rig.ask("carol", "password", "192.0.2.1"), "A pass", "whatever was taken instead");
+    changed.users.remove(0);
     rig.policy = build(&changed, Some(&rig.policy));
     assert_eq!(rig.ask("bob", "password", "192.0.2.1"), "A 401", "he is gone");
 }

@@ -146,9 +146,9 @@ impl Policy {
                     }
                     grant(&decision, findings)
                 }
-                None => self.without(findings),
+                None => self.without(),
             },
-            (Some(Reply::Failed(_) | Reply::Password(_)), _) => self.without(findings),
+            (Some(Reply::Failed(_) | Reply::Password(_)), _) => self.without(),
         }
     }
 
@@ -237,12 +237,11 @@ impl Policy {
         text.filter(fits).unwrap_or_default().to_owned()
     }
 
-    fn without(&self, findings: &mut Findings) -> Verdict {
-        if self.settings.allow_on_failure {
-            return Verdict::Pass;
+    fn without(&self) -> Verdict {
+        match self.settings.allow_on_failure {
+            true => Verdict::Pass,
+            false => Verdict::Refuse(Fault::DecisionUnavailable),
         }
-        write::field(&mut findings.response, b"retry-after", b"5");
-        Verdict::Refuse(Fault::DecisionUnavailable)
     }
 }
 

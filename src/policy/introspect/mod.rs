@@ -194,9 +194,15 @@ impl Policy {
         if token.is_empty() || token.len() > LONGEST_TOKEN || !visible {
             return refuse(Flaw::Malformed, findings);
         }
-        let topic = self.topic(token, subject);
+        let question = self.key.digest(&[b"token", token]);
+        if reply.is_none()
+            && let Some(verdict) = self.recall(core, &question, subject, findings)
+        {
+            return verdict;
+        }
+        let topic = self.topic(question, subject);
         match reply {
-            None => self.recall(core, token, &topic, subject, findings),
+            None => self.ask(core, token, &topic, subject, findings),
             Some(Reply::Called(called)) => {
                 core.asking.end(&topic);
                 let judged = judge::judge(&self.settings, &called, subject.unix);
@@ -204,7 +210,7 @@ impl Policy {
             }
             Some(Reply::Failed(_) | Reply::Password(_)) => {
                 core.asking.end(&topic);
-                unavailable(findings)
+                Verdict::Refuse(Fault::DecisionUnavailable)
             }
         }
     }
@@ -237,14 +243,27 @@ impl Policy {
         None
     }
 
-    fn topic(&self, token: &[u8], subject: &Subject<'_>) -> Topic {
+    fn topic(&self, question: Digest, subject: &Subject<'_>) -> Topic {
         let (octets, len) = failures::network(subject.client);
         let client = self.key.digest(&[b"client", octets.get(..len).unwrap_or_default()]);
-        Topic { question: self.key.digest(&[b"token", token]), part: client, client }
+        Topic { question, part: client, client }
     }
 
-    /// Decides by what is remembered, or asks.
+    /// Decides by what is remembered. Nothing is allocated here, and little is computed.
     fn recall(
+        &self,
+        core: &Core,
+        question: &Digest,
+        subject: &Subject<'_>,
+        findings: &mut Findings,
+    ) -> Option<Verdict> {
+        if let Some(entry) = core.active.get(question, subject.now) {
+            return Some(self.grant(&entry, subject.unix, findings));
+        }
+        core.refused.get(question, subject.now).map(|flaw| refuse(flaw, findings))
+    }
+
+    fn ask(
         &self,
         core: &Core,
         token: &[u8],
@@ -252,12 +271,6 @@ impl Policy {
         subject: &Subject<'_>,
         findings: &mut Findings,
     ) -> Verdict {
-        if let Some(entry) = core.active.get(&topic.question, subject.now) {
-            return self.grant(&entry, subject.unix, findings);
-        }
-        if let Some(flaw) = core.refused.get(&topic.question, subject.now) {
-            return refuse(flaw, findings);
-        }
         let (window, left) = failures::window(subject.now, WINDOW);
         let most = self.settings.failures;
         if most > 0 && self.failures.count(&topic.client, window) >= most {
@@ -313,7 +326,7 @@ impl Policy {
                 }
                 self.grant(&entry, subject.unix, findings)
             }
-            Err(Flaw::Unusable) => unavailable(findings),
+            Err(Flaw::Unusable) => Verdict::Refuse(Fault::DecisionUnavailable),
             Err(flaw) => {
                 // Of requests that came together with one token, one counts.
                 if core.refused.get(&topic.question, subject.now).is_none() {
@@ -374,11 +387,6 @@ fn refuse(flaw: Flaw, findings: &mut Findings) -> Verdict {
     findings.detail.push_str(sentence);
     findings.detail.push('.');
     Verdict::Refuse(flaw.fault())
-}
-
-fn unavailable(findings: &mut Findings) -> Verdict {
-    write::field(&mut findings.response, b"retry-after", b"5");
-    Verdict::Refuse(Fault::DecisionUnavailable)
 }
 
 fn retry_after(wait: Duration, findings: &mut Findings) -> Verdict {
