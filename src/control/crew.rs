@@ -62,7 +62,10 @@ struct Retired {
 
 /// Tells workers by their numbers, from any thread but theirs: what policies have asked is not answered on the control thread.
 #[derive(Clone, Debug, Default)]
-pub struct Post(Arc<RwLock<HashMap<usize, (Sender<Message>, Ringer)>>>);
+pub struct Post(Arc<RwLock<Boxes>>);
+
+/// Each worker's mailbox and doorbell, by its number.
+type Boxes = HashMap<usize, (Sender<Message>, Ringer)>;
 
 impl Post {
     /// Tells a worker, if there is one of this number.

@@ -261,11 +261,11 @@ async fn send(x: &mut Exchange<'_>, answer: Answer) -> Result<(), Fault> {
 
 /// What the client is told instead of the usual problem, where a policy has refused and its `answer` says so: the status, and
 /// the fields and the body where they differ, too.
-pub fn answer_of<'s>(
-    snapshot: &'s Snapshot,
+pub fn answer_of(
+    snapshot: &Snapshot,
     policy: Option<usize>,
     fault: Fault,
-) -> (u16, Option<&'s Answer>) {
+) -> (u16, Option<&Answer>) {
     let of_policy = policy.and_then(|at| snapshot.policies.get(at));
     let told = of_policy.filter(|_| fault.policy_index().is_some()).and_then(|p| p.answer.as_ref());
     match told {

@@ -58,7 +58,7 @@ pub(crate) struct Key {
 }
 
 enum Verifier {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -126,7 +126,7 @@ impl Key {
         let algorithm = settings.algorithm;
         let name = algorithm.name();
         let verifier = match (algorithm.public(), &settings.secret, &settings.public_key) {
-            (None, Some(secret), None) => Verifier::Secret(shared(secret)?),
+            (None, Some(secret), None) => Verifier::Secret(Box::new(shared(secret)?)),
             (Some(public), None, Some(pem)) => Verifier::Public(parse(algorithm, public, pem)?),
             (None, ..) => return Err(format!("{name} needs a secret and no public_key")),
             (Some(_), ..) => return Err(format!("{name} needs a public_key and no secret")),

@@ -202,7 +202,7 @@ fn auth_06_and_08_answers_are_judged_strictly() {
         let unavailable = expected == "authorization_unavailable";
         let told = rig.response().contains("error=\"invalid_token\"");
         assert_eq!(told, expected.starts_with("token_"), "{}", rig.response());
-        assert_eq!(rig.findings.upstream.is_empty(), true);
+        assert!(rig.findings.upstream.is_empty());
         if unavailable {
             assert_eq!(rig.first("t"), "ask", "a failure is not remembered");
         }
