@@ -51,22 +51,28 @@ pub struct Policy {
     table: Arc<Table>,
 }
 
-/// What one core remembers: the table, so that a place held touches no count of references that other cores use.
+/// What one core remembers.
 #[derive(Clone, Debug)]
 pub struct Core {
-    table: Rc<Arc<Table>>,
+    counts: Rc<Counts>,
+}
+
+// The table as one core holds it: a place touches no count of references that other cores use.
+#[derive(Debug)]
+struct Counts {
+    table: Arc<Table>,
 }
 
 /// A place among those in flight; given back when it is dropped.
 #[derive(Debug)]
 pub struct Held {
-    table: Rc<Arc<Table>>,
+    counts: Rc<Counts>,
     place: Place,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.table.subtract(self.place, 1);
+        self.counts.table.subtract(self.place, 1);
     }
 }
 
@@ -138,7 +144,7 @@ impl Policy {
     ) -> Verdict {
         let key = self.key.hash(&self.table.secret, subject, &findings.identity);
         if let Some((place, true)) = self.table.change(key, &Enter { limit: self.limit }) {
-            findings.held.push(Held { table: Rc::clone(&core.table), place });
+            findings.held.push(Held { counts: Rc::clone(&core.counts), place });
             return Verdict::Pass;
         }
         // When a place is free again nobody knows.
@@ -175,7 +181,7 @@ impl Policy {
 impl Core {
     /// What a core begins with.
     pub fn bind(policy: &Policy, _: Option<&Core>) -> Core {
-        Core { table: Rc::new(Arc::clone(&policy.table)) }
+        Core { counts: Rc::new(Counts { table: Arc::clone(&policy.table) }) }
     }
 
     /// Lets go of nothing: places are given back when requests end.
