@@ -336,7 +336,8 @@ pub(super) fn doubts(config: &Config) -> Vec<Problem> {
         let listed = |names: &[String]| names.contains(&policy.name);
         let mut rules = config.rules.iter().filter(|rule| listed(&rule.policies)).peekable();
         let by_listener = config.listeners.iter().any(|listener| listed(&listener.policies));
-        if by_listener || rules.peek().is_none() {
+        let sends = settings.on_unauthenticated == OnUnauthenticated::Login;
+        if !sends || by_listener || rules.peek().is_none() {
             continue;
         }
         if !rules.any(|rule| takes(&rule.when, &settings.callback_path)) {

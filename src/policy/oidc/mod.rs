@@ -37,7 +37,7 @@ use site::Site;
 use spent::Spent;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// Whether it asks who the sender is.
@@ -178,7 +178,7 @@ pub struct Policy {
     shared: Arc<Shared>,
 }
 
-/// What goes on over reloads.
+/// What may not be used again. There is one of it in the process: policies may share a cookie, and a logout holds for all.
 #[derive(Debug, Default)]
 struct Shared {
     /// Logins that were answered.
@@ -186,6 +186,8 @@ struct Shared {
     /// Sessions that were ended before their time.
     ended: Spent,
 }
+
+static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(Arc::default);
 
 /// What one core remembers.
 #[derive(Debug)]
@@ -243,7 +245,7 @@ impl Policy {
             ring,
             secure: Names::new(&settings.cookie, true),
             plain: Names::new(&settings.cookie, false),
-            shared: old.map_or_else(Arc::default, |old| Arc::clone(&old.shared)),
+            shared: Arc::clone(&SHARED),
             settings: Arc::clone(&settings),
         })
     }
