@@ -17,6 +17,8 @@ pub mod config;
 pub mod health;
 #[path = "../../src/http/mod.rs"]
 pub mod http;
+#[path = "../../src/policy/mod.rs"]
+pub mod policy;
 #[path = "../../src/route/mod.rs"]
 pub mod route;
 #[path = "../../src/snapshot/mod.rs"]
