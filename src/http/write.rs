@@ -64,13 +64,17 @@ pub fn built_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> bool {
 
 /// Appends a field as [`field`] does, unless the head in `out` has one of this name already.
 pub fn field_unless_given(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let given = out.split(|b| *b == b'\n').any(|line| {
-        let (start, rest) = line.split_at(name.len().min(line.len()));
-        rest.starts_with(b":") && start.eq_ignore_ascii_case(name)
-    });
-    if !given {
+    if !has_field(out, name) {
         field(out, name, value);
     }
+}
+
+/// Whether lines that were written have a field of this name.
+pub fn has_field(lines: &[u8], name: &[u8]) -> bool {
+    lines.split(|b| *b == b'\n').any(|line| {
+        let (start, rest) = line.split_at(name.len().min(line.len()));
+        rest.starts_with(b":") && start.eq_ignore_ascii_case(name)
+    })
 }
 
 /// Appends `Content-Length`.

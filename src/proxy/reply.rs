@@ -107,7 +107,8 @@ pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
     if fault == Fault::MethodRefused {
         write::field(&mut out, b"allow", ALLOW);
     }
-    if status == 503 {
+    // A policy that refuses knows better when to come again.
+    if status == 503 && !write::has_field(&x.scratch.findings.response, b"retry-after") {
         write::field(&mut out, b"retry-after", b"1");
     }
     let sent = send(x, out, status, &body).await;
