@@ -4,7 +4,7 @@
 //! control, a place in a queue) goes through [`slow`]. What policies decide by stands in `crate::policy`. Called by `exchange`,
 //! and by those who write heads, for what policies change in them.
 
-use crate::base::{Tick, tick};
+use crate::base::Tick;
 use crate::http::{Fault, Framing, Method, write};
 use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
@@ -88,7 +88,7 @@ pub fn run(
 ) -> Step {
     let epoch = x.epoch;
     let client = x.client_ip();
-    let (now, unix) = (Tick::now(), tick::wall_micros() / 1_000_000);
+    let (now, unix) = (Tick::now(), x.shard.unix());
     let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
     let indices = chains.into_iter().flatten().flat_map(|chain| &chain.policies);
     let mut ended = None;

@@ -339,6 +339,12 @@ impl Shard {
         f(&self.date.borrow().text)
     }
 
+    /// Seconds since 1970, at most a sweep old.
+    #[inline]
+    pub fn unix(&self) -> u64 {
+        self.date.borrow().second
+    }
+
     /// Counts a client connection in.
     ///
     /// # Errors
