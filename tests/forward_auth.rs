@@ -229,15 +229,18 @@ fn without_a_decision_nobody_passes_unless_the_file_says_so() {
         "HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n{}",
         format!("4000\r\n{}\r\n", "x".repeat(0x4000)).repeat(20)
     );
-    let cases: Vec<(&str, String)> = vec![
-        ("an error", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned()),
-        ("not found", "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".to_owned()),
-        ("not modified", "HTTP/1.1 304 No\r\n\r\n".to_owned()),
-        ("a page too large", big),
-        ("a refusal without an end", endless),
-        ("cut short", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx".to_owned()),
-        ("no HTTP", "+OK\r\n".to_owned()),
-        ("silence", String::new()),
+    let of_length_0 = |status: u16| format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n");
+    // The last tells whether the service has failed, or a client could have brought it about.
+    let cases: Vec<(&str, String, bool)> = vec![
+        ("an error", of_length_0(500), true),
+        ("not found", of_length_0(404), false),
+        ("a head that it does not take", of_length_0(431), false),
+        ("not modified", "HTTP/1.1 304 No\r\n\r\n".to_owned(), false),
+        ("a page too large", big, false),
+        ("a refusal without an end", endless, false),
+        ("cut short", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx".to_owned(), true),
+        ("no HTTP", "+OK\r\n".to_owned(), true),
+        ("silence", String::new(), true),
     ];
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{down}/secret-path?secret=1");
@@ -249,7 +252,7 @@ fn without_a_decision_nobody_passes_unless_the_file_says_so() {
         assert_eq!(support::get(world.web, "/free").status(), 200, "{name}");
     };
     check("down", false);
-    for (name, octets) in cases {
+    for (name, octets, failed) in cases {
         let service = Origin::script(move |conn| {
             if conn.request()?.is_some() {
                 conn.send(&octets)?;
@@ -264,7 +267,7 @@ fn without_a_decision_nobody_passes_unless_the_file_says_so() {
             let more = format!("timeout = \"1s\"\non_failure = \"{word}\"");
             ringgate
                 .reload(&world.config(&format!("http://{}/secret-path", service.address), &more));
-            check(name, allow);
+            check(name, allow && failed);
         }
     }
     assert_eq!(inside.requests().len(), 0);

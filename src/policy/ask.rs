@@ -82,8 +82,22 @@ pub enum Reply {
     Password(bool),
     /// What the service answered. Redirects are not followed.
     Called(Arc<Called>),
-    /// Nothing: the service cannot be reached, was too slow or said too much; or there are too many questions.
+    /// Nothing: the service cannot be reached or was too slow.
     Failed(Arc<str>),
+    /// Nothing, and that is not the service's doing: what the client has sent cannot be sent on, the answer is larger than it
+    /// may be, or there are too many questions. Clients can bring that about, so nobody passes for it, whatever the file says
+    /// of services that fail.
+    Unasked(Arc<str>),
+}
+
+impl Reply {
+    /// Why there is nothing.
+    pub fn failure(&self) -> Option<&Arc<str>> {
+        match self {
+            Reply::Failed(why) | Reply::Unasked(why) => Some(why),
+            Reply::Password(_) | Reply::Called(_) => None,
+        }
+    }
 }
 
 /// A service's answer.

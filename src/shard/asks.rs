@@ -61,7 +61,7 @@ impl Asks {
                 let waiting = Waiting { asks: self, place };
                 poll_fn(|context| waiting.poll(context.waker())).await
             }
-            None => Reply::Failed(Arc::from("too many questions are open")),
+            None => Reply::Unasked(Arc::from("too many questions are open")),
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let asks = Asks::default();
         let mut context = Context::from_waker(Waker::noop());
         let mut unheard = pin!(asks.ask(question(), Tick::ZERO));
-        assert!(matches!(unheard.as_mut().poll(&mut context), Poll::Ready(Reply::Failed(_))));
+        assert!(matches!(unheard.as_mut().poll(&mut context), Poll::Ready(Reply::Unasked(_))));
         let (to, _from) = unbounded_channel();
         asks.connect(0, to);
         let mut waiting = pin!(asks.ask(question(), Tick::ZERO));

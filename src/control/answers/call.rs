@@ -6,7 +6,7 @@
 //! Called by `answers`.
 
 use crate::base::Tick;
-use crate::control::answers::{Place, failed};
+use crate::control::answers::{Place, failed, unasked};
 use crate::control::resolve::Resolver;
 use crate::policy::Reply;
 use crate::policy::ask::{Call, Called};
@@ -90,7 +90,7 @@ impl Calls {
         let origin = url.origin().ascii_serialization();
         let service = self.service(&origin);
         let reply = self.within(call, url, &service).await;
-        if let Reply::Failed(why) = &reply {
+        if let Some(why) = reply.failure() {
             service.log(&origin, why, Tick::now());
         }
         reply
@@ -98,7 +98,7 @@ impl Calls {
 
     async fn within(&self, call: Call, url: Url, service: &Service) -> Reply {
         let Some(_place) = Place::take(&service.waiting, MOST_WAITING) else {
-            return failed("too many calls of the service wait already");
+            return unasked("too many calls of the service wait already");
         };
         let timeout = call.timeout.min(LONGEST);
         let made = tokio::time::timeout(timeout, async {
@@ -109,34 +109,34 @@ impl Calls {
         });
         match made.await {
             Ok(Ok(called)) => Reply::Called(Arc::new(called)),
-            Ok(Err(why)) => failed(&why),
+            Ok(Err(reply)) => reply,
             Err(_) => failed(&format!("no whole answer within {timeout:?}")),
         }
     }
 
-    async fn ask(&self, call: Call, url: Url) -> Result<Called, String> {
+    async fn ask(&self, call: Call, url: Url) -> Result<Called, Reply> {
         let most = call.most;
-        let client = self.client(&url, call.ca.as_deref())?;
-        let request = request(call, url)?;
+        let client = self.client(&url, call.ca.as_deref()).map_err(|why| failed(&why))?;
+        let request = request(call, url).map_err(|why| unasked(&why))?;
         // A GET may be repeated where a kept connection was closed just when it was used again.
         let again = request.try_clone().filter(|r| r.method() == Method::GET);
         let mut response = match (client.execute(request).await, again) {
             (Ok(response), _) => response,
             (Err(error), Some(again)) if was_closed(&error) => {
-                client.execute(again).await.map_err(describe)?
+                client.execute(again).await.map_err(broken)?
             }
-            (Err(error), _) => return Err(describe(error)),
+            (Err(error), _) => return Err(broken(error)),
         };
         let mut called = Called { status: response.status().as_u16(), ..Called::default() };
         let fields = response.headers().iter();
         called.fields = fields
             .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let too_much = || format!("the answer has more than {most} octets");
+        let too_much = || unasked(&format!("the answer has more than {most} octets"));
         if response.content_length().is_some_and(|length| length > most as u64) {
             return Err(too_much());
         }
-        while let Some(chunk) = response.chunk().await.map_err(describe)? {
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if called.body.len() + chunk.len() > most {
                 return Err(too_much());
             }
@@ -280,6 +280,10 @@ fn was_closed(error: &reqwest::Error) -> bool {
         source = error.source();
     }
     false
+}
+
+fn broken(error: reqwest::Error) -> Reply {
+    failed(&describe(error))
 }
 
 fn describe(error: reqwest::Error) -> String {

@@ -1,10 +1,11 @@
 //! Questions of one key that are under way at the same time are asked once (hazard AUTH-18), and what a service said may be
 //! kept for a moment for those who come right after.
 //!
-//! What is kept is bounded in number and octets; the oldest goes first. Refusals of the service to answer at all (5xx) and
-//! failures are never kept. Called by `answers`.
+//! What is kept is bounded in number and octets; the oldest goes first. Refusals of the service to answer at all (5xx),
+//! failures, and cookies, which are for one client, are never kept. Called by `answers`.
 
 use crate::base::Tick;
+use crate::policy::ask::Called;
 use crate::policy::{Question, Reply};
 use aws_lc_rs::digest;
 use std::cell::RefCell;
@@ -84,7 +85,8 @@ impl Flights {
 
     /// Keeps an answer for `keep`.
     pub fn keep(&self, key: Key, reply: &Reply, keep: Duration, now: Tick) {
-        let worth = matches!(reply, Reply::Called(called) if called.status < 500);
+        let lasts = |called: &Called| called.status < 500 && called.field("set-cookie").is_none();
+        let worth = matches!(reply, Reply::Called(called) if lasts(called));
         if !worth || keep.is_zero() || size(reply) > MOST_OCTETS {
             return;
         }
@@ -132,7 +134,6 @@ fn size(reply: &Reply) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::ask::Called;
     use std::sync::Arc;
 
     fn said(status: u16, octets: usize) -> Reply {
@@ -164,6 +165,10 @@ mod tests {
             assert_eq!(flights.kept(&name(number), at(9)).is_some(), kept, "{reply:?}");
             assert!(flights.kept(&name(number), at(10)).is_none(), "{reply:?}");
         }
+        let fields = vec![("set-cookie".to_owned(), b"a=1".to_vec())];
+        let cookie = Reply::Called(Arc::new(Called { status: 200, fields, body: Vec::new() }));
+        flights.keep(name(7), &cookie, keep, at(0));
+        assert!(flights.kept(&name(7), at(1)).is_none(), "a cookie is for one client");
         flights.keep(name(6), &said(200, 1), Duration::ZERO, at(0));
         assert!(flights.kept(&name(6), at(0)).is_none());
     }

@@ -3,7 +3,7 @@
 //! All of it runs on a thread of its own with a runtime of its own, so that neither a reload nor the admin pages keep requests
 //! waiting; hashing runs on further threads of low priority, which leave the cores to the workers. Everything is bounded: what is
 //! open, what hashes, what is called at the same time in all and at one service, how long, how much is read and how much is
-//! kept. What cannot be answered is answered with [`Reply::Failed`], and the policy refuses. Called by `service`.
+//! kept. What cannot be answered is answered with [`Reply::Failed`] or [`Reply::Unasked`], and the policy refuses. Called by `service`.
 
 pub(in crate::control) mod call;
 mod flights;
@@ -202,13 +202,17 @@ impl Desk {
 }
 
 fn count_failure(reply: &Reply, counter: &AtomicU64) {
-    if matches!(reply, Reply::Failed(_)) {
+    if reply.failure().is_some() {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 fn failed(why: &str) -> Reply {
     Reply::Failed(Arc::from(why))
+}
+
+fn unasked(why: &str) -> Reply {
+    Reply::Unasked(Arc::from(why))
 }
 
 fn take(desk: &Rc<Desk>, ask: Ask) {
@@ -221,7 +225,7 @@ fn take(desk: &Rc<Desk>, ask: Ask) {
         let failures =
             if is_call { &desk.stats.calls_failed } else { &desk.stats.passwords_failed };
         failures.fetch_add(1, Ordering::Relaxed);
-        return desk.tell(asker, failed("too many questions are open"));
+        return desk.tell(asker, unasked("too many questions are open"));
     }
     let (key, keep) = flights::key(&ask.question);
     if let Some(key) = key {

@@ -39,7 +39,7 @@ impl Rig {
         self.ask(1, Question::Call(call));
         match self.reply().await.1 {
             Reply::Called(called) => Ok(called),
-            Reply::Failed(why) => Err(why.to_string()),
+            Reply::Failed(why) | Reply::Unasked(why) => Err(why.to_string()),
             Reply::Password(_) => panic!("nobody asked about a password"),
         }
     }
@@ -259,7 +259,7 @@ async fn a_slow_service_leaves_places_to_others() {
                 assert!(matches!(reply, Reply::Called(called) if called.body == b"quick"));
                 break;
             }
-            (_, Reply::Failed(why)) => {
+            (_, Reply::Unasked(why)) => {
                 assert!(why.contains("wait already"), "{why}");
                 early += 1;
             }

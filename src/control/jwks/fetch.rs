@@ -58,7 +58,7 @@ async fn get(calls: &Calls, origin: &Origin, url: String) -> Result<Arc<Called>,
     match calls.make(call).await {
         Reply::Called(called) if called.status == 200 => Ok(called),
         Reply::Called(called) => Err(format!("the answer's status is {}, not 200", called.status)),
-        Reply::Failed(why) => Err(why.to_string()),
+        Reply::Failed(why) | Reply::Unasked(why) => Err(why.to_string()),
         Reply::Password(_) => Err("no answer".to_owned()),
     }
 }

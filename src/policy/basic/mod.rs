@@ -165,7 +165,7 @@ impl Policy {
                 core.asking.end(&topic);
                 self.learn(core, &tried, &topic, right, subject.now, findings)
             }
-            Some(Reply::Failed(_) | Reply::Called(_)) => {
+            Some(Reply::Failed(_) | Reply::Unasked(_) | Reply::Called(_)) => {
                 core.asking.end(&topic);
                 Verdict::Refuse(Fault::PolicyUnavailable)
             }

@@ -2,7 +2,7 @@
 //!
 //! The service is sent a GET with the client's fields that are named, and with what ringgate knows of the request; nothing else of
 //! the client's reaches it. With 2xx the request passes, and fields of the answer go to the target; 3xx, 401, 403 and 429 are the
-//! client's answer; anything else is a failure, after which nobody passes unless the file says so. A decision may be
+//! client's answer; after anything else nobody passes, unless the service has failed and the file says so. A decision may be
 //! remembered, by all that was sent (hazard AUTH-22). Called by `kind`.
 
 mod sent;
@@ -146,9 +146,14 @@ impl Policy {
                     }
                     grant(&decision, findings)
                 }
-                None => self.without(),
+                None if called.status >= 500 => self.without(),
+                // Such as 400, 414 and 431, which a client can bring about (hazard AUTH-11).
+                None => Verdict::Refuse(Fault::DecisionUnavailable),
             },
-            (Some(Reply::Failed(_) | Reply::Password(_)), _) => self.without(),
+            (Some(Reply::Failed(_)), _) => self.without(),
+            (Some(Reply::Unasked(_) | Reply::Password(_)), _) => {
+                Verdict::Refuse(Fault::DecisionUnavailable)
+            }
         }
     }
 
@@ -184,6 +189,10 @@ impl Policy {
 
     fn ask(&self, core: &Core, subject: &Subject<'_>, digest: Option<Digest>) -> Verdict {
         let mut fields = Vec::new();
+        // Two clients behind one address that have sent nothing of their own may each get a cookie: they are asked for apart.
+        let mut sent = self.settings.send.iter();
+        let own = sent.any(|name| subject.view.fields.first(name).is_some());
+        let digest = digest.filter(|_| own);
         let mut scratch = core.scratch.borrow_mut();
         sent::each(&self.settings.send, subject, &mut scratch, &mut |name, value| {
             fields.push((name.to_owned(), value.to_vec()));

@@ -237,6 +237,39 @@ fn without_an_answer_nobody_passes_unless_the_file_says_so() {
     }
 }
 
+// What a client can bring about, by a head that the service does not take, by an echo that is too large or by many requests,
+// opens nothing.
+#[test]
+fn auth_11_only_a_service_that_fails_lets_anybody_pass() {
+    let mut rig = Rig::new(Settings { allow_on_failure: true, ..settings() });
+    for status in [304, 400, 404, 413, 414, 431, 499] {
+        let verdict = rig.then(status, &[("x-user", "admin")], "");
+        let refused = matches!(verdict, Verdict::Refuse(Fault::DecisionUnavailable));
+        assert!(refused, "{status}: {verdict:?}");
+    }
+    let verdict = rig.check(Some(Reply::Unasked(Arc::from("too many questions are open"))));
+    assert!(matches!(verdict, Verdict::Refuse(Fault::DecisionUnavailable)), "{verdict:?}");
+    for status in [500, 502, 503] {
+        assert!(matches!(rig.then(status, &[], ""), Verdict::Pass), "{status}");
+    }
+}
+
+// A login may set a cookie for each browser that comes to it: two behind one address are not taken for one.
+#[test]
+fn auth_22_clients_that_have_sent_nothing_of_their_own_are_asked_for_apart() {
+    let mut rig = Rig::new(settings());
+    let once = |rig: &mut Rig| match rig.check(None) {
+        Verdict::Ask(question) => match *question {
+            Question::Call(call) => call.once,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    assert!(once(&mut rig).is_some());
+    rig.fields = vec![("Accept", "text/html")];
+    assert_eq!(once(&mut rig), None);
+}
+
 #[test]
 fn auth_22_a_decision_holds_only_for_all_that_was_sent() {
     let change: [fn(&mut Rig); 8] = [

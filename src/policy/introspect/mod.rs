@@ -208,7 +208,7 @@ impl Policy {
                 let judged = judge::judge(&self.settings, &called, subject.unix);
                 self.learn(core, &topic, judged, subject, findings)
             }
-            Some(Reply::Failed(_) | Reply::Password(_)) => {
+            Some(Reply::Failed(_) | Reply::Unasked(_) | Reply::Password(_)) => {
                 core.asking.end(&topic);
                 Verdict::Refuse(Fault::DecisionUnavailable)
             }

@@ -129,8 +129,10 @@ impl Exchange {
         let called = match reply {
             Some(Reply::Called(called)) => called,
             // A description or keys that are older than they should be still serve, and so do an earlier login's claims.
-            Some(Reply::Failed(_)) if self.can_go_on() => return Ok(()),
-            Some(Reply::Failed(why)) => return Err(Trouble::provider(format!("failed: {why}"))),
+            Some(Reply::Failed(_) | Reply::Unasked(_)) if self.can_go_on() => return Ok(()),
+            Some(Reply::Failed(why) | Reply::Unasked(why)) => {
+                return Err(Trouble::provider(format!("failed: {why}")));
+            }
             Some(Reply::Password(_)) | None => return Err(Trouble::Own),
         };
         match self.asked {
