@@ -274,6 +274,96 @@ fn credentials_reach_neither_targets_nor_logs() {
     }
 }
 
+// Also where targets are sent the token, where the request has ended before anybody looked at it, and where it was meant for a
+// rule that it has missed.
+#[test]
+fn auth_14_credentials_of_queries_are_in_no_record() {
+    for (more, rule, listener) in [
+        (", query = \"t\", forward = true", "policy = [\"token\"]", ""),
+        (", query = \"t\"", "policy = [\"token\"]", "redirect_https = true"),
+        (", query = \"t\"", "", "policy = [\"token\"]"),
+    ] {
+        let policies = format!("[policy.token]\n{}", jwt(more));
+        let setup = Setup::start(listener, rule, &policies);
+        for (path, logged) in [
+            ("/v1/x?a=1&t=CANARY&b=2", "/v1/x?a=1&b=2"),
+            ("/missed?t=CANARY", "/missed"),
+            ("/v1/./x?t=CANARY", "/v1/x"),
+        ] {
+            let before = std::fs::read_to_string(&setup.log).unwrap_or_default().lines().count();
+            setup.get(path, "");
+            assert_eq!(setup.record(before + 1)["path"], json!(logged), "{more} {listener}");
+        }
+        let token = token(json!({ "sub": "u1" }));
+        let answer = setup.get(&format!("/v1/x?t={token}"), "");
+        if more.contains("forward") {
+            assert_eq!(answer.status(), 200);
+            assert_eq!(setup.origin.last().target(), format!("/v1/x?t={token}"));
+        }
+        setup.record(4);
+        let log = std::fs::read_to_string(&setup.log).unwrap();
+        assert!(!log.contains("CANARY") && !log.contains(&token), "{more} {listener}: {log}");
+    }
+}
+
+// Servers may put trailer fields among those of the head.
+#[test]
+fn nobody_says_who_he_is_in_trailers() {
+    let policies = format!(
+        "[policy.token]\n{}",
+        jwt(", optional = true, claims_to_headers = { x-user = \"sub\" }")
+    );
+    let setup = Setup::start("", "policy = [\"token\"]", &policies);
+    let mut client = Client::connect(setup.listen);
+    let head = "POST /v1/x HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(format!("{head}1\r\nx\r\n0\r\nX-User: admin\r\nX-Sum: 1\r\n\r\n"));
+    assert_eq!(client.response_to("POST").status(), 200);
+    let seen = setup.origin.last();
+    let trailers: Vec<&str> = seen.trailers.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(trailers.iter().any(|name| name.eq_ignore_ascii_case("x-sum")), "{trailers:?}");
+    assert!(!trailers.iter().any(|name| name.eq_ignore_ascii_case("x-user")), "{trailers:?}");
+}
+
+// Where a request may come without a token, other credentials are the target's own business.
+#[test]
+fn credentials_of_another_scheme_reach_the_target_where_a_token_is_optional() {
+    for (more, basic) in [("", None), (", optional = true", Some("Basic eDp5"))] {
+        let policies = format!("[policy.token]\n{}", jwt(more));
+        let setup = Setup::start("", "policy = [\"token\"]", &policies);
+        let answer = setup.get("/v1/x", "Authorization: Basic eDp5\r\n");
+        assert_eq!(answer.status(), if basic.is_some() { 200 } else { 401 });
+        if basic.is_some() {
+            assert_eq!(setup.origin.last().header("authorization"), basic);
+        }
+        let bearer = format!("Authorization: Bearer {}\r\n", token(json!({ "sub": "u1" })));
+        assert_eq!(setup.get("/v1/x", &bearer).status(), 200);
+        assert_eq!(setup.origin.last().header("authorization"), None);
+    }
+}
+
+// A session that was refreshed for a handshake would be lost with its cookie.
+#[test]
+fn a_switch_of_protocols_carries_the_fields_of_policies() {
+    let origin = Origin::script(|conn| {
+        conn.request()?;
+        conn.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n",
+        )?;
+        let _ = conn.wire.rest();
+        Ok(())
+    });
+    let (dir, listen) = (tempfile::tempdir().unwrap(), free_address());
+    let log = dir.path().join("access.log");
+    let rule = "policy = [\"slow\"]\nupgrade = [\"echo\"]";
+    let policies = "[policy.slow]\nrate = { limit = \"9/h\", key = \"client_ip\" }";
+    let _ringgate =
+        Ringgate::start_in(dir, &config(listen, origin.address, &log, ("", rule, policies)));
+    let head = "GET /v1/x HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let answer = Client::connect(listen).send(head).response();
+    assert_eq!(answer.status(), 101);
+    assert!(answer.header("ratelimit").is_some(), "{answer:?}");
+}
+
 #[test]
 fn http_2_and_grpc_meet_the_same_policies() {
     let policies = format!("[policy.token]\n{}", jwt(""));

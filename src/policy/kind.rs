@@ -146,6 +146,18 @@ kinds! {
 }
 
 impl Kind {
+    /// Parameters of queries that are nothing for logs: credentials, whether targets are sent them or not.
+    pub fn hides(&self) -> Vec<Consumed> {
+        let all = match self {
+            Kind::Jwt(policy) => policy.carried(),
+            Kind::Introspect(policy) => policy.carried(),
+            other => other.consumes(),
+        };
+        let of_query =
+            |one: &Consumed| matches!(one, Consumed::Query(_) | Consumed::QueryOf { .. });
+        all.into_iter().filter(of_query).collect()
+    }
+
     /// Fields (lower-case names) that an answer gets where it has none of that name.
     pub fn defaults(&self) -> Vec<(Box<str>, Box<[u8]>)> {
         match self {

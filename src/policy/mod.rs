@@ -71,6 +71,13 @@ pub struct Answer {
 pub enum Consumed {
     /// Every field of this name (lower-case).
     Field(Box<str>),
+    /// Every field of this name, but credentials that are plainly of another scheme: those are somebody else's.
+    Scheme {
+        /// The name (lower-case).
+        name: Box<str>,
+        /// The scheme, whatever its case.
+        scheme: Box<str>,
+    },
     /// Every parameter of the query with this name, as it is written there.
     Query(Box<str>),
     /// Every parameter of this name in the query of requests for one path.

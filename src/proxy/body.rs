@@ -11,6 +11,7 @@ use crate::net::buf::LARGE;
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::pace::{Limit, Pace, Quiet};
+use crate::proxy::policies::Chains;
 use crate::proxy::recode::Recode;
 use crate::shard::Shard;
 use std::cell::{Cell, RefCell};
@@ -95,6 +96,8 @@ pub struct Relay<'a> {
     pub recode: Option<RefCell<Recode>>,
     /// Where pauses of the sender are none of its own: it may wait for the other side.
     pub quiet: Option<Quiet>,
+    /// What a request's trailer section may not say either; nothing for a response.
+    pub held: Chains<'a>,
 }
 
 // Pieces of data written at once; one block rarely holds more.
@@ -506,7 +509,7 @@ impl Relay<'_> {
     // Ends the body, with what may go on of a trailer section where there is one.
     async fn end(&self, section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
         let to_client = self.client == Side::Write;
-        let fields = section.map(|section| filtered(section, to_client)).transpose()?;
+        let fields = section.map(|s| filtered(s, to_client, self.held)).transpose()?;
         let fields = fields.filter(|fields| !fields.is_empty());
         if let Some(recode) = &self.recode {
             let mut out = Vec::new();
@@ -541,8 +544,12 @@ fn sink_error(error: io::Error) -> Broken {
 
 // The trailer fields that may go on (RFC 9110 section 6.5.1): none that frames, routes, authenticates, or that
 // decides how the content is read. Names that some servers take for others (hazard H1-15) harm no client, and gRPC's metadata
-// may have them.
-pub(super) fn filtered(section: &[u8], to_client: bool) -> Result<Vec<u8>, Broken> {
+// may have them. There are servers that put trailer fields among those of the head: nobody may tell them there who he is.
+pub(super) fn filtered(
+    section: &[u8],
+    to_client: bool,
+    held: Chains<'_>,
+) -> Result<Vec<u8>, Broken> {
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots)
     else {
@@ -554,7 +561,8 @@ pub(super) fn filtered(section: &[u8], to_client: bool) -> Result<Vec<u8>, Broke
         let meaningful = Known::of(name) != Known::Other
             || (name.contains(&b'_') && !to_client)
             || FORBIDDEN.iter().any(|f| name.eq_ignore_ascii_case(f))
-            || name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"content-"));
+            || name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"content-"))
+            || held.hold_back(name, one.value.trim_ascii());
         if !meaningful {
             write::field(&mut out, name, one.value.trim_ascii());
         }

@@ -11,6 +11,7 @@ use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side};
 use crate::proxy::body::{Broken, PIECES, Reader, Relay, State, TURN, Writer, filtered};
 use crate::proxy::pace::Pace;
+use crate::proxy::policies::Chains;
 use crate::proxy::{Exchange, receive};
 
 /// Reads the rest of the request's body, if it may have up to `limit` octets: then [`Exchange::body_here`] is all of it. A client
@@ -62,6 +63,7 @@ async fn collect(x: &mut Exchange<'_>, limit: u64) -> Result<(), Fault> {
         began: false.into(),
         recode: None,
         quiet: None,
+        held: Chains::default(),
     };
     let mut arriving = x.shard.buffers.none();
     let arrived = x.buf.filled().get(head..).unwrap_or_default();
@@ -127,7 +129,7 @@ async fn gather(
             State::Trailers(scan) => {
                 let mut scan = *scan;
                 let len = source.section(buf, &mut scan, reader.total).await?;
-                filtered(buf.filled().get(..len).unwrap_or_default(), false)?;
+                filtered(buf.filled().get(..len).unwrap_or_default(), false, source.held)?;
                 buf.consume(len);
                 reader.state = State::Done;
                 return Ok(());

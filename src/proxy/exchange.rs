@@ -116,6 +116,7 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
             }
         }
     }
+    policies::hide_from_logs(x);
     finish::finish(x)
 }
 

@@ -12,7 +12,7 @@ use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::recode::Recode;
-use crate::proxy::{Exchange, call, multiplex, proxied, upgrade, upstream_head};
+use crate::proxy::{Exchange, call, multiplex, policies, proxied, upgrade, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
@@ -375,6 +375,7 @@ pub(super) async fn upload(
         began: false.into(),
         recode: sending.recode,
         quiet: call::quiet(x),
+        held: policies::Chains::of(x),
     };
     let mut reader = Reader::on(&client.sock, x.scratch.request.framing);
     let keep = std::mem::replace(&mut x.keep, false);

@@ -5,6 +5,7 @@
 //! and by those who write heads, for what policies change in them.
 
 use crate::base::Tick;
+use crate::http::request::is_token;
 use crate::http::{Fault, Framing, Method, write};
 use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
@@ -163,11 +164,14 @@ pub fn run(
             }
             Verdict::Ask(question) => {
                 cursor.rounds += 1;
-                if cursor.rounds > MOST_ROUNDS {
+                if cursor.rounds <= MOST_ROUNDS {
+                    return Step::Ask(question);
+                }
+                if !core.policy.dry_run {
                     trace.policy = Some(*at);
                     return Step::Refuse(Fault::PolicyUnavailable);
                 }
-                return Step::Ask(question);
+                findings.dry.push((*at, Fault::PolicyUnavailable));
             }
             Verdict::Wait(until) => {
                 (cursor.next, cursor.rounds) = (cursor.next + 1, 0);
@@ -289,10 +293,14 @@ impl<'c> Chains<'c> {
 
     /// Whether a field of the client's is not sent on: only ringgate may say it, or only ringgate may read it.
     #[inline]
-    pub fn hold_back(&self, name: &[u8]) -> bool {
+    pub fn hold_back(&self, name: &[u8], value: &[u8]) -> bool {
         self.each().any(|chain| {
             let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
-            let consumes = |one: &Consumed| matches!(one, Consumed::Field(held) if is(held));
+            let consumes = |one: &Consumed| match one {
+                Consumed::Field(held) => is(held),
+                Consumed::Scheme { name, scheme } => is(name) && !is_of_another(value, scheme),
+                _ => false,
+            };
             chain.owns.iter().any(|held| is(held)) || chain.consumes.iter().any(consumes)
         })
     }
@@ -345,14 +353,38 @@ fn holds_back_cookie(chain: &Chain, name: &[u8]) -> bool {
     chain.consumes.iter().any(|one| match one {
         Consumed::Cookie(held) => held.as_bytes() == name,
         Consumed::CookiePrefix(prefix) => name.starts_with(prefix.as_bytes()),
-        Consumed::Field(_) | Consumed::Query(_) | Consumed::QueryOf { .. } => false,
+        _ => false,
     })
+}
+
+// Whether credentials are plainly of another scheme (RFC 9110 section 11.4): what somebody could take for this one is not.
+fn is_of_another(value: &[u8], scheme: &str) -> bool {
+    let Some(end) = memchr::memchr(b' ', value) else { return false };
+    let named = value.get(..end).unwrap_or_default();
+    is_token(named) && !named.eq_ignore_ascii_case(scheme.as_bytes())
 }
 
 /// Takes parameters that are for policies alone out of the query, so that neither targets nor logs see them. The request's
 /// head in the buffer is changed: whoever reads it afterwards reads it without them.
 pub fn hide_parameters(x: &mut Exchange<'_>) {
     let chains = Chains::of(x);
+    take_out(x, || chains.each().flat_map(|chain| &chain.consumes));
+}
+
+/// Takes parameters that are nothing for logs out of the query of a request that is over: what targets were sent, and what
+/// was not looked at since the request has ended before (hazard AUTH-14).
+pub fn hide_from_logs(x: &mut Exchange<'_>) {
+    if x.scratch.request.query.is_none() {
+        return;
+    }
+    let chains = Chains::of(x);
+    let epoch = x.epoch;
+    // It may have been meant for any of them.
+    let all = if x.scratch.trace.rule.is_none() { epoch.snapshot.hides.as_slice() } else { &[] };
+    take_out(x, || chains.each().flat_map(|chain| &chain.hides).chain(all));
+}
+
+fn take_out<'c, I: Iterator<Item = &'c Consumed>>(x: &mut Exchange<'_>, listed: impl Fn() -> I) {
     let here = x.view().path;
     let holds_back = |pair: &&[u8]| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
@@ -361,9 +393,9 @@ pub fn hide_parameters(x: &mut Exchange<'_>) {
             Consumed::QueryOf { path, name: held } => {
                 path.as_bytes() == here && is_named(name, held)
             }
-            Consumed::Field(_) | Consumed::Cookie(_) | Consumed::CookiePrefix(_) => false,
+            _ => false,
         };
-        chains.each().any(|chain| chain.consumes.iter().any(is))
+        listed().any(is)
     };
     let Some(query) = x.scratch.request.query else { return };
     let octets = query.of(x.buf.filled());
@@ -406,4 +438,38 @@ async fn ask(x: &Exchange<'_>, question: Box<Question>) -> Result<Reply, Fault> 
     })
     .await
     .inspect(|_| x.client.sock.arm(Side::Read, Tick::NEVER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_token_is_held_back_and_other_credentials_are_not() {
+        let scheme = |name: &str| Consumed::Scheme { name: name.into(), scheme: "Bearer".into() };
+        let chain = Chain {
+            owns: vec!["x-user".into()],
+            consumes: vec![scheme("authorization"), Consumed::Field("x-token".into())],
+            ..Chain::default()
+        };
+        let chains = Chains([None, Some(&chain)]);
+        for (name, value, expected) in [
+            ("X-USER", "", true),
+            ("x-users", "", false),
+            ("x-Token", "Basic x", true),
+            ("Authorization", "Basic eDp5", false),
+            ("Authorization", "Digest username=\"x\", realm=\"y\"", false),
+            ("Authorization", "Bearer x", true),
+            ("Authorization", "bEARER  x", true),
+            ("Authorization", "Bearer", true),
+            ("Authorization", "Bearer\tx", true),
+            ("Authorization", "Bearer\tx y", true),
+            ("Authorization", "Bearer, x", true),
+            ("Authorization", " Bearer x", true),
+            ("Authorization", "x.y.z", true),
+            ("Authorization", "", true),
+        ] {
+            assert_eq!(chains.hold_back(name.as_bytes(), value.as_bytes()), expected, "{value}");
+        }
+    }
 }

@@ -417,6 +417,7 @@ async fn relay(
         began: false.into(),
         recode: Recode::of_response(x.scratch.trace.form).map(RefCell::new),
         quiet,
+        held: policies::Chains::default(),
     };
     let ended = relay.run(out, up, &mut reader).await;
     if ended.is_err() && !relay.began.get() {

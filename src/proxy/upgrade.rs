@@ -200,6 +200,8 @@ pub async fn switch(
     if !stream {
         fields(x, &mut out);
     }
+    // A session that was refreshed for this request is lost if its cookie is.
+    out.extend_from_slice(&x.scratch.findings.response);
     out.extend_from_slice(b"\r\n");
     up.consume(len);
     x.keep = false;

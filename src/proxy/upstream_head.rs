@@ -74,7 +74,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         {
             continue;
         }
-        if chains.hold_back(name) {
+        if chains.hold_back(name, one.value.of(buf)) {
             continue;
         }
         if one.known == Known::Cookie && chains.read_cookies() {

@@ -106,6 +106,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         listeners,
         routes,
         rules,
+        hides: policies.iter().flat_map(|policy| policy.kind.hides()).collect(),
         policies,
         groups: groups.collect(),
         challenges,

@@ -24,6 +24,7 @@ use crate::http::desync;
 use crate::http::path::PathPolicy;
 use crate::http::proxy_protocol::{Version, Versions};
 use crate::http::scan::SectionLimits;
+use crate::policy::Consumed;
 use crate::route;
 use ipnet::IpNet;
 use redirect::RedirectTemplate;
@@ -54,6 +55,9 @@ pub struct Snapshot {
     pub rules: Vec<Rule>,
     /// In the order of the file.
     pub policies: Vec<Arc<Policy>>,
+    /// Parameters of queries that are nothing for logs, of all policies: of a request that no rule has taken nobody knows for
+    /// which it was meant.
+    pub hides: Vec<Consumed>,
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
     /// Whether any listener asks clients for certificates, so that hosts must not be reached by another.

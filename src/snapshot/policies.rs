@@ -43,6 +43,8 @@ pub struct Chain {
     pub policies: Vec<usize>,
     /// What of a request is not sent on.
     pub consumes: Vec<Consumed>,
+    /// Parameters of queries that are nothing for logs.
+    pub hides: Vec<Consumed>,
     /// Fields (lower-case) that clients cannot send to targets.
     pub owns: Vec<Box<str>>,
     /// Fields (lower-case) of responses that targets cannot send to clients.
@@ -69,6 +71,7 @@ impl Chain {
             chain.policies.push(at);
             // Whoever only counts changes nothing, but nobody may pass for somebody because of that.
             chain.owns.extend(policy.kind.owns());
+            chain.hides.extend(policy.kind.hides());
             if !policy.dry_run {
                 chain.consumes.extend(policy.kind.consumes());
                 chain.replaces.extend(policy.kind.replaces());

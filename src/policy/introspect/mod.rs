@@ -217,15 +217,13 @@ impl Policy {
 
     /// What is not sent on.
     pub fn consumes(&self) -> Vec<Consumed> {
-        if self.settings.forward {
-            return Vec::new();
-        }
-        let consumed = |carrier: &Carrier| match carrier.clone() {
-            Carrier::Header { name, .. } => Consumed::Field(name),
-            Carrier::Cookie(name) => Consumed::Cookie(name),
-            Carrier::Query(name) => Consumed::Query(name),
-        };
-        self.settings.carriers.iter().map(consumed).collect()
+        if self.settings.forward { Vec::new() } else { self.carried() }
+    }
+
+    /// Where a token may be, whether or not it is sent on.
+    pub fn carried(&self) -> Vec<Consumed> {
+        let Settings { carriers, optional, .. } = &self.settings;
+        carriers.iter().map(|carrier| carrier.consumed(*optional)).collect()
     }
 
     /// What no client may send.

@@ -1,5 +1,6 @@
 //! `jwt` as written: issuers, where the token is, and what it must say. Filled in by the reader of the file; compiled by the policy.
 
+use crate::policy::Consumed;
 use crate::policy::jwt::algorithm::Algorithms;
 use crate::policy::jwt::source::Location;
 use std::fmt;
@@ -104,6 +105,20 @@ pub enum Carrier {
     Cookie(Box<str>),
     /// A parameter of the query.
     Query(Box<str>),
+}
+
+impl Carrier {
+    /// What of a request it is. Where a request may come without a token, credentials of another scheme are for the target.
+    pub fn consumed(&self, optional: bool) -> Consumed {
+        match self.clone() {
+            Carrier::Header { name, scheme } if optional && !scheme.is_empty() => {
+                Consumed::Scheme { name, scheme }
+            }
+            Carrier::Header { name, .. } => Consumed::Field(name),
+            Carrier::Cookie(name) => Consumed::Cookie(name),
+            Carrier::Query(name) => Consumed::Query(name),
+        }
+    }
 }
 
 impl Settings {
