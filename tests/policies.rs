@@ -124,6 +124,22 @@ fn the_listeners_come_first_and_the_first_refusal_counts() {
     assert_eq!((count("pass"), count("refuse")), (1.0, 1.0));
 }
 
+// A target that believes a field behind one rule is reached by another without the policy, too: there nobody says who it is.
+#[test]
+fn identity_fields_are_taken_off_whichever_rule_takes_the_request() {
+    let policies = format!("[policy.token]\n{}", jwt(", claims_to_headers = { x-user = \"sub\" }"));
+    let setup = Setup::start("", "policy = [\"token\"]", &policies);
+    assert_eq!(setup.get("/other", "X-User: forged\r\nX-Other: 1\r\n").status(), 200);
+    let seen = setup.origin.last();
+    assert_eq!((seen.header("x-user"), seen.header("x-other")), (None, Some("1")));
+    let chunked = "POST /other HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+                   1\r\na\r\n0\r\nX-User: forged\r\nX-Sum: 1";
+    assert_eq!(setup.ask(chunked).status(), 200);
+    let trailers = setup.origin.last().trailers;
+    let names: Vec<_> = trailers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    assert_eq!(names, ["x-sum"]);
+}
+
 #[test]
 fn a_dry_run_counts_and_changes_nothing_but_forged_identity() {
     let policies = format!(

@@ -280,7 +280,10 @@ pub fn answer_of(
 
 /// What the policies that a request has met change in heads. Looked up once a head, since most requests meet none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Chains<'c>([Option<&'c Chain>; 2]);
+pub struct Chains<'c> {
+    chains: [Option<&'c Chain>; 2],
+    owned: &'c [Box<str>],
+}
 
 impl<'c> Chains<'c> {
     /// The chains of the request.
@@ -288,21 +291,21 @@ impl<'c> Chains<'c> {
     pub fn of(x: &Exchange<'c>) -> Chains<'c> {
         let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
         let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
-        Chains(chains.map(|chain| chain.filter(|chain| !chain.is_empty())))
+        let chains = chains.map(|chain| chain.filter(|chain| !chain.is_empty()));
+        Chains { chains, owned: &x.epoch.snapshot.owned }
     }
 
     /// Whether a field of the client's is not sent on: only ringgate may say it, or only ringgate may read it.
     #[inline]
     pub fn hold_back(&self, name: &[u8], value: &[u8]) -> bool {
-        self.each().any(|chain| {
-            let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
-            let consumes = |one: &Consumed| match one {
-                Consumed::Field(held) => is(held),
-                Consumed::Scheme { name, scheme } => is(name) && !is_of_another(value, scheme),
-                _ => false,
-            };
-            chain.owns.iter().any(|held| is(held)) || chain.consumes.iter().any(consumes)
-        })
+        let is = |held: &str| held.as_bytes().eq_ignore_ascii_case(name);
+        let consumes = |one: &Consumed| match one {
+            Consumed::Field(held) => is(held),
+            Consumed::Scheme { name, scheme } => is(name) && !is_of_another(value, scheme),
+            _ => false,
+        };
+        self.owned.iter().any(|held| is(held))
+            || self.each().any(|chain| chain.consumes.iter().any(consumes))
     }
 
     /// Whether a field of the target's is not passed on.
@@ -345,7 +348,7 @@ impl<'c> Chains<'c> {
     }
 
     fn each(self) -> impl DoubleEndedIterator<Item = &'c Chain> {
-        self.0.into_iter().flatten()
+        self.chains.into_iter().flatten()
     }
 }
 

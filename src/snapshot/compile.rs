@@ -107,6 +107,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         routes,
         rules,
         hides: policies.iter().flat_map(|policy| policy.kind.hides()).collect(),
+        owned: policies::owned(&policies),
         policies,
         groups: groups.collect(),
         challenges,

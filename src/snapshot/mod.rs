@@ -58,6 +58,8 @@ pub struct Snapshot {
     /// Parameters of queries that are nothing for logs, of all policies: of a request that no rule has taken nobody knows for
     /// which it was meant.
     pub hides: Vec<Consumed>,
+    /// Fields (lower-case) that clients cannot send to targets, whichever rule takes the request.
+    pub owned: Vec<Box<str>>,
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
     /// Whether any listener asks clients for certificates, so that hosts must not be reached by another.

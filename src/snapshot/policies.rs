@@ -45,8 +45,6 @@ pub struct Chain {
     pub consumes: Vec<Consumed>,
     /// Parameters of queries that are nothing for logs.
     pub hides: Vec<Consumed>,
-    /// Fields (lower-case) that clients cannot send to targets.
-    pub owns: Vec<Box<str>>,
     /// Fields (lower-case) of responses that targets cannot send to clients.
     pub replaces: Vec<Box<str>>,
     /// Fields (lower-case names) of responses that have none of that name.
@@ -69,8 +67,6 @@ impl Chain {
             let Some(at) = policies.iter().position(|p| *p.name == **name) else { continue };
             let Some(policy) = policies.get(at) else { continue };
             chain.policies.push(at);
-            // Whoever only counts changes nothing, but nobody may pass for somebody because of that.
-            chain.owns.extend(policy.kind.owns());
             chain.hides.extend(policy.kind.hides());
             if !policy.dry_run {
                 chain.consumes.extend(policy.kind.consumes());
@@ -81,6 +77,15 @@ impl Chain {
         }
         chain
     }
+}
+
+/// Fields (lower-case) that only ringgate sends to targets. They hold for every rule: a target may be reached by one without
+/// the policy, too, and would believe there what a client says. So do those of policies that only count.
+pub fn owned(policies: &[Arc<Policy>]) -> Vec<Box<str>> {
+    let mut names: Vec<Box<str>> = policies.iter().flat_map(|p| p.kind.owns()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// What policies have decided, one padded cell a worker.
