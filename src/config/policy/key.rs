@@ -46,6 +46,22 @@ pub(super) fn keys(table: &Table<'_>) -> usize {
     keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(KEYS)
 }
 
+// What other products call it, or the nearest word.
+fn meant(text: &str) -> Option<String> {
+    let word = match text.to_ascii_lowercase().as_str() {
+        "ip" | "addr" | "address" | "remote_addr" | "source" | "source_ip" => "client_ip",
+        "user" | "api_key" | "subject" => "consumer",
+        "sub" => "claim:sub",
+        "uri" | "url" => "path",
+        "all" | "global" | "none" | "server" => "machine",
+        "header" => "header:x-tenant",
+        "cookie" => "cookie:session",
+        "claim" => "claim:sub",
+        _ => return did_you_mean(text, PLAIN.iter().map(|(word, _)| *word)),
+    };
+    Some(format!("did you mean {word:?}?"))
+}
+
 fn part(item: &Item<'_>) -> Option<Part> {
     item.parsed(KEY, |text| {
         let named = |name: &str| {
@@ -63,11 +79,27 @@ fn part(item: &Item<'_>) -> Option<Part> {
             Some(("cookie", name)) => named(name).map(Part::Cookie),
             _ => {
                 let found = PLAIN.iter().find(|(word, _)| *word == text);
-                found.map(|(_, part)| part.clone()).ok_or_else(|| Wrong {
-                    expected: String::new(),
-                    hint: did_you_mean(text, PLAIN.iter().map(|(word, _)| *word)),
-                })
+                found
+                    .map(|(_, part)| part.clone())
+                    .ok_or_else(|| Wrong { expected: String::new(), hint: meant(text) })
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_other_products_are_known() {
+        for (text, expected) in [
+            ("ip", Some("did you mean \"client_ip\"?")),
+            ("Header", Some("did you mean \"header:x-tenant\"?")),
+            ("consumr", Some("did you mean \"consumer\"?")),
+            ("something else", None),
+        ] {
+            assert_eq!(meant(text).as_deref(), expected, "{text}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod ip;
 mod jwt;
 mod key;
 mod oidc;
+mod order;
 mod rate;
 mod validate;
 mod window;
@@ -106,14 +107,16 @@ pub(super) fn policy(name: &str, item: &Item<'_>, seen: &mut Seen) -> Option<Pol
         table.problem(item.path.clone(), found, &expected);
         return None;
     };
-    let settings = settings(one, seen)?;
+    // What is wrong with these is told beside what is wrong with the kind.
     let dry_run = table.item("dry_run").and_then(|item| item.boolean()).unwrap_or(false);
+    let answer = table.item("answer").and_then(|item| answer(&item));
+    let settings = settings(one, seen)?;
     let counts = matches!(&settings, Settings::Window(window) if !window.blocks);
     Some(Policy {
         name: name.to_owned(),
         settings,
         dry_run: dry_run || counts,
-        answer: table.item("answer").and_then(|item| answer(&item)),
+        answer,
         place: item.place(),
         octets: Vec::new(),
     })
@@ -222,7 +225,9 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
 
 /// What single kinds doubt about the file.
 pub(super) fn doubts(config: &Config) -> Vec<Problem> {
-    oidc::doubts(config)
+    let mut doubts = order::doubts(config);
+    doubts.extend(oidc::doubts(config));
+    doubts
 }
 
 /// A policy that nothing lists does nothing, which nobody means.
