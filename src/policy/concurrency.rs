@@ -8,7 +8,7 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::policy::key::table::Words;
 use crate::policy::key::{self, Key, Place, Table};
-use crate::policy::rate::fields;
+use crate::policy::rate::{Scope, fields};
 use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,13 +25,15 @@ pub struct Settings {
     pub limit: u32,
     /// What is counted by.
     pub key: Key,
+    /// Whose cap it is.
+    pub scope: Scope,
     /// Keys that are remembered at the same time.
     pub keys: usize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { limit: 1, key: Key::default(), keys: key::KEYS }
+        Settings { limit: 1, key: Key::default(), scope: Scope::Node, keys: key::KEYS }
     }
 }
 
@@ -47,6 +49,7 @@ impl Settings {
 pub struct Policy {
     limit: u64,
     key: Key,
+    scope: Scope,
     keys: usize,
     table: Arc<Table>,
 }
@@ -55,6 +58,8 @@ pub struct Policy {
 #[derive(Clone, Debug)]
 pub struct Core {
     counts: Rc<Counts>,
+    // Tells this core's counts from those of the others, where each has its own.
+    salt: u64,
 }
 
 // The table as one core holds it: a place touches no count of references that other cores use.
@@ -123,11 +128,15 @@ impl Policy {
     /// # Errors
     /// None.
     pub fn build(settings: &Settings, _: Files<'_>, old: Option<&Policy>) -> Result<Policy, Wrong> {
-        let old = old.filter(|old| old.key == settings.key && old.keys == settings.keys);
+        let alike = |old: &&Policy| {
+            (&old.key, old.scope, old.keys) == (&settings.key, settings.scope, settings.keys)
+        };
+        let old = old.filter(alike);
         let table = old.map(|old| Arc::clone(&old.table));
         Ok(Policy {
             limit: u64::from(settings.limit),
             key: settings.key.clone(),
+            scope: settings.scope,
             keys: settings.keys,
             table: table.unwrap_or_else(|| Arc::new(Table::new(settings.keys))),
         })
@@ -142,7 +151,8 @@ impl Policy {
         findings: &mut Findings,
         _: Option<Reply>,
     ) -> Verdict {
-        let key = self.key.hash(&self.table.secret, subject, &findings.identity);
+        let hash = self.key.hash(&self.table.secret, subject, &findings.identity);
+        let key = (hash ^ core.salt).max(1);
         if let Some((place, true)) = self.table.change(key, &Enter { limit: self.limit }) {
             findings.held.push(Held { counts: Rc::clone(&core.counts), place });
             return Verdict::Pass;
@@ -180,8 +190,9 @@ impl Policy {
 
 impl Core {
     /// What a core begins with.
-    pub fn bind(policy: &Policy, _: Option<&Core>) -> Core {
-        Core { counts: Rc::new(Counts { table: Arc::clone(&policy.table) }) }
+    pub fn bind(policy: &Policy, old: Option<&Core>) -> Core {
+        let counts = Rc::new(Counts { table: Arc::clone(&policy.table) });
+        Core { counts, salt: policy.scope.salt(old.map(|old| old.salt)) }
     }
 
     /// Lets go of nothing: places are given back when requests end.
@@ -210,6 +221,22 @@ mod tests {
             other => panic!("{other:?}"),
         }
         findings.held.pop()
+    }
+
+    #[test]
+    fn each_core_has_a_cap_of_its_own_where_that_is_asked_for() {
+        let settings = Settings { limit: 1, scope: Scope::Core, ..Settings::default() };
+        let first = Policy::build(&settings, &|_| None, None).unwrap();
+        let (one, other) = (Core::bind(&first, None), Core::bind(&first, None));
+        let held = enter(&first, &one, "192.0.2.1").unwrap();
+        assert!(enter(&first, &one, "192.0.2.1").is_none());
+        assert!(enter(&first, &other, "192.0.2.1").is_some(), "the other core has its own");
+        // A reload leaves the count with its core.
+        let next = Policy::build(&settings, &|_| None, Some(&first)).unwrap();
+        let one = Core::bind(&next, Some(&one));
+        assert!(enter(&next, &one, "192.0.2.1").is_none());
+        drop(held);
+        assert!(enter(&next, &one, "192.0.2.1").is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `rate` of a policy: its keys, and what may be written there. Called by the policies' reader.
 
 use crate::config::check::Seen;
-use crate::config::item::{Item, set};
+use crate::config::item::{Item, Table, set};
 use crate::config::keys::Keys;
 use crate::config::policy::key;
 use crate::config::problem::Wrong;
@@ -33,8 +33,7 @@ pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
         Settings { name, key: key::key(&table), keys: key::keys(&table), ..Settings::default() };
     let limit = table.need("limit", LIMIT).and_then(|item| item.parsed(LIMIT, limit));
     settings.burst = table.item("burst").and_then(|item| item.integer(1..=MOST_BURST));
-    let scopes = [("node", Scope::Node), ("core", Scope::Core)];
-    set(&mut settings.scope, table.item("scope").and_then(|item| item.choice(&scopes)));
+    set(&mut settings.scope, scope(&table));
     set(&mut settings.queue, table.item("queue").and_then(|item| queue(&item)));
     let wait = table.item("longest_wait");
     if let (Some(item), 0) = (&wait, settings.queue) {
@@ -51,6 +50,12 @@ pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
     set(&mut settings.fields, table.item("fields").and_then(|item| item.choice(&styles)));
     (settings.count, settings.seconds) = limit?;
     Some(settings)
+}
+
+/// Whose limit it is.
+pub(super) fn scope(table: &Table<'_>) -> Option<Scope> {
+    let scopes = [("node", Scope::Node), ("core", Scope::Core)];
+    table.item("scope").and_then(|item| item.choice(&scopes))
 }
 
 fn queue(item: &Item<'_>) -> Option<u64> {

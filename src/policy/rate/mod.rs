@@ -36,6 +36,16 @@ pub enum Scope {
     Core,
 }
 
+impl Scope {
+    /// What a core's keys are told by from those of the others; `old` is what they were told by before a reload.
+    pub fn salt(self, old: Option<u64>) -> u64 {
+        match self {
+            Scope::Node => 0,
+            Scope::Core => old.filter(|salt| *salt != 0).unwrap_or_else(|| fastrand::u64(1..)),
+        }
+    }
+}
+
 /// As written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -228,12 +238,7 @@ impl Core {
         let before = before.filter(|leases| leases.are_of(&policy.shared));
         let new = || Rc::new(Leases::new(&policy.shared, &policy.bucket));
         let leases = (policy.leasing.reserve > 0).then(|| before.unwrap_or_else(new));
-        let salt = match (policy.scope, old) {
-            (Scope::Node, _) => 0,
-            (Scope::Core, Some(old)) if old.salt != 0 => old.salt,
-            (Scope::Core, _) => fastrand::u64(1..),
-        };
-        Core { leases, salt }
+        Core { leases, salt: policy.scope.salt(old.map(|old| old.salt)) }
     }
 
     /// Gives back what this core has taken ahead and not used.
