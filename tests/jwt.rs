@@ -466,6 +466,9 @@ fn wrong_settings_are_named() {
     check(&format!("{one}\n{secret}\nalgorithms = [\"HS512\"]"), "needs at least 64");
     check(&format!("{one}\nsecret = \"short\""), "a secret of 5 octets");
     check(&format!("{one}\njwks = '{{}}'"), "no member `keys`");
+    // A secret that was put there by mistake is not repeated; see above.
+    let set = r#"{"keys":[{"kty":"oct","k":"0123456789abcdef"}]}"#;
+    check(&format!("{one}\njwks = '{set}'"), "a secret in a set of public keys");
     check(&format!("{one}\njwks_file = \"missing.json\""), "missing.json");
     check(&format!("{one}\nca = \"missing.pem\""), "missing.pem");
     check(&format!("{one}\nleeway = \"61s\""), "a duration from");

@@ -257,12 +257,18 @@ fn keys(
         }
         Some(("jwks_file", item)) => path(&item).map(settings::Keys::File),
         Some(("secret_file", item)) => path(&item).map(settings::Keys::SecretFile),
-        Some(("jwks", item)) => item.parsed("a JWK Set as JSON: {\"keys\":[...]}", |text| {
+        Some(("jwks", item)) => {
+            const SET: &str = "a JWK Set as JSON: {\"keys\":[...]}";
+            let text = item.text(SET)?;
             match KeySet::of_jwks(text.as_bytes()) {
-                Ok(_) => Ok(settings::Keys::Inline(text.into())),
-                Err(wrong) => Wrong::hint(wrong),
+                Ok(_) => Some(settings::Keys::Inline((*text).into())),
+                Err(wrong) => {
+                    // By mistake it may hold secrets or private keys.
+                    item.problem("a text that is none (not repeated here)", SET, Some(wrong));
+                    None
+                }
             }
-        }),
+        }
         Some((_, item)) => {
             let secret = item.text("a secret of at least 32 octets")?;
             Some(settings::Keys::Secret(Hidden(secret.as_bytes().into())))
