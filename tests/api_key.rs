@@ -204,6 +204,15 @@ fn keys_that_there_are_already_are_hashed() {
     assert_eq!(world.ask("/", "X-API-Key: legacy-key-of-twenty-five\r\n").status(), 401);
 }
 
+#[test]
+fn no_key_is_made_for_a_name_that_no_file_may_hold() {
+    for name in ["", "a b", "a\"b"] {
+        let (code, said) = command(&["key", "new", "--consumer", name]);
+        assert!(code == 2 && said.contains("expected a name of 1 to 128"), "{name:?}: {said}");
+        assert!(!said.contains("sha256:"), "{said}");
+    }
+}
+
 // AUTH-14: a canary is sent in every way there is, and looked for in everything that comes out.
 #[test]
 fn no_key_is_in_any_output() {

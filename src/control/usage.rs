@@ -103,6 +103,11 @@ pub fn usage(query: &Query) -> ExitCode {
 
 /// Prints a new key, once, and what of it belongs into the file of consumers.
 pub fn new_key(consumer: &str, plan: Option<&str>) -> ExitCode {
+    // A key is shown once: better none than one whose lines no file may hold.
+    if !consumers::is_name(consumer) {
+        eprintln!("--consumer: found {consumer:?}, expected {}", consumers::NAME);
+        return ExitCode::from(EXIT_WRONG);
+    }
     let mut random = [0; 32];
     if aws_lc_rs::rand::fill(&mut random).is_err() {
         eprintln!("this system gives no random numbers");

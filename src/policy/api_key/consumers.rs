@@ -23,7 +23,9 @@ const MOST_REMARKS: usize = 100;
 const ROOT: &[&str] = &["consumer"];
 const CONSUMER: &[&str] = &["plan", "keys", "disabled", "expires", "labels"];
 const KEY: &[&str] = &["hash", "expires"];
-const NAME: &str = "a name of 1 to 128 letters, digits, \".\", \"_\", \"-\", \"@\", \"+\" or \":\"";
+/// What the name of a consumer may be.
+pub const NAME: &str =
+    "a name of 1 to 128 letters, digits, \".\", \"_\", \"-\", \"@\", \"+\" or \":\"";
 const EXPIRES: &str = "a date such as 2027-01-31 (its midnight in UTC) or 2027-01-31T12:00:00Z";
 const HASH: &str = "\"sha256:\" and 64 hexadecimal digits, as `ringgate key new` prints it";
 
@@ -368,7 +370,8 @@ fn spot<'a>(path: &'a Path, text: &'a str) -> Spot<'a> {
     Spot { path, text, lines: std::iter::once(0).chain(ends).collect() }
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a consumer may be called so.
+pub fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@+:".contains(&byte);
     (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
