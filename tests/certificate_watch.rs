@@ -71,7 +71,7 @@ fn a_renewed_pair_is_in_use_within_seconds() {
         "served",
         "by the connection of before"
     );
-    eventually("it is said", || ringgate.output().contains("new certificates are in use"));
+    eventually("it is said", || ringgate.output().contains("what they hold now is in use"));
     assert_eq!(ringgate.metric("ringgate_certificate_changes_total{result=\"ok\"}"), Some(1.0));
     assert_eq!(ringgate.reloads("ok"), 0.0, "the file itself was not read again");
 }
@@ -86,7 +86,7 @@ fn half_a_pair_is_reported_and_the_old_one_stays_until_it_fits() {
     world.wait_label("first");
     // Half of a file, in place.
     std::fs::write(world.key(), &second.key[..second.key.len() / 2]).unwrap();
-    eventually("the log says it again", || ringgate.output().matches("stay in use").count() >= 2);
+    eventually("the log says it again", || ringgate.output().matches("stays in use").count() >= 2);
     world.wait_label("first");
     std::fs::write(world.key(), &second.key).unwrap();
     world.wait_label("second");

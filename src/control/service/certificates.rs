@@ -65,13 +65,13 @@ impl Service {
                 self.watch.use_now(checked.files);
                 self.taken_up().await;
                 self.shared.takings_ok.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(generation, "{why}: the new certificates are in use");
+                tracing::info!(generation, "{why}: what they hold now is in use");
             }
             Err(text) => {
                 self.watch.tried(checked.files);
                 self.shared.takings_failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
-                    "{why}: the certificates of before stay in use, until files change again:\n{text}"
+                    "{why}: what they held before stays in use, until files change again:\n{text}"
                 );
             }
         }
