@@ -451,11 +451,11 @@ mod tests {
     fn what_could_be_a_token_is_held_back_and_other_credentials_are_not() {
         let scheme = |name: &str| Consumed::Scheme { name: name.into(), scheme: "Bearer".into() };
         let chain = Chain {
-            owns: vec!["x-user".into()],
             consumes: vec![scheme("authorization"), Consumed::Field("x-token".into())],
             ..Chain::default()
         };
-        let chains = Chains([None, Some(&chain)]);
+        let owned = ["x-user".into()];
+        let chains = Chains { chains: [None, Some(&chain)], owned: &owned };
         for (name, value, expected) in [
             ("X-USER", "", true),
             ("x-users", "", false),

@@ -104,19 +104,21 @@ fn named(part: &Part) -> Option<(String, &'static str)> {
 
 // Whether a policy may find it out.
 fn finds(settings: &Kind, part: &Part) -> bool {
-    match (part, settings) {
-        (Part::Plan, Kind::ApiKey(_)) => true,
-        (Part::Claim(_), Kind::Jwt(_) | Kind::Oidc(_) | Kind::Introspect(_)) => true,
-        (
-            Part::Consumer,
+    match part {
+        Part::Plan => matches!(settings, Kind::ApiKey(_)),
+        Part::Claim(_) => {
+            matches!(settings, Kind::Jwt(_) | Kind::Oidc(_) | Kind::Introspect(_))
+        }
+        Part::Consumer => matches!(
+            settings,
             Kind::ApiKey(_)
-            | Kind::Basic(_)
-            | Kind::ForwardAuth(_)
-            | Kind::Hmac(_)
-            | Kind::Introspect(_)
-            | Kind::Jwt(_)
-            | Kind::Oidc(_),
-        ) => true,
+                | Kind::Basic(_)
+                | Kind::ForwardAuth(_)
+                | Kind::Hmac(_)
+                | Kind::Introspect(_)
+                | Kind::Jwt(_)
+                | Kind::Oidc(_)
+        ),
         _ => false,
     }
 }
