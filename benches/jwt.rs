@@ -4,7 +4,6 @@
 //! most 12 % with 10,000 different tokens.
 
 #![expect(clippy::expect_used, reason = "a benchmark of tokens that do not verify is no benchmark")]
-#![expect(missing_docs, reason = "criterion's macros make a public function")]
 
 #[path = "../tests/jwt/signer.rs"]
 mod signer;
