@@ -106,7 +106,7 @@ health = {{ type = "off" }}
 [policy.limit]
 rate = {{ limit = "1000000/s", burst = 100000, key = "client_ip" }}
 [policy.limit-keys]
-rate = {{ limit = "100000/s", burst = 10000, key = "header:x-key" }}
+rate = {{ limit = "100000/s", burst = 10000, key = "header:x-key", keys = 200000 }}
 [policy.token]
 jwt = {{ issuer = "https://bench.example/", audience = ["api"], jwks_file = "jwks.json" }}
 """)
