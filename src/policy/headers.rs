@@ -7,7 +7,7 @@
 use crate::base::Tick;
 use crate::http::known::Known;
 use crate::http::write;
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong};
 use std::path::PathBuf;
 
 /// Whether it asks who the sender is.
@@ -217,24 +217,9 @@ impl Policy {
         self.defaults.clone()
     }
 
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
     /// What no target may answer.
     pub fn replaces(&self) -> Vec<Box<str>> {
         self.set.iter().map(|(name, _)| name.clone()).chain(self.removes.iter().cloned()).collect()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
     }
 }
 

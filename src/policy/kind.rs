@@ -19,6 +19,31 @@ pub struct Wrong {
     pub found: String,
 }
 
+/// What a policy does to heads and asks for, where its kind says nothing else: a method of that name of the kind itself is
+/// used instead.
+trait Plain {
+    /// See [`Kind::consumes`].
+    fn consumes(&self) -> Vec<Consumed> {
+        Vec::new()
+    }
+
+    /// See [`Kind::owns`].
+    fn owns(&self) -> Vec<Box<str>> {
+        Vec::new()
+    }
+
+    /// See [`Kind::replaces`].
+    fn replaces(&self) -> Vec<Box<str>> {
+        Vec::new()
+    }
+
+    /// See [`Kind::body_limit`].
+    #[inline]
+    fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
+        None
+    }
+}
+
 macro_rules! kinds {
     ($($variant:ident $module:ident $word:literal,)*) => {
         /// A policy as written.
@@ -50,6 +75,8 @@ macro_rules! kinds {
                 match self { $(Settings::$variant(settings) => settings.files(),)* }
             }
         }
+
+        $(impl Plain for $module::Policy {})*
 
         impl Kind {
             /// Compiles a policy. `old` is the one of this name that runs now, whose state goes on where it is of the same kind.

@@ -8,7 +8,7 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::policy::key::table::Words;
 use crate::policy::key::{self, Key, Table};
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,26 +181,6 @@ impl Policy {
     /// The memory that its counts take.
     pub fn octets(&self) -> usize {
         self.table.octets()
-    }
-
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
     }
 }
 

@@ -240,11 +240,6 @@ impl Policy {
         }
     }
 
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
-    }
-
     fn shown<'a>(&self, subject: &Subject<'a>, decoded: &'a mut [u8; LONGEST_KEY]) -> Shown<'a> {
         let view = &subject.view;
         let fields = self.settings.header.as_deref().map(|name| view.fields.all(name));

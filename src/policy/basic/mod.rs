@@ -182,16 +182,6 @@ impl Policy {
         self.header.iter().cloned().collect()
     }
 
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
-    }
-
     fn tried<'a>(&'a self, credentials: &'a Credentials<'a>) -> Tried<'a> {
         let user = credentials.user.as_bytes();
         let (hash, exists) = match self.users.hash(credentials.user) {

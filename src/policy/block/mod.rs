@@ -9,7 +9,7 @@ pub mod pattern;
 
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong, lists};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong, lists};
 use fold::{Plus, decode, fold};
 use pattern::{Case, MOST, Matcher, Pattern};
 use regex::bytes::RegexSet;
@@ -199,26 +199,6 @@ impl Policy {
                 }
             }
         }
-        None
-    }
-
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
         None
     }
 }

@@ -8,7 +8,7 @@ pub mod origin;
 
 use crate::base::Tick;
 use crate::http::{Fault, write};
-use crate::policy::{Answer, Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Answer, Files, Findings, Reply, Subject, Verdict, Wrong};
 use origin::{Origins, Pattern};
 use std::path::PathBuf;
 
@@ -194,16 +194,6 @@ impl Policy {
         self.methods.as_deref().is_none_or(listed)
     }
 
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
     /// What no target may answer.
     pub fn replaces(&self) -> Vec<Box<str>> {
         let names = [
@@ -216,11 +206,6 @@ impl Policy {
             PRIVATE_NETWORK,
         ];
         names.map(Box::from).to_vec()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
     }
 }
 

@@ -15,7 +15,7 @@ use crate::base::Tick;
 use crate::http::{Fault, write};
 use crate::policy::ask::{Call, Called};
 use crate::policy::recall::{Digest, Key, Recall};
-use crate::policy::{Answer, Consumed, Files, Findings, Question, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Answer, Files, Findings, Question, Reply, Subject, Verdict, Wrong};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -157,24 +157,9 @@ impl Policy {
         }
     }
 
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
     /// What no client may send.
     pub fn owns(&self) -> Vec<Box<str>> {
         self.settings.headers_to_target.clone()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
     }
 
     fn digest(&self, core: &Core, subject: &Subject<'_>) -> Digest {

@@ -13,7 +13,7 @@ pub use keys::{Algorithm, KeySettings, Secret};
 
 use crate::base::Tick;
 use crate::http::{Fault, RequestView, write};
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong};
 use base::{Base, Signed};
 use keys::Key;
 use nonces::Nonces;
@@ -190,19 +190,9 @@ impl Policy {
         }
     }
 
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
     /// What no client may send.
     pub fn owns(&self) -> Vec<Box<str>> {
         self.settings.header.iter().map(|name| name.as_str().into()).collect()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
     }
 
     /// The most octets of a body that it must see: those of a signed request that has one, to verify its digest.

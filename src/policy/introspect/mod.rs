@@ -231,16 +231,6 @@ impl Policy {
         self.settings.claims_to_headers.iter().map(|(field, _)| field.clone()).collect()
     }
 
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
-    }
-
     fn topic(&self, question: Digest, subject: &Subject<'_>) -> Topic {
         let (octets, len) = failures::network(subject.client);
         let client = self.key.digest(&[b"client", octets.get(..len).unwrap_or_default()]);

@@ -8,7 +8,7 @@ pub mod ranges;
 
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong, lists};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong, lists};
 use ipnet::IpNet;
 use ranges::Ranges;
 use std::net::IpAddr;
@@ -122,26 +122,6 @@ impl Policy {
     pub fn admits(&self, address: IpAddr) -> bool {
         let allowed = self.allow.as_ref().is_none_or(|allow| allow.contains(address));
         allowed && !self.deny.contains(address)
-    }
-
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
     }
 }
 

@@ -186,16 +186,6 @@ impl Policy {
         self.settings.claims_to_headers.iter().map(|(field, _)| field.clone()).collect()
     }
 
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
-    }
-
     // A token that is not remembered. What is cheap comes first; the signature last.
     fn examine(
         &self,

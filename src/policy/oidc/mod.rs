@@ -464,16 +464,6 @@ impl Policy {
     pub fn owns(&self) -> Vec<Box<str>> {
         [IDENTITY, ACCESS_TOKEN, DATA].map(Box::from).into()
     }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
-    }
 }
 
 impl Core {

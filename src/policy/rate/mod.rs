@@ -13,7 +13,7 @@ pub mod shared;
 use crate::base::Tick;
 use crate::http::Fault;
 use crate::policy::key::{self, Key};
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong};
 use bucket::{Bucket, Taken};
 use fields::{Lines, Style};
 use lease::{Leases, Leasing};
@@ -208,26 +208,6 @@ impl Policy {
     /// The memory that its buckets take.
     pub fn octets(&self) -> usize {
         self.shared.table.octets()
-    }
-
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// The most octets of a body that it must see.
-    pub fn body_limit(&self, _: &Subject<'_>) -> Option<u64> {
-        None
     }
 }
 

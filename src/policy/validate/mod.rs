@@ -16,7 +16,7 @@ pub use field::{Field, Kind};
 
 use crate::base::Tick;
 use crate::http::{Fault, RequestView};
-use crate::policy::{Consumed, Files, Findings, Reply, Subject, Verdict, Wrong};
+use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong};
 use content::Content;
 use openapi::Api;
 use schema::Schema;
@@ -187,21 +187,6 @@ impl Policy {
                 Verdict::Refuse(refused.fault)
             }
         }
-    }
-
-    /// What is not sent on.
-    pub fn consumes(&self) -> Vec<Consumed> {
-        Vec::new()
-    }
-
-    /// What no client may send.
-    pub fn owns(&self) -> Vec<Box<str>> {
-        Vec::new()
-    }
-
-    /// What no target may answer.
-    pub fn replaces(&self) -> Vec<Box<str>> {
-        Vec::new()
     }
 
     /// The most octets of a body that it must see: where a schema judges it, or where nothing else tells its size.
