@@ -20,9 +20,11 @@
 //! | 7 | [`shard`] | what one core owns: epoch, pools, its shares of the machine's budgets, mailbox, drain |
 //! | 6 | [`net`] | monoio, and only here: sockets (TCP, TLS, a stream of HTTP/2; in memory, for simulation), buffers, deadlines, listeners |
 //! |   | [`observe`] | access records and their formats, the log thread |
+//! |   | [`store`] | stored responses, shared by all workers |
 //! | 5 | [`snapshot`] | the file as run: compiled, carried over, published |
 //! | 4 | [`config`] | the file as written, and everything that can be wrong with it |
-//! | 3 | [`route`] [`balance`] [`health`] [`policy`] | pure decisions |
+//! | 3 | [`route`] [`balance`] [`sticky`] [`health`] [`protect`] [`policy`] | pure decisions: where a request goes, and whether |
+//! |   | [`transform`] [`cache`] [`fanout`] | pure decisions: what is changed, stored, mirrored, merged |
 //! | 2 | [`http`] | messages as values, bytes to messages and back; HTTP/2 heads as lines, its frames, PROXY headers, gRPC; what deviates, and how it is mended |
 //! |   | [`tls`] | certificates, policies, tickets, trust; which certificate a name gets; what a handshake agreed on, or failed of |
 //! | 1 | [`base`] | the clock, meters, leases, connections of each client |
@@ -38,18 +40,24 @@
 pub mod admin;
 pub mod balance;
 pub mod base;
+pub mod cache;
 pub mod config;
 pub mod control;
+pub mod fanout;
 pub mod health;
 pub mod http;
 pub mod net;
 pub mod observe;
 pub mod policy;
+pub mod protect;
 pub mod proxy;
 pub mod route;
 pub mod serve;
 pub mod shard;
 pub mod snapshot;
+pub mod sticky;
+pub mod store;
 pub mod tls;
+pub mod transform;
 pub mod upstream;
 pub mod worker;

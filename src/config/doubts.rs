@@ -32,7 +32,7 @@ fn wrapped(config: &Config) -> impl Iterator<Item = Problem> {
     });
     let groups = actions.filter_map(|(l, action)| match action {
         Action::Forward(groups) => Some(groups.iter().map(move |g| (l, g))),
-        Action::Redirect(_) | Action::Respond(_) => None,
+        _ => None,
     });
     groups.flatten().filter_map(move |(l, forward)| {
         let group = config.groups.iter().find(|g| g.name == forward.group)?;

@@ -2,14 +2,15 @@
 //!
 //! Names of targets are not looked up here. Called by `read`.
 
+use crate::config::check::Seen;
 use crate::config::item::{Item, Table, set};
 use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HASH, HEALTH, POOL, TARGET};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, DRAIN, WAIT};
-use crate::config::target_tls;
 use crate::config::{
     Algorithm, Group, HashKey, Health, HealthKind, Target, TargetProtocol, syntax,
 };
+use crate::config::{target_tls, traffic};
 use crate::http::proxy_protocol::Version;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -22,7 +23,7 @@ const INTERVAL: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(24 * 3600);
 
 /// One group; `item.path` is `group.NAME`.
-pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
+pub(super) fn group(name: &str, item: &Item<'_>, seen: &mut Seen) -> Option<Group> {
     let table = item.table(GROUP)?;
     let (targets, protocol) = (targets(&table), protocol(&table));
     let mut group = Group {
@@ -38,6 +39,7 @@ pub(super) fn group(name: &str, item: &Item<'_>) -> Option<Group> {
         fail_open: true,
         proxy_protocol: None,
         protocol,
+        traffic: traffic::of_group(&table, seen),
         timeouts: sections::overrides(&table, GROUP_TIMEOUTS),
         place: item.place(),
     };

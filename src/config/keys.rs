@@ -8,7 +8,7 @@ pub(super) type Keys = &'static [&'static str];
 
 pub(super) const ROOT: Keys = &[
     "include", "server", "timeouts", "limits", "admin", "acme", "usage", "log", "listener", "rule",
-    "group", "policy", "expect",
+    "group", "policy", "expect", "cache",
 ];
 pub(super) const SERVER: Keys = &[
     "workers",
@@ -85,13 +85,36 @@ pub(super) const LISTENER: Keys = &[
 ];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["handshake", "header", "body", "keep_alive", "idle"];
 pub(super) const HSTS: Keys = &["max_age", "include_subdomains", "preload"];
-pub(super) const ACTION: Keys = &["forward", "redirect", "respond"];
+pub(super) const ACTION: Keys = &["forward", "redirect", "respond", "aggregate"];
 pub(super) const FORWARD: Keys = &["group", "weight"];
 pub(super) const REDIRECT: Keys = &["scheme", "host", "port", "path", "query", "status"];
-pub(super) const RESPOND: Keys = &["status", "content_type", "body", "headers"];
+pub(super) const RESPOND: Keys = &["status", "content_type", "body", "headers", "file"];
 pub(super) const RULE: Keys = &[
-    "name", "listener", "priority", "when", "forward", "redirect", "respond", "timeouts", "limits",
-    "upgrade", "origins", "policy",
+    "name",
+    "listener",
+    "priority",
+    "when",
+    "forward",
+    "redirect",
+    "respond",
+    "timeouts",
+    "limits",
+    "upgrade",
+    "origins",
+    "policy",
+    "sticky",
+    "canary",
+    "retry",
+    "importance",
+    "request",
+    "response",
+    "errors",
+    "compress",
+    "bandwidth",
+    "mirror",
+    "inject",
+    "cache",
+    "aggregate",
 ];
 pub(super) const POLICY: Keys = &[
     "api_key",
@@ -115,7 +138,7 @@ pub(super) const POLICY: Keys = &[
 pub(super) const POLICY_ANSWER: Keys = &["status", "content_type", "body"];
 pub(super) const WHEN: Keys =
     &["host", "path", "path_regex", "method", "header", "query", "cookie", "source"];
-pub(super) const RULE_TIMEOUTS: Keys = &["body", "response", "idle"];
+pub(super) const RULE_TIMEOUTS: Keys = &["body", "response", "idle", "total"];
 pub(super) const RULE_LIMITS: Keys = &["body"];
 pub(super) const GROUP: Keys = &[
     "targets",
@@ -130,11 +153,18 @@ pub(super) const GROUP: Keys = &[
     "tls",
     "timeouts",
     "protocol",
+    "sticky",
+    "slow_start",
+    "zones",
+    "outlier",
+    "breaker",
+    "bounds",
+    "retry",
 ];
 pub(super) const TARGET_TLS: Keys =
     &["verify", "ca", "server_name", "client_cert", "client_key", "min"];
-pub(super) const TARGET: Keys = &["address", "weight", "zone"];
-pub(super) const HASH: Keys = &["header", "cookie", "query"];
+pub(super) const TARGET: Keys = &["address", "weight", "zone", "tier"];
+pub(super) const HASH: Keys = &["header", "cookie", "query", "bound"];
 pub(super) const HEALTH: Keys = &[
     "type",
     "path",
@@ -149,7 +179,8 @@ pub(super) const HEALTH: Keys = &[
 ];
 pub(super) const POOL: Keys = &["max_idle", "idle_timeout"];
 pub(super) const GROUP_TIMEOUTS: Keys = &["connect", "response"];
-pub(super) const EXPECT: Keys = &["request", "rule", "listener", "headers", "source"];
+pub(super) const EXPECT: Keys =
+    &["request", "rule", "listener", "headers", "source", "group", "status", "response", "sent"];
 
 /// Each table with its keys; `*` stands for a name that the file chooses.
 const TABLES: &[(&str, Keys)] = &[
@@ -200,6 +231,7 @@ pub fn known_keys() -> Vec<String> {
         table => format!("{table}.{key}"),
     };
     let all = TABLES.iter().chain(crate::config::policy::tables());
+    let all = all.chain(crate::config::traffic::tables());
     all.flat_map(|(table, keys)| keys.iter().map(move |key| dotted(table, key))).collect()
 }
 

@@ -24,6 +24,7 @@ mod rule;
 mod sections;
 mod syntax;
 mod target_tls;
+mod traffic;
 mod units;
 mod usage;
 
@@ -37,6 +38,7 @@ pub use policy::{Policy, PolicyAnswer, materials};
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 pub use target_tls::{Material, TargetTls};
+pub use traffic::{GroupTraffic, RuleTraffic};
 pub use usage::Usage;
 
 use crate::http::desync;
@@ -433,6 +435,8 @@ pub struct Rule {
     pub body_limit: Option<Option<u64>>,
     /// Names of policies, applied in this order after the listener's.
     pub policies: Vec<String>,
+    /// Steering, protecting, changing, storing.
+    pub traffic: RuleTraffic,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -467,6 +471,8 @@ pub enum Action {
     Redirect(Redirect),
     /// `respond`
     Respond(Respond),
+    /// `aggregate`
+    Aggregate(crate::fanout::AggregateSettings),
 }
 
 /// One of the groups that a rule spreads over.
@@ -538,6 +544,8 @@ pub struct Group {
     pub tls: Option<TargetTls>,
     /// What is spoken with the targets.
     pub protocol: TargetProtocol,
+    /// Staying, protecting.
+    pub traffic: GroupTraffic,
     /// `timeouts`
     pub timeouts: TimeoutOverrides,
     /// Where it stands in the file.

@@ -193,7 +193,7 @@ impl<'e> Build<'e> {
                 item.problem(format!("the name {name:?}"), syntax::NAME, None);
             }
             seen.group(name, &item);
-            config.groups.extend(group::group(name, &item));
+            config.groups.extend(group::group(name, &item, seen));
         }
         let policies = root.item("policy");
         let entries = policies.map(|item| item.entries("tables [policy.NAME]")).unwrap_or_default();

@@ -164,6 +164,7 @@ fn action(action: &Action) -> &'static str {
         Action::Forward(_) => "forward",
         Action::Redirect(_) => "redirect",
         Action::Respond(_) => "respond",
+        Action::Aggregate(_) => "aggregate",
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::problem::Wrong;
 use crate::config::sections::{self, BODY};
 use crate::config::syntax::{self, value_pattern};
 use crate::config::{Action, Expect, Respond, Rule, When};
-use crate::config::{policy, relayed};
+use crate::config::{policy, relayed, traffic};
 
 /// The largest `priority`.
 const LAST_PRIORITY: u64 = 1_000_000;
@@ -43,6 +43,7 @@ pub(super) fn rule(item: &Item<'_>, seen: &mut Seen) -> Option<Rule> {
         origins: relayed::origins(&table),
         body_limit,
         policies: policy::names(&table, seen),
+        traffic: traffic::of_rule(&table, seen),
         place: item.place(),
     })
 }

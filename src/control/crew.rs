@@ -11,11 +11,10 @@ use crate::shard::{AccessLog, Ask, Machine, Message, Pulse, Seat};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Start};
 use crossbeam::channel::{Sender, unbounded};
-use std::collections::HashMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -35,7 +34,6 @@ pub struct Crew {
     graveyard: Sender<Arc<Snapshot>>,
     ended: UnboundedSender<Ended>,
     asks: UnboundedSender<Ask>,
-    post: Post,
 }
 
 // One worker's thread.
@@ -58,29 +56,6 @@ struct Retired {
     hand: Hand,
     // Once it is awake: when what it still has is broken off.
     cut: Tick,
-}
-
-/// Tells workers by their numbers, from any thread but theirs: what policies have asked is not answered on the control thread.
-#[derive(Clone, Debug, Default)]
-pub struct Post(Arc<RwLock<Boxes>>);
-
-/// Each worker's mailbox and doorbell, by its number.
-type Boxes = HashMap<usize, (Sender<Message>, Ringer)>;
-
-impl Post {
-    /// Tells a worker, if there is one of this number.
-    pub fn tell(&self, number: usize, message: Message) {
-        let boxes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((mailbox, ringer)) = boxes.get(&number)
-            && mailbox.send(message).is_ok()
-        {
-            ringer.ring();
-        }
-    }
-
-    fn open(&self, number: usize, mailbox: Sender<Message>, ringer: Ringer) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(number, (mailbox, ringer));
-    }
 }
 
 /// A worker's thread has ended.
@@ -129,11 +104,11 @@ impl Crew {
         machine: Arc<Machine>,
         graveyard: Sender<Arc<Snapshot>>,
         ended: UnboundedSender<Ended>,
-        (asks, post): (UnboundedSender<Ask>, Post),
+        asks: UnboundedSender<Ask>,
     ) -> Crew {
         let pulses = (0..cpus.len() + SPARE).map(|_| Arc::default()).collect();
         let (hands, retired) = (Vec::new(), Vec::new());
-        Crew { driver, cpus, pulses, hands, retired, machine, graveyard, ended, asks, post }
+        Crew { driver, cpus, pulses, hands, retired, machine, graveyard, ended, asks }
     }
 
     /// How many places there are.
@@ -248,7 +223,7 @@ impl Crew {
     ) -> io::Result<Hand> {
         let (mailbox, letters) = unbounded();
         let (ringer, doorbell) = runtime::doorbell()?;
-        self.post.open(number, mailbox.clone(), ringer.try_clone()?);
+        self.machine.post.open(number, mailbox.clone(), ringer.try_clone()?);
         let retired = Arc::new(AtomicBool::new(false));
         let pulse = self.pulses.get(number).map(Arc::clone).unwrap_or_default();
         let start = Start {
@@ -415,14 +390,7 @@ mod tests {
             AccessLog { sink: Some(log.sink()), format: Arc::new(Format::parse("json").unwrap()) };
         let machine = Arc::new(Machine::new(100, &config.limits));
         (
-            Crew::new(
-                driver,
-                vec![None],
-                machine,
-                graveyard,
-                tell,
-                (unbounded_channel().0, Post::default()),
-            ),
+            Crew::new(driver, vec![None], machine, graveyard, tell, unbounded_channel().0),
             ended,
             snapshot,
             log,

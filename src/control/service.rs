@@ -12,7 +12,7 @@ use crate::config::{self, AccessLog, Config, Problem, Problems};
 use crate::control::acme::{Acme, Obtained};
 use crate::control::answers::Answers;
 use crate::control::check::{self, Checked};
-use crate::control::crew::{Crew, End, Ended, NotReplaced, Post};
+use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
 use crate::control::expiry::Expiry;
 use crate::control::fresh;
@@ -30,7 +30,7 @@ use crate::control::watchdog::{self, Alarm};
 use crate::control::{EXIT_FAILED, EXIT_WRONG};
 use crate::net::runtime::{self, Driver};
 use crate::observe::{self, Format, LogHandle, Output};
-use crate::shard::{self, Machine, Message};
+use crate::shard::{self, Machine, Message, Post};
 use crate::snapshot::{self, Snapshot};
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, unbounded};
@@ -142,12 +142,12 @@ pub async fn serve(
 }
 
 // Where policies' questions are answered: not on the thread that compiles.
-fn answers(cpus: usize) -> Result<(Answers, Post), String> {
-    let post = Post::default();
-    let back = post.clone();
-    let reply = move |worker, ticket, reply| back.tell(worker, Message::Replied { ticket, reply });
+fn answers(cpus: usize, back: Post) -> Result<Answers, String> {
+    let reply = move |worker, ticket, reply| {
+        back.tell(worker, Message::Replied { ticket, reply });
+    };
     let answers = Answers::start(cpus, Resolver::system(), reply);
-    Ok((answers.map_err(|e| format!("no thread for policies' questions: {e}"))?, post))
+    answers.map_err(|e| format!("no thread for policies' questions: {e}"))
 }
 
 struct Failed {
@@ -183,9 +183,9 @@ impl Service {
         let ledger = usage::begin(&config, &snapshot);
         let max = max_connections(&config, &snapshot, cpus.len(), None);
         let machine = Arc::new(Machine::new(max, &config.limits));
-        let (answers, post) = answers(cpus.len()).map_err(Failed::run)?;
-        let desk = (answers.sender(), post);
-        let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx, desk);
+        let answers = answers(cpus.len(), machine.post.clone()).map_err(Failed::run)?;
+        let asks = answers.sender();
+        let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx, asks);
         let mut sockets = Sockets::default();
         let change = plan(&mut sockets, &config, &snapshot, &crew).map_err(Failed::run)?;
         let admin_socket = match &config.admin {

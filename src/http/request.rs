@@ -27,6 +27,19 @@ pub enum Method {
 }
 
 impl Method {
+    /// What a method means here.
+    pub fn of(method: &[u8]) -> Method {
+        match method {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+
     /// Whether sending it twice means the same as sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options)
@@ -46,7 +59,7 @@ pub enum Form {
 }
 
 /// A parsed and judged request head. Reused: [`RequestHead::parse`] overwrites all of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// All fields, in order.
     pub fields: Vec<Field>,
@@ -200,17 +213,11 @@ impl RequestHead {
     }
 
     fn judge_method(&mut self, method: &[u8]) -> Result<(), Fault> {
-        self.method = match method {
-            b"GET" => Method::Get,
-            b"HEAD" => Method::Head,
-            b"POST" => Method::Post,
-            b"PUT" => Method::Put,
-            b"DELETE" => Method::Delete,
-            b"OPTIONS" => Method::Options,
+        match method {
             b"CONNECT" | b"TRACE" => return Err(Fault::MethodRefused),
             long if long.len() > 32 => return Err(Fault::MethodTooLong),
-            _ => Method::Other,
-        };
+            method => self.method = Method::of(method),
+        }
         Ok(())
     }
 

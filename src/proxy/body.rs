@@ -12,7 +12,7 @@ use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::policies::Chains;
-use crate::proxy::recode::Recode;
+use crate::proxy::stages::{Stages, Unfit};
 use crate::shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -93,7 +93,7 @@ pub struct Relay<'a> {
     /// Whether anything was written, of what stands before it or of itself.
     pub began: Cell<bool>,
     /// What its octets become.
-    pub recode: Option<RefCell<Recode>>,
+    pub stages: Option<RefCell<Stages>>,
     /// Where pauses of the sender are none of its own: it may wait for the other side.
     pub quiet: Option<Quiet>,
     /// What a request's trailer section may not say either; nothing for a response.
@@ -259,20 +259,16 @@ impl Relay<'_> {
         end: bool,
         moved: u64,
     ) -> Result<(), Broken> {
-        let Some(recode) = &self.recode else {
+        let Some(stages) = &self.stages else {
             return self.write(prefix, buf, spans, end, moved).await;
         };
         let mut out = Vec::new();
-        let mut recoded = || {
-            let mut recode = recode.borrow_mut();
-            spans.iter().try_for_each(|span| recode.data(span.of(buf), &mut out))?;
-            if end {
-                return recode.end(&[], &mut out);
-            }
-            recode.pause(&mut out);
-            Ok(())
+        let mut passed = || {
+            let mut stages = stages.borrow_mut();
+            spans.iter().try_for_each(|span| stages.data(span.of(buf), &mut out))?;
+            if end { stages.end(&[], &mut out) } else { stages.pause(&mut out) }
         };
-        recoded().map_err(|_| Broken::BadText)?;
+        passed().map_err(Broken::unfit)?;
         Box::pin(self.write(prefix, &out, &whole(&out), end, moved)).await
     }
 
@@ -511,11 +507,17 @@ impl Relay<'_> {
         let to_client = self.client == Side::Write;
         let fields = section.map(|s| filtered(s, to_client, self.held)).transpose()?;
         let fields = fields.filter(|fields| !fields.is_empty());
-        if let Some(recode) = &self.recode {
+        if let Some(stages) = &self.stages {
             let mut out = Vec::new();
-            let ended = recode.borrow_mut().end(fields.as_deref().unwrap_or_default(), &mut out);
-            ended.map_err(|_| Broken::BadText)?;
-            return Box::pin(self.write(&[], &out, &whole(&out), true, moved)).await;
+            let taken = stages.borrow().takes_trailers();
+            let given = fields.as_deref().filter(|_| taken).unwrap_or_default();
+            let ended = stages.borrow_mut().end(given, &mut out);
+            ended.map_err(Broken::unfit)?;
+            let last = taken || fields.is_none();
+            Box::pin(self.write(&[], &out, &whole(&out), last, moved)).await?;
+            if last {
+                return Ok(());
+            }
         }
         match (self.writer, fields) {
             (Writer::Stream, Some(mut fields)) => {
@@ -590,6 +592,14 @@ const FORBIDDEN: [&[u8]; 16] = [
 ];
 
 impl Broken {
+    fn unfit(unfit: Unfit) -> Broken {
+        match unfit {
+            Unfit::Text => Broken::BadText,
+            Unfit::Coding => Broken::SourceMalformed,
+            Unfit::TooLarge => Broken::TooLarge,
+        }
+    }
+
     /// What it means when the client sends the body.
     pub fn of_request(self) -> Fault {
         match self {

@@ -61,7 +61,7 @@ async fn collect(x: &mut Exchange<'_>, limit: u64) -> Result<(), Fault> {
         writer: Writer::Plain,
         stop_at_end: true,
         began: false.into(),
-        recode: None,
+        stages: None,
         quiet: None,
         held: Chains::default(),
     };
@@ -86,8 +86,8 @@ async fn collect(x: &mut Exchange<'_>, limit: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-// Why a body was not gathered.
-enum Gap {
+/// Why a body was not gathered.
+pub(super) enum Gap {
     Broken(Broken),
     NoMemory,
 }
@@ -98,8 +98,8 @@ impl From<Broken> for Gap {
     }
 }
 
-// Puts a body of which `buf` holds the beginning behind what is in `into`. Afterwards `buf` holds what follows the body.
-async fn gather(
+/// Puts a body of which `buf` holds the beginning behind what is in `into`. Afterwards `buf` holds what follows the body.
+pub(super) async fn gather(
     source: &Relay<'_>,
     buf: &mut Buf,
     reader: &mut Reader,

@@ -1,12 +1,13 @@
 //! The walk: route, act, finish. What a request meets on its way stands here, in order.
 
+use crate::balance::Weighted;
 use crate::base::Tick;
 use crate::http::proxy_protocol::{Said, SaidTls};
 use crate::http::{Fault, Framing, Known, Method, RequestView, Version, request::Form};
 use crate::net::{Buf, Sock};
 use crate::proxy::policies::{self, Step};
 use crate::proxy::upgrade::{self, Upgrade};
-use crate::proxy::{call, finish, forward, reply, upstream_head};
+use crate::proxy::{aggregate, call, finish, forward, reply, staged, steer, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
 use crate::snapshot::secure;
@@ -93,6 +94,7 @@ pub struct Exchange<'a> {
 /// connection may carry another. Returns when it ended.
 pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.scratch.trace.bytes_in = x.scratch.request.len as u64;
+    x.scratch.sent.clear();
     let _active = finish::begin(x);
     upstream_head::assign_id(x);
     call::begin(x);
@@ -162,30 +164,50 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
     }
     match action {
         Action::Forward { groups, weights } => {
-            let chosen = match groups.as_slice() {
-                [only] => Some(*only),
-                several => x
-                    .shard
-                    .with_rng(|rng| weights.pick(rng))
-                    .and_then(|at| several.get(at).copied()),
-            };
-            let group = chosen.ok_or(Fault::NoTarget)?;
-            let shard: &Shard = x.shard;
-            upgrade::offer(x, rule, group)?;
-            // Before it costs a target anything; what ringgate answers by itself goes on.
-            let _place = shard.place().ok_or(Fault::Shed)?;
-            let terms = forward::Terms {
-                group,
-                response: rule.and_then(|r| r.response),
-                body: rule.and_then(|r| r.body).unwrap_or(x.listener.body),
-                body_limit: limit,
-            };
-            forward::forward(x, &terms).await
+            let way = Way { rule, groups, weights, body_limit: limit };
+            if rule.is_some_and(|rule| rule.traffic.staged) {
+                // Rare, and large: kept out of the future of every other request.
+                return Box::pin(staged::forward(x, &way)).await;
+            }
+            send_on(x, &way).await
         }
+        Action::Aggregate(parts) => Box::pin(aggregate::answer(x, rule, parts)).await,
         Action::Redirect(template) => reply::redirect(x, template).await,
         Action::Respond(fixed) => reply::configured(x, fixed).await,
         Action::NotFound => Err(Fault::NoRoute),
     }
+}
+
+/// Where a request may be sent, as its rule or its listener says.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The rule; `None` for a listener's default.
+    pub rule: Option<&'a Rule>,
+    /// Indices into the snapshot's groups.
+    pub groups: &'a [usize],
+    /// Chooses one of them.
+    pub weights: &'a Weighted,
+    /// Octets that the request's body may have.
+    pub body_limit: Option<u64>,
+}
+
+/// Sends a request to a target of one of the groups, and its response to the client.
+///
+/// # Errors
+/// What the client is told, unless it has been sent a response already.
+pub async fn send_on(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
+    let group = steer::group(x, way).ok_or(Fault::NoTarget)?;
+    let shard: &Shard = x.shard;
+    upgrade::offer(x, way.rule, group)?;
+    // Before it costs a target anything; what ringgate answers by itself goes on.
+    let _place = shard.place().ok_or(Fault::Shed)?;
+    let terms = forward::Terms {
+        group,
+        response: way.rule.and_then(|rule| rule.response),
+        body: way.rule.and_then(|rule| rule.body).unwrap_or(x.listener.body),
+        body_limit: way.body_limit,
+    };
+    forward::forward(x, &terms).await
 }
 
 // Whether the request may go on to its action; a policy may have answered it.

@@ -67,6 +67,17 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     now
 }
 
+/// Counts a request that ringgate has sent by itself: for its group and its target.
+pub fn inner(x: &Exchange<'_>) {
+    let now = Tick::now();
+    let group = x.scratch.trace.group.and_then(|at| x.epoch.snapshot.groups.get(at));
+    let target = group.and_then(|g| g.targets.get(x.scratch.trace.target?));
+    let meters = [group.map(|g| &g.live.meters), target.map(|t| &*t.live.meters)];
+    for meters in meters.into_iter().flatten() {
+        count(x, now, meters.cell(x.shard.worker));
+    }
+}
+
 fn count_dry_runs(x: &Exchange<'_>) {
     for (at, fault) in &x.scratch.findings.dry {
         let policy = x.epoch.snapshot.policies.get(*at);

@@ -11,7 +11,7 @@ use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
-use crate::proxy::recode::Recode;
+use crate::proxy::stages::Stages;
 use crate::proxy::{Exchange, call, multiplex, policies, proxied, upgrade, upstream_head};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
@@ -333,7 +333,7 @@ async fn stream(
     }
     let chunked = x.scratch.request.framing == Framing::Chunked;
     let writer = if chunked { Writer::Chunked } else { Writer::Plain };
-    let sending = Sending { prefix: &prefix, writer, recode: None };
+    let sending = Sending { prefix: &prefix, writer, stages: None };
     let answer = Answer { x, sock, up, wait, until: Tick::NEVER, terms };
     let ended = upload(body, sending, answer).await;
     x.scratch.upstream = prefix;
@@ -352,7 +352,7 @@ pub(super) struct Sending<'p> {
     /// Octets before it.
     pub(super) prefix: &'p [u8],
     pub(super) writer: Writer,
-    pub(super) recode: Option<RefCell<Recode>>,
+    pub(super) stages: Option<RefCell<Stages>>,
 }
 
 /// Sends on a body that is still arriving, while its answer is awaited. Whether the connection may carry another request.
@@ -373,7 +373,7 @@ pub(super) async fn upload(
         writer: sending.writer,
         stop_at_end: true,
         began: false.into(),
-        recode: sending.recode,
+        stages: sending.stages,
         quiet: call::quiet(x),
         held: policies::Chains::of(x),
     };

@@ -4,13 +4,20 @@
 //! on, `reply` writes answers, `finish` counts and logs. One exit, so that every request is counted once.
 
 pub mod account;
+pub mod aggregate;
 pub mod body;
+pub mod cached;
 pub mod call;
+pub mod change;
 pub mod collect;
 pub mod dial;
 pub mod exchange;
 pub mod finish;
 pub mod forward;
+pub mod guard;
+pub mod inject;
+pub mod inner;
+pub mod mirror;
 pub mod multiplex;
 pub mod pace;
 pub mod policies;
@@ -18,6 +25,10 @@ pub mod proxied;
 pub mod receive;
 pub mod recode;
 pub mod reply;
+pub mod shape;
+pub mod staged;
+pub mod stages;
+pub mod steer;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upstream_head;

@@ -16,6 +16,7 @@ use crate::proxy::forward::{
 };
 use crate::proxy::receive::{self, Head};
 use crate::proxy::recode::Recode;
+use crate::proxy::stages::Stages;
 use crate::proxy::{Exchange, upstream_head};
 use crate::shard::TargetConn;
 use crate::shard::channel::Channel;
@@ -203,8 +204,8 @@ async fn stream_body(
         x.keep = false;
         return deliver(x, sock, up, head, terms).await;
     }
-    let recode = Recode::of_request(x.scratch.trace.call).map(RefCell::new);
-    let sending = Sending { prefix: &[], writer: Writer::Stream, recode };
+    let stages = Stages::of(Recode::of_request(x.scratch.trace.call)).map(RefCell::new);
+    let sending = Sending { prefix: &[], writer: Writer::Stream, stages };
     let until = x.scratch.trace.deadline.unwrap_or(Tick::NEVER);
     upload(arrived(x), sending, Answer { x, sock, up, wait, until, terms }).await
 }

@@ -14,7 +14,9 @@ use crate::proxy::body::{Reader, Relay, Writer};
 use crate::proxy::forward::Failure;
 use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::recode::{self, Recode};
-use crate::proxy::{Exchange, call, multiplex, policies, upgrade};
+use crate::proxy::shape::{self, Shape};
+use crate::proxy::stages::Stages;
+use crate::proxy::{Exchange, call, multiplex, policies, steer, upgrade};
 use crate::snapshot::Listener;
 use std::cell::RefCell;
 use std::io;
@@ -285,7 +287,33 @@ pub async fn deliver(
         Box::pin(upgrade::switch(x, up, head.len, stall)).await?;
         return Ok(false);
     }
+    steer::settled(x, up.filled().get(..head.len).unwrap_or_default());
     let framing = x.scratch.response.framing;
+    let mut made = None;
+    let mut stages = Stages::of(Recode::of_response(x.scratch.trace.form));
+    if shape::wants(x) {
+        // Rare, and large: kept out of the future of every other request.
+        match Box::pin(shape::prepare(x, sock, up, head.len, stall)).await? {
+            Shape::Pass(more) => stages = more.or(stages),
+            Shape::Answered(reusable) => return Ok(reusable),
+        }
+    }
+    if let Some(stages) = &mut stages {
+        // Of another length afterwards, which is known only where all of it is here.
+        let body = up.filled().get(head.len..).unwrap_or_default();
+        made = match whole_body(framing, body.len()) {
+            Some(length @ 1..) if !stages.takes_trailers() => {
+                let body = stages.whole(body.get(..length).unwrap_or_default());
+                Some(body.map_err(|_| Fault::ResponseChunk)?)
+            }
+            _ => None,
+        };
+        match (&made, framing) {
+            (Some(made), _) => x.scratch.response.framing = Framing::Length(made.len() as u64),
+            (None, Framing::Length(1..)) => x.scratch.response.framing = Framing::Chunked,
+            _ => {}
+        }
+    }
     let writer = render(x, up.filled());
     let mut out = std::mem::take(&mut x.scratch.reply);
     let quiet = match framing {
@@ -295,18 +323,26 @@ pub async fn deliver(
     up.consume(head.len);
     x.scratch.trace.status = x.scratch.response.status;
     x.scratch.trace.bytes_out += out.len() as u64;
-    let delivered = match whole_body(framing, up) {
+    let delivered = match whole_body(framing, up.len()).filter(|length| {
+        // A body of no octets may become one of some.
+        stages.is_none() || made.is_some() || *length == 0 && framing == Framing::None
+    }) {
         // The usual case: all of it is here, and goes out in one piece.
         Some(length) => {
-            let body = up.filled().get(..length).unwrap_or_default();
+            let here = up.filled().get(..length).unwrap_or_default();
+            let body = made.as_deref().unwrap_or(here);
+            let octets = body.len();
             let floor = x.epoch.snapshot.limits.min_rate;
             let sent = whole(&x.client.sock, &mut out, body, stall, floor).await;
             up.consume(length);
-            x.scratch.trace.body_out += length as u64;
+            x.scratch.trace.body_out += octets as u64;
             sent
         }
         // Its future would make every idle connection larger by half.
-        None => Box::pin(relay(x, sock, up, &out, framing, (writer, quiet), stall)).await,
+        None => {
+            let as_written = (writer, quiet, stages);
+            Box::pin(relay(x, sock, up, &out, framing, as_written, stall)).await
+        }
     };
     out.clear();
     x.scratch.reply = out;
@@ -385,12 +421,10 @@ async fn write_rest(sock: &Sock, stream: &Stream, body: &[u8], pace: Pace) -> Re
     Ok(())
 }
 
-fn whole_body(framing: Framing, up: &Buf) -> Option<usize> {
+fn whole_body(framing: Framing, here: usize) -> Option<usize> {
     match framing {
         Framing::None => Some(0),
-        Framing::Length(length) => {
-            usize::try_from(length).ok().filter(|length| *length <= up.len())
-        }
+        Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= here),
         Framing::Chunked | Framing::Close => None,
     }
 }
@@ -401,7 +435,7 @@ async fn relay(
     up: &mut Buf,
     out: &[u8],
     framing: Framing,
-    (writer, quiet): (Writer, Option<Quiet>),
+    (writer, quiet, stages): (Writer, Option<Quiet>, Option<Stages>),
     stall: Duration,
 ) -> Result<(), Fault> {
     let mut reader = Reader::on(sock, framing);
@@ -415,7 +449,7 @@ async fn relay(
         writer,
         stop_at_end: false,
         began: false.into(),
-        recode: Recode::of_response(x.scratch.trace.form).map(RefCell::new),
+        stages: stages.map(RefCell::new),
         quiet,
         held: policies::Chains::default(),
     };

@@ -18,8 +18,14 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
         let head = &x.scratch.request;
         let buf = x.buf.filled();
         let query = head.query.map(|q| q.of(buf));
-        request_line(&mut out, head.method_span.of(buf), head.canonical_path(buf), query);
+        let sent = &x.scratch.sent;
+        let method = given(&sent.method).unwrap_or(head.method_span.of(buf));
+        match given(&sent.target) {
+            Some(target) => request_line(&mut out, method, target, None),
+            None => request_line(&mut out, method, head.canonical_path(buf), query),
+        }
         let authority = head.authority.of(buf);
+        let authority = given(&sent.host).unwrap_or(authority);
         field(&mut out, b"host", if authority.is_empty() { host } else { authority });
         kept_fields(x, trusted, &mut out);
         match head.framing {
@@ -44,6 +50,7 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
         out.extend_from_slice(&told.fields);
     }
     out.extend_from_slice(&x.scratch.findings.upstream);
+    out.extend_from_slice(&x.scratch.sent.fields);
     field(&mut out, b"x-request-id", &x.scratch.request_id);
     via(x, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -54,6 +61,10 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
 pub fn add_expect(head: &mut Vec<u8>) {
     head.truncate(head.len().saturating_sub(2));
     head.extend_from_slice(b"expect: 100-continue\r\n\r\n");
+}
+
+fn given(octets: &[u8]) -> Option<&[u8]> {
+    Some(octets).filter(|octets| !octets.is_empty())
 }
 
 fn wants_length(x: &Exchange<'_>) -> bool {
@@ -74,7 +85,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         {
             continue;
         }
-        if chains.hold_back(name, one.value.of(buf)) {
+        if chains.hold_back(name, one.value.of(buf)) || x.scratch.sent.holds(name) {
             continue;
         }
         if one.known == Known::Cookie && chains.read_cookies() {

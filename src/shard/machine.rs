@@ -7,6 +7,8 @@ use crate::base::clients::Clients;
 use crate::base::lease::{Budget, Lease};
 use crate::config::Limits;
 use crate::net::buf::SMALL;
+use crate::shard::Post;
+use crate::store::Store;
 use std::sync::Arc;
 
 /// The budgets of the machine.
@@ -22,6 +24,10 @@ pub struct Machine {
     pub memory: Arc<Budget>,
     /// Connections of each client address.
     pub clients: Arc<Clients>,
+    /// Stored responses.
+    pub store: Arc<Store>,
+    /// How workers are told something.
+    pub post: Post,
 }
 
 /// One worker's shares.
@@ -37,6 +43,10 @@ pub struct Shares {
     pub memory: Lease,
     /// All of it.
     pub clients: Arc<Clients>,
+    /// All of it.
+    pub store: Arc<Store>,
+    /// How other workers are told something.
+    pub post: Post,
 }
 
 // What a worker leases at a time, at most.
@@ -53,6 +63,8 @@ impl Machine {
             tunnels: Budget::new(limits.tunnels),
             memory: Budget::new(blocks(limits)),
             clients: Arc::default(),
+            store: Arc::default(),
+            post: Post::default(),
         }
     }
 
@@ -75,6 +87,8 @@ impl Machine {
             tunnels: lease(&self.tunnels, REQUESTS),
             memory: lease(&self.memory, BLOCKS),
             clients: Arc::clone(&self.clients),
+            store: Arc::clone(&self.store),
+            post: self.post.clone(),
         }
     }
 }

@@ -9,8 +9,10 @@ pub mod epoch;
 pub mod handshakes;
 pub mod machine;
 pub mod mailbox;
+pub mod post;
 pub mod scratch;
 pub mod seat;
+pub mod sent;
 pub mod streams;
 pub mod target;
 pub mod trace;
@@ -20,8 +22,10 @@ pub use epoch::Epoch;
 pub use handshakes::{HandshakeCounts, Handshakes};
 pub use machine::{Machine, Shares};
 pub use mailbox::Message;
+pub use post::Post;
 pub use scratch::Scratch;
 pub use seat::{Seat, SeatState};
+pub use sent::Sent;
 pub use streams::StreamCounts;
 pub use target::{TargetConn, TargetCore};
 pub use trace::Trace;
@@ -34,6 +38,7 @@ use crate::http::desync::Reason;
 use crate::http::grpc;
 use crate::net::{Buffers, Delays, Network, Pipes, Timers};
 use crate::observe::{Format, Record, Sink};
+use crate::store::Store;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::net::IpAddr;
@@ -61,6 +66,10 @@ pub struct Shard {
     pub delays: Rc<Delays>,
     /// What policies have asked control.
     pub asks: Asks,
+    /// Stored responses, which all workers share.
+    pub store: Arc<Store>,
+    /// How other workers are told something.
+    pub post: Post,
     /// What others see of this worker.
     pub pulse: Arc<Pulse>,
     epoch: RefCell<Rc<Epoch>>,
@@ -258,6 +267,8 @@ impl Shard {
             handshakes: Rc::default(),
             delays: Rc::default(),
             asks: Asks::default(),
+            store: shares.store,
+            post: shares.post,
             pulse,
             epoch: RefCell::new(epoch),
             scratches: RefCell::default(),

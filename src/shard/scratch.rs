@@ -4,7 +4,7 @@
 use crate::base::Tick;
 use crate::http::{RequestHead, ResponseHead};
 use crate::policy::Findings;
-use crate::shard::Trace;
+use crate::shard::{Sent, Trace};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -17,6 +17,8 @@ pub struct Scratch {
     pub response: ResponseHead,
     /// The head sent to the target.
     pub upstream: Vec<u8>,
+    /// What a target is sent instead of what the client has sent.
+    pub sent: Sent,
     /// What is sent to the client.
     pub reply: Vec<u8>,
     /// What is counted and logged in the end. Here, since in the exchange it would make every connection larger.
@@ -36,6 +38,7 @@ impl Scratch {
     /// Lets go of what an unusually large message has grown.
     pub fn trim(&mut self) {
         self.findings.clear();
+        self.sent.clear();
         for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id] {
             vec.clear();
             if vec.capacity() > KEEP {

@@ -58,6 +58,8 @@ pub struct Trace {
     pub grpc_status: Option<u16>,
     /// The form of gRPC-Web that the response of a call becomes.
     pub form: Call,
+    /// Whether ringgate has sent it by itself, on behalf of another request.
+    pub inner: bool,
 }
 
 impl Trace {

@@ -87,6 +87,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         upgrades: Upgrades::new(&rule.upgrade, &rule.origins),
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
         policies: Chain::new(&rule.policies, &policies),
+        traffic: traffic::of_rule(&rule.traffic),
         meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
     });
     let challenges: Arc<Challenges> =
@@ -224,6 +225,9 @@ fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
         // Without a body of its own, a 404 is ringgate's answer, which explains itself.
         config::Action::Respond(r) if *r == bare_not_found() => Action::NotFound,
         config::Action::Respond(respond) => Action::Respond(fixed(respond)),
+        config::Action::Aggregate(settings) => {
+            Action::Aggregate(Box::new(Aggregate { settings: settings.clone() }))
+        }
     }
 }
 
@@ -288,6 +292,7 @@ fn compile_group(
         max_idle: group.max_idle,
         idle_timeout: group.idle_timeout,
         drain: group.drain,
+        traffic: traffic::of_group(&group.traffic),
         live: old.map_or_else(|| GroupLive::new(context.workers), |o| Arc::clone(&o.live)),
     }
 }

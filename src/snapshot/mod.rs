@@ -9,12 +9,14 @@ pub mod live;
 pub mod policies;
 pub mod redirect;
 pub mod secure;
+pub mod traffic;
 pub mod upgrades;
 
 pub use compile::compile;
 pub use live::{Address, GroupLive, Opening, TargetLive};
 pub use policies::{Chain, Policy};
 pub use secure::Secure;
+pub use traffic::{Aggregate, GroupTraffic, RuleTraffic};
 pub use upgrades::Upgrades;
 
 use crate::balance;
@@ -173,6 +175,8 @@ pub struct Rule {
     pub body_limit: Option<u64>,
     /// What its requests must pass, after the listener's.
     pub policies: Chain,
+    /// What is done with its requests and responses beside sending them on.
+    pub traffic: RuleTraffic,
     /// What is counted.
     pub meters: Arc<Meters>,
 }
@@ -191,6 +195,8 @@ pub enum Action {
     Redirect(RedirectTemplate),
     /// A fixed answer.
     Respond(FixedResponse),
+    /// One answer made of several.
+    Aggregate(Box<Aggregate>),
     /// No rule takes it: 404 with a reason.
     NotFound,
 }
@@ -202,6 +208,7 @@ impl Action {
             Action::Forward { .. } => "forward",
             Action::Redirect(_) => "redirect",
             Action::Respond(_) => "respond",
+            Action::Aggregate(_) => "aggregate",
             Action::NotFound => "none",
         }
     }
@@ -257,6 +264,8 @@ pub struct Group {
     pub idle_timeout: Duration,
     /// How long requests in flight to a removed target get.
     pub drain: Duration,
+    /// How clients stay, and how targets are protected.
+    pub traffic: GroupTraffic,
     /// What it has learnt; shared with its earlier and later self.
     pub live: Arc<GroupLive>,
 }

@@ -51,6 +51,8 @@ impl Budgets {
     pub fn shares(&self) -> Shares {
         let lease = |budget: &Arc<Budget>| Lease::new(Arc::clone(budget), BLOCK);
         Shares {
+            store: Arc::default(),
+            post: ringgate::shard::Post::default(),
             connections: lease(&self.connections),
             requests: lease(&self.requests),
             memory: lease(&self.memory),

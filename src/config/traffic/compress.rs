@@ -1,0 +1,8 @@
+//! `compress` and `bandwidth` of a rule.
+//!
+//! Called by the readers of rules and groups.
+
+use crate::config::keys::Keys;
+
+/// Its tables.
+pub(super) const TABLES: &[(&str, Keys)] = &[];

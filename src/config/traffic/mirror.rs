@@ -1,0 +1,8 @@
+//! `mirror` and `inject` of a rule.
+//!
+//! Called by the readers of rules and groups.
+
+use crate::config::keys::Keys;
+
+/// Its tables.
+pub(super) const TABLES: &[(&str, Keys)] = &[];

@@ -1,0 +1,101 @@
+//! What rules and groups say about traffic: one file for each thing that may be said, with its keys and its reader.
+//!
+//! What is read are the settings of the modules that decide (`balance`, `sticky`, `protect`, `transform`, `cache`, `fanout`);
+//! what is compiled of them stands in `snapshot::traffic`. Called by `rule`, `group` and `read`.
+
+pub(super) mod aggregate;
+pub(super) mod balancing;
+pub(super) mod cache;
+pub(super) mod change;
+pub(super) mod compress;
+pub(super) mod mirror;
+pub(super) mod protect;
+pub(super) mod retry;
+pub(super) mod sticky;
+
+use crate::config::check::Seen;
+use crate::config::item::Table;
+use crate::config::keys::Keys;
+use crate::protect::{self as protection, Importance, Retry};
+use crate::{cache as storing, fanout, sticky as staying, transform};
+
+/// What a rule says about traffic.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleTraffic {
+    /// `sticky`: how clients stay with one group.
+    pub sticky: Option<staying::GroupSettings>,
+    /// `canary`: which requests try another group.
+    pub canary: Option<staying::CanarySettings>,
+    /// `retry`; left out, the group's.
+    pub retry: Option<Retry>,
+    /// `importance`
+    pub importance: Importance,
+    /// `request`: what is changed before a target gets it.
+    pub request: Option<transform::RequestSettings>,
+    /// `response` and `errors`: what is changed before a client gets it.
+    pub response: Option<transform::ResponseSettings>,
+    /// `compress`
+    pub compress: Option<transform::compress::Settings>,
+    /// `bandwidth`
+    pub bandwidth: Option<transform::compress::Bandwidth>,
+    /// `mirror`
+    pub mirror: Option<fanout::MirrorSettings>,
+    /// `inject`
+    pub inject: Option<fanout::InjectSettings>,
+    /// `cache`
+    pub cache: Option<storing::Settings>,
+}
+
+/// What a group says about traffic.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupTraffic {
+    /// `sticky`: how clients stay with one target.
+    pub sticky: Option<staying::TargetSettings>,
+    /// `outlier`
+    pub outlier: Option<protection::OutlierSettings>,
+    /// `breaker`
+    pub breaker: Option<protection::BreakerSettings>,
+    /// `bounds`
+    pub bounds: Option<protection::BoundSettings>,
+    /// `retry`
+    pub retry: Option<Retry>,
+}
+
+/// The tables of all of it, with their keys.
+pub(super) fn tables() -> impl Iterator<Item = &'static (&'static str, Keys)> {
+    [
+        aggregate::TABLES,
+        balancing::TABLES,
+        cache::TABLES,
+        change::TABLES,
+        compress::TABLES,
+        mirror::TABLES,
+        protect::TABLES,
+        retry::TABLES,
+        sticky::TABLES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Of a rule.
+pub(super) fn of_rule(_table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
+    RuleTraffic {
+        sticky: None,
+        canary: None,
+        retry: None,
+        importance: Importance::default(),
+        request: None,
+        response: None,
+        compress: None,
+        bandwidth: None,
+        mirror: None,
+        inject: None,
+        cache: None,
+    }
+}
+
+/// Of a group.
+pub(super) fn of_group(_table: &Table<'_>, _seen: &mut Seen) -> GroupTraffic {
+    GroupTraffic { sticky: None, outlier: None, breaker: None, bounds: None, retry: None }
+}

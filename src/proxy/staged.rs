@@ -1,0 +1,30 @@
+//! A request that is not just sent on: what its rule does before, in order.
+//!
+//! Faults that are asked for, then answers from the store, then changes of the request, then copies; then it is sent on as any
+//! other. Called by `exchange` for rules that say so.
+
+use crate::http::Fault;
+use crate::proxy::exchange::{Way, send_on};
+use crate::proxy::{Exchange, cached, change, inject, mirror};
+
+/// Does what the rule says, and sends the request on unless it was answered.
+///
+/// # Errors
+/// What any of it ends with.
+pub async fn forward(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
+    let Some(rule) = way.rule else { return send_on(x, way).await };
+    let traffic = &rule.traffic;
+    if traffic.inject.is_some() && inject::inject(x, rule).await? {
+        return Ok(());
+    }
+    if traffic.cache.is_some() && cached::answer(x, rule).await? {
+        return Ok(());
+    }
+    if traffic.request.is_some() {
+        change::request(x, rule).await?;
+    }
+    if traffic.mirror.is_some() {
+        mirror::copy(x, rule).await?;
+    }
+    send_on(x, way).await
+}

@@ -1,0 +1,98 @@
+//! What rules and groups do with traffic, as run: compiled of what the file says, by the modules that decide.
+//!
+//! Most rules say nothing of it: [`RuleTraffic::staged`] and [`RuleTraffic::shaped`] are what a request of those costs.
+
+use crate::config;
+use crate::fanout::{AggregateSettings, InjectSettings, MirrorSettings};
+use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings, Retry};
+use crate::transform::compress;
+use crate::{cache, sticky, transform};
+
+/// What a rule does with traffic.
+#[derive(Debug, Default)]
+pub struct RuleTraffic {
+    /// Whether anything is done before the request is sent on that takes more than a look: faults, stored answers, copies, bodies.
+    pub staged: bool,
+    /// Whether anything is done to responses: fields, bodies, codings, storing.
+    pub shaped: bool,
+    /// How clients stay with one group.
+    pub sticky: Option<Box<sticky::GroupSettings>>,
+    /// Which requests try another group.
+    pub canary: Option<Box<sticky::CanarySettings>>,
+    /// When a request is tried again; `None` for the group's.
+    pub retry: Option<Box<Retry>>,
+    /// Whose requests are shed first.
+    pub importance: Importance,
+    /// What is changed before a target gets it.
+    pub request: Option<Box<transform::RequestSettings>>,
+    /// What is changed before a client gets it.
+    pub response: Option<Box<transform::ResponseSettings>>,
+    /// What is compressed.
+    pub compress: Option<Box<compress::Settings>>,
+    /// How fast bodies may move.
+    pub bandwidth: Option<Box<compress::Bandwidth>>,
+    /// Where copies go.
+    pub mirror: Option<Box<MirrorSettings>>,
+    /// What is made to go wrong.
+    pub inject: Option<Box<InjectSettings>>,
+    /// What is stored.
+    pub cache: Option<Box<cache::Settings>>,
+}
+
+/// What a group does with traffic.
+#[derive(Debug, Default)]
+pub struct GroupTraffic {
+    /// How clients stay with one target.
+    pub sticky: Option<Box<sticky::TargetSettings>>,
+    /// When a target is taken out.
+    pub outlier: Option<Box<OutlierSettings>>,
+    /// When the group is given a rest.
+    pub breaker: Option<Box<BreakerSettings>>,
+    /// What a target may have in flight.
+    pub bounds: Option<Box<BoundSettings>>,
+    /// When a request is tried again.
+    pub retry: Option<Box<Retry>>,
+}
+
+/// The parts that one answer is made of.
+#[derive(Debug)]
+pub struct Aggregate {
+    /// As written.
+    pub settings: AggregateSettings,
+}
+
+/// Of a rule.
+pub fn of_rule(said: &config::RuleTraffic) -> RuleTraffic {
+    let mut traffic = RuleTraffic {
+        sticky: said.sticky.clone().map(Box::new),
+        canary: said.canary.clone().map(Box::new),
+        retry: said.retry.clone().map(Box::new),
+        importance: said.importance,
+        request: said.request.clone().map(Box::new),
+        response: said.response.clone().map(Box::new),
+        compress: said.compress.clone().map(Box::new),
+        bandwidth: said.bandwidth.clone().map(Box::new),
+        mirror: said.mirror.clone().map(Box::new),
+        inject: said.inject.clone().map(Box::new),
+        cache: said.cache.clone().map(Box::new),
+        staged: false,
+        shaped: false,
+    };
+    traffic.staged =
+        traffic.inject.is_some() || traffic.cache.is_some() || traffic.mirror.is_some();
+    traffic.staged |= traffic.request.is_some();
+    traffic.shaped = traffic.response.is_some() || traffic.compress.is_some();
+    traffic.shaped |= traffic.cache.is_some() || traffic.bandwidth.is_some();
+    traffic
+}
+
+/// Of a group.
+pub fn of_group(said: &config::GroupTraffic) -> GroupTraffic {
+    GroupTraffic {
+        sticky: said.sticky.clone().map(Box::new),
+        outlier: said.outlier.clone().map(Box::new),
+        breaker: said.breaker.clone().map(Box::new),
+        bounds: said.bounds.clone().map(Box::new),
+        retry: said.retry.clone().map(Box::new),
+    }
+}
