@@ -99,11 +99,12 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
     let key = regex::Regex::new(r"^([a-z0-9_]+) = (.*)$").unwrap();
     let inner = regex::Regex::new(r"[{,] ?([a-z_-]+) =").unwrap();
     let policy = regex::Regex::new(r"^policy\.[a-z_]+").unwrap();
+    let group = regex::Regex::new(r"^group\.[a-z_]+").unwrap();
     let (mut keys, mut table) = (BTreeSet::new(), String::new());
     for line in text.lines() {
         let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some(found) = header.captures(line) {
-            table = found[1].replace("group.api", "group.*");
+            table = group.replace(&found[1], "group.*").into_owned();
             table = policy.replace(&table, "policy.*").into_owned();
             table = table.replace(".plan.gold", ".plan.*");
             // A header names each table above it.

@@ -274,6 +274,11 @@ impl<'a> Item<'a> {
         })
     }
 
+    /// A share as "10%" or "2.5%", in ten-thousandths.
+    pub(super) fn share(&self) -> Option<u32> {
+        self.parsed(units::SHARE, |text| units::share(text).ok_or_else(Wrong::default))
+    }
+
     /// `"none"` as `Some(None)`, or a size within a range.
     pub(super) fn size_or_none(&self, range: RangeInclusive<u64>) -> Option<Option<u64>> {
         match self.value.get_ref() {

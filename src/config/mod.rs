@@ -226,7 +226,8 @@ impl Default for Timeouts {
 }
 
 /// `timeouts = { ... }` of a listener, rule or group: what is given overrides `[timeouts]`.
-/// A listener may set handshake, header, body, keep_alive, idle; a rule body, response, idle; a group connect, response.
+/// A listener may set handshake, header, body, keep_alive, idle; a rule body, response, idle, total; a group connect, response.
+/// `total` is a rule's alone: from the request's first octet to the response head, all attempts together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the same fields as Timeouts")]
 pub struct TimeoutOverrides {
@@ -237,6 +238,7 @@ pub struct TimeoutOverrides {
     pub connect: Option<Duration>,
     pub response: Option<Duration>,
     pub idle: Option<Duration>,
+    pub total: Option<Duration>,
 }
 
 /// `[limits]`: sizes in bytes.

@@ -97,7 +97,7 @@ pub(super) fn overrides(owner: &Table<'_>, keys: Keys) -> TimeoutOverrides {
     let table =
         owner.item("timeouts").and_then(|item| item.table_hinting(keys, where_timeout_belongs));
     let Some(table) = table else { return TimeoutOverrides::default() };
-    debug_assert!(keys.iter().all(|key| TIMEOUTS.contains(key)));
+    debug_assert!(keys.iter().all(|key| TIMEOUTS.contains(key) || *key == "total"));
     let wait = |key: &str| {
         if !keys.contains(&key) {
             return None;
@@ -112,6 +112,7 @@ pub(super) fn overrides(owner: &Table<'_>, keys: Keys) -> TimeoutOverrides {
         connect: wait("connect"),
         response: wait("response"),
         idle: wait("idle"),
+        total: wait("total"),
     }
 }
 

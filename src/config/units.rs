@@ -11,6 +11,9 @@ pub(super) const DURATION: &str = "a duration such as \"250ms\", \"10s\", \"5m\"
 /// What a size looks like.
 pub(super) const SIZE: &str = "a size such as 512, \"512B\", \"16KiB\", \"1MiB\" or \"1GiB\"";
 
+/// What a share looks like.
+pub(super) const SHARE: &str = "a share from \"0%\" to \"100%\", as \"20%\" or \"2.5%\"";
+
 const MS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 const BYTES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -28,6 +31,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
         "hour" | "hours" | "hr" | "h" => meant(number, "h"),
         _ => Wrong::plain(),
     }
+}
+
+/// A share in ten-thousandths: up to 100 %, with at most two decimals.
+pub(super) fn share(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%')?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || whole.len() > 3 || decimals.len() > 2 {
+        return None;
+    }
+    let hundredths = format!("{decimals:0<2}").parse::<u32>().ok()?;
+    let share = whole.parse::<u32>().ok()? * 100 + hundredths;
+    (share <= 10_000).then_some(share)
 }
 
 /// A size in bytes.
@@ -82,6 +98,26 @@ fn meant<T>(number: &str, unit: &str) -> Result<T, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_shares() {
+        for (text, expected) in [
+            ("0%", Some(0)),
+            ("20%", Some(2000)),
+            ("2.5%", Some(250)),
+            ("0.01%", Some(1)),
+            ("100%", Some(10_000)),
+            ("100.01%", None),
+            ("0.001%", None),
+            (".5%", None),
+            ("5.%", None),
+            ("-1%", None),
+            ("20", None),
+            ("%", None),
+        ] {
+            assert_eq!(share(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn reads_durations() {

@@ -137,7 +137,7 @@ faults! {
     TargetReset Target 502 "target_reset" "The target reset the connection before it answered.",
     ResponseTimeout Target 504 "response_timeout" "The target did not answer within `timeouts.response`.",
     TargetProtocol Target 502 "target_protocol" "The target does not speak HTTP/2, or broke a rule of it (RFC 9113).",
-    DeadlineExceeded Target 504 "deadline_exceeded" "The target did not answer within the time that the client gave in grpc-timeout.",
+    DeadlineExceeded Target 504 "deadline_exceeded" "The target did not answer within `timeouts.total`, or the time that the client gave in grpc-timeout.",
     ResponseHead Target 502 "bad_response_head" "The target's response head is malformed.",
     ResponseTooLarge Target 502 "response_head_too_large" "The target's response head is larger than `limits.response_head`.",
     ResponseFraming Target 502 "bad_response_framing" "The target's response has ambiguous or malformed framing (RFC 9112 section 6.3).",

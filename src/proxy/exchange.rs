@@ -197,6 +197,11 @@ pub struct Way<'a> {
 /// What the client is told, unless it has been sent a response already.
 pub async fn send_on(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
     let group = steer::group(x, way).ok_or(Fault::NoTarget)?;
+    if let Some(total) = way.rule.and_then(|rule| rule.total) {
+        let trace = &mut x.scratch.trace;
+        let until = trace.began.after(total);
+        trace.deadline = Some(trace.deadline.map_or(until, |deadline| deadline.min(until)));
+    }
     let shard: &Shard = x.shard;
     upgrade::offer(x, way.rule, group)?;
     // Before it costs a target anything; what ringgate answers by itself goes on.

@@ -38,8 +38,12 @@ pub fn finish(x: &mut Exchange<'_>) -> Tick {
     let group = x.scratch.trace.group.and_then(|at| snapshot.groups.get(at)).map(|g| &**g);
     let target = group.and_then(|g| g.targets.get(x.scratch.trace.target?));
     count(x, now, x.listener.meters.cell(worker));
-    let further: [Option<&Meters>; 3] =
-        [rule.map(|r| &*r.meters), group.map(|g| &g.live.meters), target.map(|t| &*t.live.meters)];
+    let own = !x.scratch.trace.counted;
+    let further: [Option<&Meters>; 3] = [
+        rule.map(|r| &*r.meters),
+        group.map(|g| &g.live.meters).filter(|_| own),
+        target.map(|t| &*t.live.meters).filter(|_| own),
+    ];
     for meters in further.into_iter().flatten() {
         count(x, now, meters.cell(worker));
     }

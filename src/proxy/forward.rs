@@ -1,18 +1,22 @@
 //! Sends a request to a target: pick, connect or reuse, send, receive; once more where that is sound.
 //!
-//! A request is sent again only if no octet of a response has come, the method is idempotent and the body is here
-//! whole (RFC 9110 section 9.2.2); at most once. A connection that cannot be opened has carried nothing: the next target is tried
-//! for every method.
+//! A request is sent again only if no octet of a response has reached the client, the method is idempotent and the body is here
+//! whole (RFC 9110 section 9.2.2): once where a connection died, and as often as `retry` says. A connection that cannot be
+//! opened has carried nothing: the next target is tried for every method.
 
 use crate::base::Tick;
 use crate::http::desync::Closes;
 use crate::http::{Fault, Framing};
 use crate::net::{Buf, Side, Sock};
+use crate::protect::Retry;
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::stages::Stages;
-use crate::proxy::{Exchange, call, multiplex, policies, proxied, upgrade, upstream_head};
+use crate::proxy::{
+    Exchange, call, guard, hedge, multiplex, policies, proxied, retry, steer, upgrade,
+    upstream_head,
+};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
 use crate::snapshot::KeySource;
@@ -48,6 +52,20 @@ pub enum Failure {
     Unprocessed(Fault),
     /// Sending it again would not be sound, or not help.
     Final(Fault),
+    /// The response is one that another attempt is made for, which is paid for already.
+    Unwanted,
+}
+
+impl Failure {
+    /// What the target has failed with; `None` where it has answered.
+    pub fn fault(self) -> Option<Fault> {
+        match self {
+            Failure::Dead(fault) | Failure::Unprocessed(fault) | Failure::Final(fault) => {
+                Some(fault)
+            }
+            Failure::Unwanted => None,
+        }
+    }
 }
 
 // Targets tried for one request, at most.
@@ -65,45 +83,53 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     let epoch = Rc::clone(x.epoch);
     let group = epoch.groups.get(terms.group).ok_or(Fault::Internal)?;
     x.scratch.trace.group = Some(terms.group);
+    guard::enter(x, group)?;
+    let retry = retry::settings(&epoch, x.scratch.trace.rule, group);
+    if let Some(retry) = retry {
+        group.budget.deposit(retry);
+        let repeats = retry::is_repeatable(x) && !x.scratch.trace.once;
+        x.scratch.trace.repeats = if repeats { retry.attempts } else { 0 };
+        if let Some(after) = retry.hedge
+            && hedge::fits(x, group)
+        {
+            return Box::pin(hedge::forward(x, group, terms, retry, after)).await;
+        }
+    }
     let key = hash_key(x, &group.group.key);
-    let mut tried = [0_usize; MOST_TRIES];
-    let mut tries = 0;
-    let (mut resent, mut unprocessed) = (false, 0);
-    let mut last = Fault::NoTarget;
+    let mut walk = Walk::default();
+    walk.avoid(x.scratch.trace.avoid);
     loop {
-        let before = tried.get(..tries).unwrap_or_default();
-        let picked = x.shard.with_rng(|rng| group.pick(key, before, rng));
-        let picked = match picked {
-            // The only target may be tried again on a fresh connection.
-            None if resent && tries == 1 => x.shard.with_rng(|rng| group.pick(key, &[], rng)),
-            None if tries > 0 => group.last_resort(before),
-            picked => picked,
-        };
-        let Some(place) = picked else { return Err(last) };
+        let place = choose(x, group, key, &walk).ok_or(walk.last.unwrap_or(Fault::NoTarget))?;
         if x.client.sock.is_gone() {
             return Err(Fault::ClientGone);
         }
+        let Some((place, _held)) = guard::admit(x, group, place, walk.tried()) else {
+            Box::pin(guard::queue(x, group)).await?;
+            continue;
+        };
         let target = group.targets.get(place).ok_or(Fault::Internal)?;
-        if let Some(slot) = tried.get_mut(tries) {
-            *slot = place;
-            tries += 1;
-        }
+        walk.enter(place);
         x.scratch.trace.target = Some(place);
-        let conn = match open(x, group, target, resent).await {
+        if let Some(picked) = &x.scratch.trace.picked {
+            picked.set(Some(place));
+        }
+        let conn = match open(x, group, target, walk.resent).await {
             Ok(conn) => conn,
             Err(Fault::Shed) => return Err(Fault::Shed),
             Err(fault) => {
                 note_failure(x, fault, target.unshaken());
-                last = fault;
-                let most = (group.group.retries as usize + usize::from(resent)).min(MOST_TRIES - 1);
-                if tries > most {
+                guard::settle(x, group, place, Some(fault));
+                walk.last = Some(fault);
+                if !walk.dials_again(x, group, retry) {
                     return Err(fault);
                 }
                 continue;
             }
         };
-        match attempt(x, group, &conn, terms).await.map_err(|failure| why(x, &conn, failure)) {
+        let ended = attempt(x, group, &conn, terms).await.map_err(|failure| why(x, &conn, failure));
+        match ended {
             Ok(reusable) => {
+                guard::settle(x, group, place, None);
                 // A connection that begins with one client's PROXY header is not for another.
                 if reusable && group.group.proxy_protocol.is_none() {
                     let now = x.scratch.trace.answered.unwrap_or_else(Tick::now);
@@ -113,31 +139,143 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 }
                 return Ok(());
             }
-            Err(Failure::Dead(fault)) => {
-                let repeatable = x.scratch.request.method.is_idempotent() && x.body_is_here();
-                if resent || !repeatable {
+            Err(failure) => {
+                let fault = failure.fault();
+                guard::settle(x, group, place, fault);
+                drop(conn);
+                if walk.goes_on(x, group, retry, failure)?
+                    && let Some(retry) = retry
+                {
+                    Box::pin(retry::back_off(x, retry)).await?;
+                }
+            }
+        }
+    }
+}
+
+// The targets tried for one request, and what came of it so far.
+#[derive(Default)]
+struct Walk {
+    tried: [usize; MOST_TRIES],
+    tries: usize,
+    // Sent once more on a fresh connection.
+    resent: bool,
+    unprocessed: u32,
+    last: Option<Fault>,
+}
+
+impl Walk {
+    fn tried(&self) -> &[usize] {
+        self.tried.get(..self.tries).unwrap_or_default()
+    }
+
+    fn enter(&mut self, place: usize) {
+        if let Some(slot) = self.tried.get_mut(self.tries) {
+            *slot = place;
+            self.tries += 1;
+        }
+    }
+
+    // Another attempt is with this one already.
+    fn avoid(&mut self, place: Option<usize>) {
+        place.into_iter().for_each(|place| self.enter(place));
+    }
+
+    // Whether another target is dialled after one could not be reached, which has cost none of them anything.
+    fn dials_again(&self, x: &mut Exchange<'_>, group: &GroupCore, retry: Option<&Retry>) -> bool {
+        match retry {
+            Some(retry) if retry.on.connect && x.scratch.trace.repeats > 0 => {
+                self.tries < MOST_TRIES && retry::pay(x, group, retry)
+            }
+            Some(retry) if !retry.on.connect => false,
+            // Nothing was sent, so that it is sound for every method.
+            _ => {
+                let most = group.group.retries as usize + usize::from(self.resent);
+                self.tries <= most.min(MOST_TRIES - 1)
+            }
+        }
+    }
+
+    // Whether there is to be a wait before the next attempt.
+    fn goes_on(
+        &mut self,
+        x: &mut Exchange<'_>,
+        group: &GroupCore,
+        retry: Option<&Retry>,
+        failure: Failure,
+    ) -> Result<bool, Fault> {
+        let wait = match failure {
+            Failure::Final(Fault::ResponseTimeout) => {
+                let again =
+                    retry.is_some_and(|retry| retry.on.timeout && retry::pay(x, group, retry));
+                if !again {
+                    return Err(Fault::ResponseTimeout);
+                }
+                self.last = Some(Fault::ResponseTimeout);
+                true
+            }
+            Failure::Final(fault) => return Err(fault),
+            // It is paid for.
+            Failure::Unwanted => true,
+            Failure::Dead(fault) if !self.resent => {
+                if !retry::is_repeatable(x) {
                     return Err(fault);
                 }
-                (resent, last) = (true, fault);
-                x.scratch.trace.retries += 1;
+                (self.resent, self.last) = (true, Some(fault));
+                false
             }
-            Err(Failure::Unprocessed(fault)) => {
-                unprocessed += 1;
-                if unprocessed > MOST_UNPROCESSED || !x.body_is_here() {
+            Failure::Dead(fault) => {
+                let again =
+                    retry.is_some_and(|retry| retry.on.reset && retry::pay(x, group, retry));
+                if !again {
+                    return Err(fault);
+                }
+                self.last = Some(fault);
+                true
+            }
+            Failure::Unprocessed(fault) => {
+                self.unprocessed += 1;
+                if self.unprocessed > MOST_UNPROCESSED || !x.body_is_here() {
                     return Err(fault);
                 }
                 // It may be the same target again, on another connection.
-                (tries, last) = (tries - 1, fault);
-                x.scratch.trace.retries += 1;
+                (self.tries, self.last) = (self.tries - 1, Some(fault));
+                false
             }
-            Err(Failure::Final(fault)) => return Err(fault),
-        }
+        };
+        x.scratch.trace.retries += 1;
+        Ok(wait)
+    }
+}
+
+// The target for the next attempt: the one that the client should stay with, then one that was not tried, then any that may do.
+fn choose(x: &mut Exchange<'_>, group: &GroupCore, key: Option<u64>, walk: &Walk) -> Option<usize> {
+    if walk.tries == 0
+        && let Some(stays) = steer::target(x, group)
+    {
+        return Some(stays);
+    }
+    let before = walk.tried();
+    let picked = x.shard.with_rng(|rng| group.pick(key, before, rng));
+    let sent = x.scratch.trace.retries > 0;
+    match picked {
+        // The only target may be tried again on a fresh connection; and any, where the rule wants another attempt.
+        None if walk.resent && walk.tries == 1 => x.shard.with_rng(|rng| group.pick(key, &[], rng)),
+        None if walk.tries > 0 => group.last_resort(before).or_else(|| {
+            let again = sent && walk.tries < MOST_TRIES;
+            again.then(|| x.shard.with_rng(|rng| group.pick(key, &[], rng))).flatten()
+        }),
+        picked => picked,
     }
 }
 
 // With TLS 1.3 a target refuses our certificate when the request is on its way already: the alert says so, and the reset that
 // may follow it does not.
 fn why(x: &mut Exchange<'_>, conn: &TargetConn, failure: Failure) -> Failure {
+    let late = || x.scratch.trace.deadline.is_some_and(|deadline| deadline <= Tick::now());
+    if failure == Failure::Final(Fault::ResponseTimeout) && late() {
+        return Failure::Final(Fault::DeadlineExceeded);
+    }
     let Some(sock) = conn.sock().filter(|sock| sock.tls().is_some()) else { return failure };
     let failure = match failure {
         Failure::Dead(Fault::TargetReset) if sock.has_news() && sock.tls_failure().is_some() => {
@@ -268,12 +406,12 @@ async fn attempt(
     let target = conn.target();
     let _load = Load::count(group, target);
     let sock = conn.sock().ok_or(Failure::Final(Fault::Internal))?;
-    let wait = terms.response.unwrap_or(group.group.response);
+    let wait = patience(x, group, terms);
     upstream_head::render(x, target.live.name.as_bytes());
     let mut up = x.shard.buffers.none();
     let reusable = if x.body_is_here() {
         let sent = send_whole(x, sock, terms.body).await?;
-        sock.arm(Side::Read, sent.after(wait));
+        sock.arm(Side::Read, until(x, sent.after(wait)));
         let head = receive::head(x, sock, &mut up).await?;
         receive::deliver(x, sock, &mut up, head, terms.body).await.map_err(Failure::Final)?
     } else {
@@ -283,6 +421,18 @@ async fn attempt(
     // A read that filled its block cannot tell whether there are octets that answer nothing.
     let nothing_follows = up.is_empty() && !(up.is_brimful() && sock.has_news());
     Ok(reusable && nothing_follows && x.scratch.request.closes == Closes::Neither)
+}
+
+/// How long a target may take for its response head.
+pub(super) fn patience(x: &Exchange<'_>, group: &GroupCore, terms: &Terms) -> Duration {
+    let wait = terms.response.unwrap_or(group.group.response);
+    let retry = retry::settings(x.epoch, x.scratch.trace.rule, group);
+    retry.and_then(|retry| retry.per_try).map_or(wait, |per_try| per_try.min(wait))
+}
+
+/// A deadline, or the one of the whole request where that comes first.
+pub(super) fn until(x: &Exchange<'_>, deadline: Tick) -> Tick {
+    x.scratch.trace.deadline.map_or(deadline, |whole| whole.min(deadline))
 }
 
 // The head, and the body when there is one: all of it is here.
@@ -334,7 +484,8 @@ async fn stream(
     let chunked = x.scratch.request.framing == Framing::Chunked;
     let writer = if chunked { Writer::Chunked } else { Writer::Plain };
     let sending = Sending { prefix: &prefix, writer, stages: None };
-    let answer = Answer { x, sock, up, wait, until: Tick::NEVER, terms };
+    let until = until(x, Tick::NEVER);
+    let answer = Answer { x, sock, up, wait, until, terms };
     let ended = upload(body, sending, answer).await;
     x.scratch.upstream = prefix;
     ended
@@ -472,8 +623,6 @@ async fn await_continue(
     sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
     match receive::head_or_continue(x, sock, up).await {
         Ok(head) => Ok(head),
-        Err(Failure::Dead(fault) | Failure::Unprocessed(fault) | Failure::Final(fault)) => {
-            Err(Failure::Final(fault))
-        }
+        Err(failure) => Err(Failure::Final(failure.fault().unwrap_or(Fault::Internal))),
     }
 }

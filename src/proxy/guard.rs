@@ -10,10 +10,16 @@ use crate::shard::epoch::GroupCore;
 #[derive(Debug, Default)]
 pub struct Held {}
 
-/// Admits a request to a target. `None`: it has as many as it may; another one may do.
+/// Admits a request to the target that was picked, or to another one that was not tried where that one has as many as it may.
+/// `None`: all of them have.
 #[inline]
-pub fn admit(_x: &Exchange<'_>, _group: &GroupCore, _place: usize) -> Option<Held> {
-    Some(Held {})
+pub fn admit(
+    _x: &Exchange<'_>,
+    _group: &GroupCore,
+    place: usize,
+    _tried: &[usize],
+) -> Option<(usize, Held)> {
+    Some((place, Held {}))
 }
 
 /// Waits until any target of the group may be sent another request.

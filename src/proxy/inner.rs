@@ -32,6 +32,10 @@ pub struct Order {
     pub body: Option<Vec<u8>>,
     /// How long the target may take for its response head; `None` for the group's timeout.
     pub response: Option<Duration>,
+    /// A target that is passed over: an index into the group's.
+    pub avoid: Option<usize>,
+    /// Whether it is tried again as the rule or the group say.
+    pub repeats: bool,
 }
 
 /// A request that is on its way.
@@ -40,6 +44,7 @@ pub struct Inner {
     /// Where the response arrives, as HTTP/1.1. A response head that does not arrive is explained by [`Inner::fault`].
     pub sock: Sock,
     ended: Rc<Cell<Option<Ended>>>,
+    picked: Rc<Cell<Option<usize>>>,
 }
 
 /// How it ended, as far as its target is concerned.
@@ -66,6 +71,11 @@ impl Inner {
     /// Why there is no whole response; `None` while it is on its way, and where there is one.
     pub fn fault(&self) -> Option<Fault> {
         self.ended.get().and_then(|ended| ended.fault)
+    }
+
+    /// The target that it was sent to last: an index into the group's.
+    pub fn target(&self) -> Option<usize> {
+        self.picked.get()
     }
 
     /// How it ended; `None` while it is on its way.
@@ -109,8 +119,17 @@ pub fn send(x: &Exchange<'_>, order: Order) -> Inner {
     if !scratch.sent.method.is_empty() {
         scratch.request.method = Method::of(&scratch.sent.method);
     }
-    let rule = x.scratch.trace.rule;
-    scratch.trace = Trace { began: Tick::now(), rule, inner: true, ..Trace::default() };
+    let picked = Rc::new(Cell::new(None));
+    scratch.trace = Trace {
+        began: Tick::now(),
+        rule: x.scratch.trace.rule,
+        deadline: x.scratch.trace.deadline,
+        inner: true,
+        once: !order.repeats,
+        avoid: order.avoid,
+        picked: Some(Rc::clone(&picked)),
+        ..Trace::default()
+    };
     let terms = forward::Terms {
         group: order.group,
         response: order.response,
@@ -153,7 +172,7 @@ pub fn send(x: &Exchange<'_>, order: Order) -> Inner {
         pulse.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!("a request of ringgate's own panicked");
     });
-    Inner { sock, ended }
+    Inner { sock, ended, picked }
 }
 
 /// Reads the whole response to a request with this method: at most `limit` octets of body, until `deadline`.

@@ -12,7 +12,7 @@ use crate::http::{Fault, lines};
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::Writer;
 use crate::proxy::forward::{
-    Answer, CONTINUE_WAIT, Failure, Load, Sending, Terms, arrived, upload,
+    Answer, CONTINUE_WAIT, Failure, Load, Sending, Terms, arrived, patience, until, upload,
 };
 use crate::proxy::receive::{self, Head};
 use crate::proxy::recode::Recode;
@@ -51,7 +51,7 @@ pub async fn attempt(
         send_whole(x, &sock, decoded.as_deref(), terms.body).await?;
         let now = Tick::now();
         x.scratch.trace.sent = Some(now);
-        sock.arm(Side::Read, deadline(x, now, wait(group, terms)));
+        sock.arm(Side::Read, until(x, now.after(patience(x, group, terms))));
         match receive::head(x, &sock, &mut up).await {
             Ok(head) => {
                 receive::deliver(x, &sock, &mut up, head, terms.body).await.map_err(Failure::Final)
@@ -59,7 +59,7 @@ pub async fn attempt(
             Err(failure) => Err(failure),
         }
     } else {
-        Box::pin(stream_body(x, &sock, &mut up, wait(group, terms), terms)).await
+        Box::pin(stream_body(x, &sock, &mut up, patience(x, group, terms), terms)).await
     };
     if let Some(stream) = sock.stream()
         && let Some(status) = stream.grpc_status()
@@ -85,15 +85,6 @@ pub fn failure(error: &h2::Error, otherwise: Fault) -> Failure {
 pub fn failure_of(error: &io::Error, otherwise: Fault) -> Failure {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<h2::Error>());
     inner.map_or(Failure::Dead(otherwise), |inner| failure(inner, otherwise))
-}
-
-fn wait(group: &GroupCore, terms: &Terms) -> Duration {
-    terms.response.unwrap_or(group.group.response)
-}
-
-// Until when the response must have begun: the group's patience, or the client's where that ends first.
-fn deadline(x: &Exchange<'_>, now: Tick, wait: Duration) -> Tick {
-    x.scratch.trace.deadline.map_or(now.after(wait), |deadline| deadline.min(now.after(wait)))
 }
 
 fn overdue(x: &Exchange<'_>, channel: &Channel, failure: Failure) -> Failure {

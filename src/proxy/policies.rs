@@ -417,7 +417,11 @@ fn is_named(written: &[u8], name: &str) -> bool {
         || percent_encoding::percent_decode(written).eq(name.as_bytes().iter().copied())
 }
 
-async fn wait(x: &Exchange<'_>, until: Tick) -> Result<(), Fault> {
+/// Waits, unless the client goes away.
+///
+/// # Errors
+/// [`Fault::ClientGone`]
+pub async fn wait(x: &Exchange<'_>, until: Tick) -> Result<(), Fault> {
     let slot = x.client.sock.slot();
     let waited = x.shard.delays.until(until, &slot).await;
     x.client.sock.arm(Side::Read, Tick::NEVER);

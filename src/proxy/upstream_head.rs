@@ -51,6 +51,12 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
     }
     out.extend_from_slice(&x.scratch.findings.upstream);
     out.extend_from_slice(&x.scratch.sent.fields);
+    if x.scratch.trace.retries > 0 {
+        // Whoever retries behind this sees that it is done already (hazard UP-09).
+        out.extend_from_slice(b"x-ringgate-attempt: ");
+        number(&mut out, u64::from(x.scratch.trace.retries) + 1);
+        out.extend_from_slice(b"\r\n");
+    }
     field(&mut out, b"x-request-id", &x.scratch.request_id);
     via(x, &mut out);
     out.extend_from_slice(b"\r\n");
@@ -77,7 +83,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     let chains = policies::Chains::of(x);
     for one in &head.fields {
         let name = one.name.of(buf);
-        if !is_kept(one.known, trusted, head) || name.contains(&b'_') {
+        if !is_kept(one.known, trusted, head) || name.contains(&b'_') || is_ours(name) {
             continue;
         }
         if !head.nominated.is_empty()
@@ -94,6 +100,12 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         }
         parsed_field(out, buf, one);
     }
+}
+
+// What only ringgate says of itself.
+fn is_ours(name: &[u8]) -> bool {
+    const OURS: &[u8] = b"x-ringgate-";
+    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }
 
 fn is_kept(known: Known, trusted: bool, head: &RequestHead) -> bool {

@@ -8,8 +8,9 @@ use crate::balance::{Candidate, Pick, Plan};
 use crate::base::Rng;
 use crate::health;
 use crate::policy;
+use crate::protect::retry::Budget;
 use crate::shard::target::TargetCore;
-use crate::snapshot::{Group, Policy, Snapshot, TargetLive};
+use crate::snapshot::{Group, GroupLive, Policy, Snapshot, TargetLive};
 use crossbeam::channel::Sender;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -47,6 +48,8 @@ pub struct GroupCore {
     pub targets: Vec<Rc<TargetCore>>,
     /// Idle connections that this worker may keep to each target: its share of the machine's.
     pub idle_share: usize,
+    /// What this worker may spend on second attempts; a reload does not fill it.
+    pub budget: Rc<Budget>,
     planned: RefCell<Option<Planned>>,
 }
 
@@ -72,6 +75,9 @@ impl Epoch {
             .flatten()
             .map(|t| (Arc::as_ptr(&t.live), t))
             .collect();
+        let budgets: HashMap<*const GroupLive, &Rc<Budget>> = old
+            .map(|old| old.groups.iter().map(|g| (Arc::as_ptr(&g.group.live), &g.budget)).collect())
+            .unwrap_or_default();
         let groups = snapshot.groups.iter().map(|group| GroupCore {
             group: Arc::clone(group),
             targets: group
@@ -83,6 +89,9 @@ impl Epoch {
                 })
                 .collect(),
             idle_share: share(group.max_idle, workers),
+            budget: budgets
+                .get(&Arc::as_ptr(&group.live))
+                .map_or_else(Rc::default, |b| Rc::clone(b)),
             planned: RefCell::new(None),
         });
         let groups = groups.collect();

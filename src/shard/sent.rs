@@ -3,7 +3,7 @@
 //! Empty for most requests; then nothing of it is looked at.
 
 /// What differs from the client's head.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sent {
     /// Whether anything does.
     pub any: bool,

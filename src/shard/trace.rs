@@ -3,6 +3,8 @@
 use crate::base::Tick;
 use crate::http::Fault;
 use crate::http::grpc::Call;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What is known of an exchange when it ends.
@@ -52,7 +54,7 @@ pub struct Trace {
     pub detail: Option<Box<str>>,
     /// Whether it is a call of gRPC, and of which form.
     pub call: Call,
-    /// Until when the client of a call wants an answer.
+    /// Until when an answer is wanted, by the client of a call or by the rule.
     pub deadline: Option<Tick>,
     /// The `grpc-status` that the client was sent.
     pub grpc_status: Option<u16>,
@@ -60,6 +62,16 @@ pub struct Trace {
     pub form: Call,
     /// Whether ringgate has sent it by itself, on behalf of another request.
     pub inner: bool,
+    /// Whether its group and target have counted it already, as one of ringgate's own.
+    pub counted: bool,
+    /// Whether no further attempt is made once it was sent.
+    pub once: bool,
+    /// The target that another attempt is with: an index into the group's.
+    pub avoid: Option<usize>,
+    /// Told of each target that is tried.
+    pub picked: Option<Rc<Cell<Option<usize>>>>,
+    /// Attempts that may follow the one that is made now.
+    pub repeats: u32,
 }
 
 impl Trace {

@@ -84,6 +84,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         body: rule.timeouts.body,
         response: rule.timeouts.response,
         idle: rule.timeouts.idle,
+        total: rule.timeouts.total,
         upgrades: Upgrades::new(&rule.upgrade, &rule.origins),
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
         policies: Chain::new(&rule.policies, &policies),

@@ -5,6 +5,7 @@
 use crate::base::meters::Meters;
 use crate::health::State;
 use crate::http::proxy_protocol::Version;
+use crate::protect::retry::Reserve;
 use crate::tls::client::Dial;
 use crossbeam::utils::CachePadded;
 use rustls::pki_types::ServerName;
@@ -38,6 +39,8 @@ pub struct GroupLive {
     pub cursor: CachePadded<AtomicU64>,
     /// Grows whenever the health of a target changes: workers then plan anew.
     pub version: AtomicU64,
+    /// Second attempts that are always paid for.
+    pub reserve: Reserve,
     /// What is counted.
     pub meters: Meters,
 }
@@ -47,6 +50,7 @@ impl GroupLive {
         Arc::new(GroupLive {
             cursor: CachePadded::default(),
             version: AtomicU64::new(0),
+            reserve: Reserve::default(),
             meters: Meters::new(workers),
         })
     }

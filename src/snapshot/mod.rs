@@ -169,6 +169,8 @@ pub struct Rule {
     pub response: Option<Duration>,
     /// Overrides the listener's.
     pub idle: Option<Duration>,
+    /// From a request's first octet to the response head, all attempts together.
+    pub total: Option<Duration>,
     /// What requests may switch to.
     pub upgrades: Upgrades,
     /// Octets of a request body; `None` for no limit.

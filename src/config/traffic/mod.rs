@@ -79,11 +79,11 @@ pub(super) fn tables() -> impl Iterator<Item = &'static (&'static str, Keys)> {
 }
 
 /// Of a rule.
-pub(super) fn of_rule(_table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
+pub(super) fn of_rule(table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
     RuleTraffic {
         sticky: None,
         canary: None,
-        retry: None,
+        retry: retry::read(table),
         importance: Importance::default(),
         request: None,
         response: None,
@@ -96,6 +96,12 @@ pub(super) fn of_rule(_table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
 }
 
 /// Of a group.
-pub(super) fn of_group(_table: &Table<'_>, _seen: &mut Seen) -> GroupTraffic {
-    GroupTraffic { sticky: None, outlier: None, breaker: None, bounds: None, retry: None }
+pub(super) fn of_group(table: &Table<'_>, _seen: &mut Seen) -> GroupTraffic {
+    GroupTraffic {
+        sticky: None,
+        outlier: None,
+        breaker: None,
+        bounds: None,
+        retry: retry::read(table),
+    }
 }
