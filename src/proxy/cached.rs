@@ -19,6 +19,11 @@ impl Filling {
     pub fn end(&mut self) {}
 }
 
+/// Begins to store the parsed response, whose head is `head`, where it may be.
+pub fn fill(_x: &mut Exchange<'_>, _head: &[u8]) -> Option<Filling> {
+    None
+}
+
 /// Answers from the store, where it can (`true`).
 ///
 /// # Errors

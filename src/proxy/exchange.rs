@@ -95,6 +95,7 @@ pub struct Exchange<'a> {
 pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.scratch.trace.bytes_in = x.scratch.request.len as u64;
     x.scratch.sent.clear();
+    x.scratch.added.clear();
     let _active = finish::begin(x);
     upstream_head::assign_id(x);
     call::begin(x);

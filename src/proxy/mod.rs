@@ -9,6 +9,7 @@ pub mod body;
 pub mod cached;
 pub mod call;
 pub mod change;
+pub mod coding;
 pub mod collect;
 pub mod dial;
 pub mod exchange;

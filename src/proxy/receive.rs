@@ -293,7 +293,6 @@ pub async fn deliver(
         return Ok(false);
     }
     steer::settled(x, up.filled().get(..head.len).unwrap_or_default());
-    let framing = x.scratch.response.framing;
     let mut made = None;
     let mut stages = Stages::of(Recode::of_response(x.scratch.trace.form));
     if shape::wants(x) {
@@ -303,6 +302,8 @@ pub async fn deliver(
             Shape::Answered(reusable) => return Ok(reusable),
         }
     }
+    // Another one may have taken the place of the target's body.
+    let framing = x.scratch.response.framing;
     if let Some(stages) = &mut stages {
         // Of another length afterwards, which is known only where all of it is here.
         let body = up.filled().get(head.len..).unwrap_or_default();
@@ -495,6 +496,7 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
         // RFC 9110 section 6.6.1: a response without Date gets the time it was received.
         x.shard.with_date(|date| write::field(&mut out, b"date", date));
     }
+    out.extend_from_slice(&x.scratch.added);
     out.extend_from_slice(&x.scratch.findings.response);
     policies::Chains::of(x).defaults(&mut out);
     hsts(x.listener, &mut out);

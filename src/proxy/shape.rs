@@ -1,11 +1,13 @@
 //! What becomes of a response before its client gets it: other fields, another body, a content coding, a place in the store.
 //!
-//! Only responses to rules that ask for it come here. Called by `receive`, which sends what is left to be sent.
+//! Only responses to rules that ask for it come here. Each step changes the parsed head in the scratch, the body in `up` where it
+//! is here whole, or adds a stage; lines that this response alone gets are in `scratch.added`. Called by `receive`, which sends what
+//! is left to be sent.
 
 use crate::http::Fault;
 use crate::net::{Buf, Sock};
-use crate::proxy::Exchange;
-use crate::proxy::stages::Stages;
+use crate::proxy::stages::{Stage, Stages};
+use crate::proxy::{Exchange, cached, change, coding};
 use std::time::Duration;
 
 /// How a response goes on.
@@ -30,11 +32,28 @@ pub fn wants(x: &Exchange<'_>) -> bool {
 /// # Errors
 /// What goes wrong while another answer is made and sent.
 pub async fn prepare(
-    _x: &mut Exchange<'_>,
-    _sock: &Sock,
-    _up: &mut Buf,
-    _head: usize,
-    _stall: Duration,
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+    head: usize,
+    stall: Duration,
 ) -> Result<Shape, Fault> {
-    Ok(Shape::Pass(None))
+    x.scratch.added.clear();
+    let mut stages = Stages::default();
+    // Bodies that are replaced or mapped are here whole afterwards, as if the target had sent them.
+    let personal = change::body(x, sock, up, head, stall).await?;
+    let section = up.filled().get(..head).unwrap_or_default();
+    if let Some(decoder) = coding::decode(x, section) {
+        stages.push(Stage::Decode(decoder));
+    }
+    // What was made of this request is for nobody else.
+    if !personal && let Some(filling) = cached::fill(x, section) {
+        stages.push(Stage::Fill(Box::new(filling)));
+    }
+    if let Some(encoder) = coding::encode(x, section) {
+        stages.push(Stage::Encode(encoder));
+    }
+    // Last, so that the store keeps what the target has said: it is dressed whenever it is given.
+    change::dress(x, section);
+    Ok(Shape::Pass(Some(stages).filter(|stages| !stages.is_empty())))
 }

@@ -19,6 +19,8 @@ pub struct Scratch {
     pub upstream: Vec<u8>,
     /// What a target is sent instead of what the client has sent.
     pub sent: Sent,
+    /// Field lines that the target's response gets on its way, beside its own.
+    pub added: Vec<u8>,
     /// What is sent to the client.
     pub reply: Vec<u8>,
     /// What is counted and logged in the end. Here, since in the exchange it would make every connection larger.
@@ -39,7 +41,7 @@ impl Scratch {
     pub fn trim(&mut self) {
         self.findings.clear();
         self.sent.clear();
-        for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id] {
+        for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id, &mut self.added] {
             vec.clear();
             if vec.capacity() > KEEP {
                 *vec = Vec::new();
