@@ -175,6 +175,13 @@ impl End {
         self.0.link.borrow_mut().halves(self.0.side).0.wait(TO_READ, cx)
     }
 
+    /// Ready once the peer has dropped its end. Takes the place of whoever waits to read here.
+    pub fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
+        let link = &mut *self.0.link.borrow_mut();
+        let (me, peer) = link.halves(self.0.side);
+        if peer.closed { Poll::Ready(()) } else { me.wait(TO_READ, cx) }
+    }
+
     /// Ready once a write would not wait.
     pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
         let link = &mut *self.0.link.borrow_mut();
@@ -419,9 +426,10 @@ mod tests {
         read(&b).unwrap();
         check(2);
         assert!(a.poll_readable(&cx).is_pending());
+        assert!(a.poll_abandoned(&cx).is_pending());
         drop(b);
         check(3);
-        assert!(a.poll_writable(&cx).is_ready());
+        assert!(a.poll_writable(&cx).is_ready() && a.poll_abandoned(&cx).is_ready());
 
         let dialled = Dialled::default();
         let asked = dialled.dial("here".to_owned());

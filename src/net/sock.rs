@@ -95,6 +95,14 @@ impl Sock {
         self.stream().is_some_and(Stream::is_gone)
     }
 
+    /// Ready once the other end of a connection in memory was dropped; never for any other.
+    pub fn poll_abandoned(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.io {
+            Io::Memory(end) => end.poll_abandoned(cx),
+            Io::Kernel(_) | Io::Stream(_) => Poll::Pending,
+        }
+    }
+
     fn of_client(io: Io, timers: &Rc<Timers>) -> Sock {
         let timer = timers.register();
         let slot = RefCell::new(Rc::clone(timer.slot()));

@@ -1,8 +1,9 @@
 //! A request that ringgate sends by itself on behalf of another: a copy, a part, a second attempt, a stored answer's renewal.
 //!
 //! It goes the way of every request, from the choice of a target on, with a connection in memory as its client. Whoever has sent it
-//! reads the response at the other end, as a target's; dropping that end breaks it off. It is counted for its group and
-//! target, neither routed nor judged anew, nor logged. Called by `mirror`, `aggregate`, `cached`, `hedge`.
+//! reads the response at the other end, as the target has sent it: what rules and policies say of responses is for the client's.
+//! Dropping that end breaks it off at once, wherever it is. It is counted for its group and target, neither routed nor judged anew,
+//! nor logged. Called by `mirror`, `aggregate`, `cached`, `hedge`.
 
 use crate::base::Tick;
 use crate::http::scan::Scan;
@@ -10,15 +11,18 @@ use crate::http::{Fault, Framing, Method, ResponseHead, Version};
 use crate::net::memory::{Shape, pair};
 use crate::net::runtime::spawn;
 use crate::net::{Buf, Side, Sock};
-use crate::proxy::body::{Reader, Relay, Writer};
+use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::collect::{Gap, gather};
 use crate::proxy::pace::Pace;
 use crate::proxy::policies::Chains;
 use crate::proxy::{Client, Exchange, finish, forward};
 use crate::shard::{Sent, Shard, Trace};
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 /// What is sent.
@@ -86,6 +90,16 @@ impl Inner {
 
 /// Sends a request on behalf of `x`, whose body must be here whole unless the order has its own.
 pub fn send(x: &Exchange<'_>, order: Order) -> Inner {
+    sent(x, order, true)
+}
+
+/// As [`send`], for requests that have a bound of their own: they take no place among those in flight, so that they cannot be why
+/// a client's request is shed.
+pub fn send_aside(x: &Exchange<'_>, order: Order) -> Inner {
+    sent(x, order, false)
+}
+
+fn sent(x: &Exchange<'_>, order: Order, placed: bool) -> Inner {
     let (shard, epoch) = (Rc::clone(x.shard), Rc::clone(x.epoch));
     let (ours, theirs) = pair(Shape::default(), [None, None]);
     let sock = Sock::in_memory(ours, &shard.timers);
@@ -152,10 +166,14 @@ pub fn send(x: &Exchange<'_>, order: Order) -> Inner {
                 scratch: &mut scratch,
                 keep: true,
             };
-            let fault = match shard.place() {
-                Some(_place) => forward::forward(&mut inner, &terms).await.err(),
-                None => Some(Fault::Shed),
+            let place = if placed { shard.place() } else { None };
+            let shed = if placed { place.is_none() } else { shard.buffers.is_short() };
+            let fault = if shed {
+                Some(Fault::Shed)
+            } else {
+                unless_left(&client.sock, forward::forward(&mut inner, &terms)).await.err()
             };
+            drop(place);
             inner.scratch.trace.fault = fault;
             finish::inner(&inner);
             if fault.is_some() && inner.scratch.trace.status != 0 {
@@ -175,6 +193,19 @@ pub fn send(x: &Exchange<'_>, order: Order) -> Inner {
     Inner { sock, ended, picked }
 }
 
+// Runs it for as long as anybody is left who would read the answer. Nobody sends anything on that connection.
+async fn unless_left(
+    client: &Sock,
+    forwarding: impl Future<Output = Result<(), Fault>>,
+) -> Result<(), Fault> {
+    let mut forwarding = pin!(forwarding);
+    poll_fn(|cx| match forwarding.as_mut().poll(cx) {
+        Poll::Pending => client.poll_abandoned(cx).map(|()| Err(Fault::ClientGone)),
+        ended => ended,
+    })
+    .await
+}
+
 /// Reads the whole response to a request with this method: at most `limit` octets of body, until `deadline`.
 ///
 /// # Errors
@@ -191,14 +222,18 @@ pub async fn collect(
     let len = head(shard, inner, &mut up, deadline).await?;
     received.section.extend_from_slice(up.filled().get(..len).unwrap_or_default());
     received.head.parse(&received.section, method)?;
+    if let Framing::Length(length) = received.head.framing
+        && length > limit
+    {
+        return Err(Fault::BodyTooLarge);
+    }
     up.consume(len);
-    let left = deadline.since(Tick::now());
     let source = Relay {
         shard,
         from: &inner.sock,
         // Nothing is written.
         to: &inner.sock,
-        pace: Pace::new(left, None),
+        pace: Pace::until(deadline),
         client: Side::Read,
         limit: Some(limit),
         writer: Writer::Plain,
@@ -214,6 +249,7 @@ pub async fn collect(
     gathered.map_err(|gap| match gap {
         Gap::NoMemory => Fault::Shed,
         Gap::Broken(_) if reader.total > limit => Fault::BodyTooLarge,
+        Gap::Broken(Broken::SourceStalled) => Fault::DeadlineExceeded,
         Gap::Broken(broken) => inner.fault().unwrap_or(broken.of_response()),
     })?;
     received.body.extend_from_slice(body.filled());
@@ -222,14 +258,17 @@ pub async fn collect(
 
 // Reads until there is a final response head; how long it is.
 async fn head(shard: &Shard, inner: &Inner, up: &mut Buf, deadline: Tick) -> Result<usize, Fault> {
-    let limits = shard.epoch().snapshot.response_limits();
+    let mut limits = shard.epoch().snapshot.response_limits();
+    // What was let through is written anew, and may have become longer by what is added.
+    limits.size = limits.size.saturating_mul(2);
     loop {
         let mut scan = Scan::default();
         let len = loop {
-            if let Some(len) = scan.find_end(up.filled(), &limits)? {
+            let found = scan.find_end(up.filled(), &limits);
+            if let Some(len) = found.map_err(|_| Fault::ResponseTooLarge)? {
                 break len;
             }
-            if up.spare().is_empty() && !up.grow(limits.size * 2) {
+            if up.spare().is_empty() && !up.grow(limits.size) {
                 return Err(Fault::ResponseTooLarge);
             }
             inner.sock.arm(Side::Read, deadline);

@@ -18,6 +18,8 @@ pub struct Pace {
     pub stall: Duration,
     /// Octets a second; `None` where only the stall counts.
     pub floor: Option<u64>,
+    // When all of it must have come or gone, whatever has moved.
+    until: Tick,
     waited: Cell<Duration>,
 }
 
@@ -58,13 +60,18 @@ pub enum Limit {
 impl Pace {
     /// Patience from now on.
     pub fn new(stall: Duration, floor: Option<u64>) -> Pace {
-        Pace { stall, floor, waited: Cell::new(Duration::ZERO) }
+        Pace { stall, floor, until: Tick::NEVER, waited: Cell::new(Duration::ZERO) }
+    }
+
+    /// Patience that is over then, however much moves.
+    pub fn until(until: Tick) -> Pace {
+        Pace { until, ..Pace::new(Duration::MAX, None) }
     }
 
     /// When a wait that begins `now` ends, and why, after `moved` octets.
     pub fn deadline(&self, now: Tick, moved: u64) -> (Tick, Limit) {
         let Some(floor) = self.floor else {
-            return (now.after(self.stall), Limit::Stall);
+            return (now.after(self.stall).min(self.until), Limit::Stall);
         };
         let earned = Duration::from_secs(moved / floor.max(1));
         let left = GRACE.saturating_add(earned).saturating_sub(self.waited.get());
@@ -96,6 +103,13 @@ mod tests {
         let pace = Pace::new(Duration::from_secs(30), None);
         pace.waited(at(0), at(1000));
         assert_eq!(pace.deadline(at(1000), 1), (at(1030), Limit::Stall));
+    }
+
+    #[test]
+    fn what_has_an_end_ends_then_however_much_moves() {
+        let pace = Pace::until(at(7));
+        assert_eq!(pace.deadline(at(1), 0), (at(7), Limit::Stall));
+        assert_eq!(pace.deadline(at(6), 1 << 30), (at(7), Limit::Stall));
     }
 
     #[test]

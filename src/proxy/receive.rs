@@ -496,10 +496,12 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
         // RFC 9110 section 6.6.1: a response without Date gets the time it was received.
         x.shard.with_date(|date| write::field(&mut out, b"date", date));
     }
-    out.extend_from_slice(&x.scratch.added);
-    out.extend_from_slice(&x.scratch.findings.response);
-    policies::Chains::of(x).defaults(&mut out);
-    hsts(x.listener, &mut out);
+    if !x.scratch.trace.inner {
+        out.extend_from_slice(&x.scratch.added);
+        out.extend_from_slice(&x.scratch.findings.response);
+        policies::Chains::of(x).defaults(&mut out);
+        hsts(x.listener, &mut out);
+    }
     connection_field(x, &mut out);
     out.extend_from_slice(b"\r\n");
     x.scratch.reply = out;
@@ -534,7 +536,9 @@ pub fn status_and_fields(x: &Exchange<'_>, buf: &[u8], out: &mut Vec<u8>) {
     write::status_line(out, response.status, reason);
     let to_chunked = response.framing == Framing::Chunked;
     let form = x.scratch.trace.form;
-    let chains = policies::Chains::of(x);
+    // What ringgate has asked for itself it is told as it is.
+    let inner = x.scratch.trace.inner;
+    let chains = if inner { policies::Chains::default() } else { policies::Chains::of(x) };
     for one in &response.fields {
         let kept = match one.known {
             Known::Connection

@@ -74,7 +74,8 @@ fn given(octets: &[u8]) -> Option<&[u8]> {
 }
 
 fn wants_length(x: &Exchange<'_>) -> bool {
-    matches!(x.scratch.request.method_span.of(x.buf.filled()), b"POST" | b"PUT" | b"PATCH")
+    let method = x.scratch.request.method_span.of(x.buf.filled());
+    matches!(given(&x.scratch.sent.method).unwrap_or(method), b"POST" | b"PUT" | b"PATCH")
 }
 
 fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
