@@ -69,6 +69,8 @@ pub struct Config {
     pub usage: Usage,
     /// `[log]`
     pub log: Log,
+    /// `[cache]`
+    pub cache: crate::cache::Global,
     /// `[[listener]]`, in the order of the file.
     pub listeners: Vec<Listener>,
     /// `[[rule]]`, in the order of the file.

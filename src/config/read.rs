@@ -9,7 +9,9 @@ use crate::config::file::{self, DEEPEST, MOST_FILES};
 use crate::config::item::{Doc, Item, Table};
 use crate::config::keys;
 use crate::config::problem::{Problem, Problems};
-use crate::config::{Config, Place, acme, group, listener, policy, rule, sections, syntax, usage};
+use crate::config::{
+    Config, Place, acme, group, listener, policy, rule, sections, syntax, traffic, usage,
+};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,6 +167,9 @@ impl<'e> Build<'e> {
         }
         if let Some(table) = section("log", keys::LOG) {
             sections::log(&table, &mut config.log);
+        }
+        if let Some(table) = section("cache", traffic::cache::GLOBAL) {
+            traffic::cache::global(&table, &mut config.cache);
         }
     }
 

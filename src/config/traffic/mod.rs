@@ -5,7 +5,7 @@
 
 pub(super) mod aggregate;
 pub(super) mod balancing;
-pub(super) mod cache;
+pub(in crate::config) mod cache;
 pub(super) mod change;
 pub(super) mod compress;
 pub(super) mod mirror;
@@ -91,7 +91,7 @@ pub(super) fn of_rule(table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
         bandwidth: None,
         mirror: None,
         inject: None,
-        cache: None,
+        cache: cache::rule(table),
     }
 }
 

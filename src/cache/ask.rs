@@ -1,0 +1,152 @@
+//! What a request asks of the cache, and which requests it has nothing to do with (RFC 9111 sections 4, 5.2.1 and 5.4).
+//!
+//! What spares the target always holds: `only-if-cached`, `max-stale`, `stale-if-error`; so does `no-store`. What costs it a
+//! request (`no-cache`, `max-age`, `min-fresh`, `Pragma`) holds only where the rule says so: otherwise every client could send
+//! all of its requests past the cache. RFC 9111 section 5.2.1 leaves both open.
+
+use crate::cache::control::{Directives, MaxStale};
+use crate::cache::settings::Settings;
+use crate::http::RequestView;
+use std::time::Duration;
+
+/// What is known of a request when the cache is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its head.
+    pub view: RequestView<'a>,
+    /// `http` or `https`: what the client has used.
+    pub scheme: &'a str,
+    /// The port in its authority.
+    pub port: Option<u16>,
+    /// Whether targets are sent what the peer says in `X-Forwarded-*`.
+    pub trusted: bool,
+    /// Whether targets are told who sends it: by a policy, or by the client's certificate.
+    pub identified: bool,
+    /// Whether it has a body.
+    pub has_body: bool,
+}
+
+/// What a request asks of the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ask {
+    /// `HEAD`: answered from what `GET` has stored, and stores nothing itself.
+    pub head: bool,
+    /// Nothing of this exchange may be stored.
+    pub no_store: bool,
+    /// What is stored must be validated first.
+    pub no_cache: bool,
+    /// The oldest response that will do.
+    pub max_age: Option<Duration>,
+    /// How long the response must remain fresh.
+    pub min_fresh: Duration,
+    /// How stale a response may be.
+    pub max_stale: Option<MaxStale>,
+    /// How stale it may be when the target fails.
+    pub stale_if_error: Duration,
+    /// Rather 504 than a request to the target.
+    pub only_if_cached: bool,
+    /// Whether it says who sends it.
+    pub identified: bool,
+    /// Whether it has cookies that are not a part of the key.
+    pub cookies: bool,
+    /// Whether it has a precondition that a cache evaluates. Without a stored response it is held back from the target, so that
+    /// there will be one.
+    pub conditional: bool,
+    /// Whether it asks for a part only. Without a stored response it is passed on, and the part is not stored.
+    pub range: bool,
+}
+
+/// Why a request has nothing to do with the cache: it is passed on, and its response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// Neither `GET` nor `HEAD`.
+    Method,
+    /// `GET` with a body, which the key does not hold (hazard CACHE-10).
+    Body,
+    /// It says who sends it, and the rule does not take such.
+    Authorization,
+    /// A precondition that only the target can judge (RFC 9111 section 4.3.2): `If-Match`, `If-Unmodified-Since`.
+    Precondition,
+    /// It asks for another protocol.
+    Upgrade,
+}
+
+impl Ask {
+    /// What a request asks.
+    ///
+    /// # Errors
+    /// Why the cache has nothing to do with it.
+    pub fn of(settings: &Settings, request: &Request<'_>) -> Result<Ask, Bypass> {
+        let fields = request.view.fields;
+        let head = match request.view.method {
+            b"GET" => false,
+            b"HEAD" => true,
+            _ => return Err(Bypass::Method),
+        };
+        let mut ask = Ask { head, identified: request.identified, ..Ask::default() };
+        let (mut control, mut pragma) = (false, false);
+        for (name, value) in fields.iter() {
+            // By length first: most fields are none of these.
+            match name.len() {
+                5 if name.eq_ignore_ascii_case(b"range") => ask.range = true,
+                6 if name.eq_ignore_ascii_case(b"pragma") => pragma |= has(value, b"no-cache"),
+                6 if name.eq_ignore_ascii_case(b"cookie") => ask.cookies = true,
+                7 if name.eq_ignore_ascii_case(b"upgrade") => return Err(Bypass::Upgrade),
+                8 if name.eq_ignore_ascii_case(b"if-match") => return Err(Bypass::Precondition),
+                13 if name.eq_ignore_ascii_case(b"cache-control") => control = true,
+                13 if name.eq_ignore_ascii_case(b"if-none-match") => ask.conditional = true,
+                13 if name.eq_ignore_ascii_case(b"authorization") => ask.identified = true,
+                17 if name.eq_ignore_ascii_case(b"if-modified-since") => ask.conditional = true,
+                19 if name.eq_ignore_ascii_case(b"if-unmodified-since") => {
+                    return Err(Bypass::Precondition);
+                }
+                _ => {}
+            }
+        }
+        if request.has_body {
+            return Err(Bypass::Body);
+        }
+        if ask.identified && !settings.authorization {
+            return Err(Bypass::Authorization);
+        }
+        if ask.cookies {
+            let named = |name: &[u8]| settings.key.cookies.iter().any(|n| n.as_bytes() == name);
+            ask.cookies = !settings.ignore_cookies && fields.cookies().any(|(n, _)| !named(n));
+        }
+        if control {
+            ask.directives(settings, &Directives::of(fields.all("cache-control")));
+        } else if pragma && settings.honour_request {
+            ask.no_cache = true;
+        }
+        Ok(ask)
+    }
+
+    fn directives(&mut self, settings: &Settings, asked: &Directives<'_>) {
+        self.no_store = asked.no_store;
+        self.only_if_cached = asked.only_if_cached;
+        self.max_stale = asked.max_stale;
+        self.stale_if_error = asked.stale_if_error.unwrap_or_default();
+        if settings.honour_request {
+            self.no_cache = asked.no_cache;
+            self.max_age = asked.max_age;
+            self.min_fresh = asked.min_fresh.unwrap_or_default();
+        }
+    }
+}
+
+impl Bypass {
+    /// In a few words, for `Cache-Status` and people.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Bypass::Method => "method",
+            Bypass::Body => "request-body",
+            Bypass::Authorization => "authorization",
+            Bypass::Precondition => "precondition",
+            Bypass::Upgrade => "upgrade",
+        }
+    }
+}
+
+fn has(list: &[u8], wanted: &[u8]) -> bool {
+    list.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted))
+}

@@ -1,0 +1,233 @@
+//! Under which name a response is stored: everything that a target is sent and that may change its answer (hazards CACHE-01, -02).
+//!
+//! A key begins with the URL, which purging goes by; what follows is written with its lengths, so that no two requests of
+//! different meaning share one. `HEAD` shares that of `GET`. What `Vary` adds is a key below this one (`vary`). Called for each
+//! request of a rule that stores.
+
+use crate::cache::ask::Request;
+use crate::cache::settings::{KeySettings, Query};
+use crate::http::{Fields, host, path, write};
+
+/// The name of what is stored: compared whole, never by a hash alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Vec<u8>);
+
+/// A resource, as a change of it is told: without what a rule makes of its query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `scheme://host:port/path`
+    pub base: Vec<u8>,
+    /// The query as sent.
+    pub query: Option<Vec<u8>>,
+}
+
+// Two lengths stand before the URL: of the URL, and of its part before the query.
+const LENGTHS: usize = 8;
+
+// What a trusted peer says of the request that it was sent, and targets are told.
+const TOLD: [&str; 8] = [
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-path",
+    "x-forwarded-uri",
+    "x-forwarded-method",
+    "x-forwarded-server",
+];
+
+impl Key {
+    /// Of a request that the rule called `rule` takes.
+    pub fn of(settings: &KeySettings, request: &Request<'_>, rule: &str) -> Key {
+        let mut key = Key(Vec::with_capacity(256));
+        key.set(settings, request, rule);
+        key
+    }
+
+    /// [`Key::of`] in the room of this one.
+    pub fn set(&mut self, settings: &KeySettings, request: &Request<'_>, rule: &str) {
+        let out = &mut self.0;
+        out.clear();
+        out.extend_from_slice(&[0; LENGTHS]);
+        let view = &request.view;
+        base(out, request.scheme, view.host, request.port, view.path);
+        let base = out.len();
+        let exact = query(out, &settings.query, request);
+        let url = out.len();
+        patch(out, 0, url - LENGTHS);
+        patch(out, 4, base - LENGTHS);
+        out.push(u8::from(exact));
+        part(out, rule.as_bytes());
+        for name in &settings.headers {
+            part(out, name.as_bytes());
+            values(out, view.fields.all(name));
+        }
+        out.push(0);
+        for name in &settings.cookies {
+            part(out, name.as_bytes());
+            let named = view.fields.cookies().filter(|(n, _)| *n == name.as_bytes());
+            values(out, named.map(|(_, value)| value));
+        }
+        if request.trusted {
+            told(out, view.fields);
+        }
+    }
+
+    /// All of it.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// `scheme://host:port/path?query`, the query as far as it is a part of the key.
+    pub fn url(&self) -> &[u8] {
+        self.0.get(LENGTHS..LENGTHS + self.length(0)).unwrap_or_default()
+    }
+
+    /// `scheme://host:port/path`; responses that a change of their resource ends have it in common.
+    pub fn base(&self) -> &[u8] {
+        self.0.get(LENGTHS..LENGTHS + self.length(4)).unwrap_or_default()
+    }
+
+    /// Whether a change of `origin` changes what is stored here. Where the key holds a part of the query only, any query does.
+    pub fn is_of(&self, origin: &Origin) -> bool {
+        if self.base() != origin.base {
+            return false;
+        }
+        let exact = self.0.get(LENGTHS + self.length(0)) == Some(&1);
+        let query = self.url().get(self.base().len()..).unwrap_or_default();
+        !exact || query.strip_prefix(b"?") == origin.query.as_deref()
+    }
+
+    fn length(&self, at: usize) -> usize {
+        let octets = self.0.get(at..at + 4).and_then(|four| four.try_into().ok());
+        octets.map_or(0, |four| u32::from_be_bytes(four) as usize)
+    }
+}
+
+impl Origin {
+    /// What a request is about.
+    pub fn of(request: &Request<'_>) -> Origin {
+        let view = &request.view;
+        let mut base = Vec::new();
+        self::base(&mut base, request.scheme, view.host, request.port, view.path);
+        Origin { base, query: view.query.map(<[u8]>::to_vec) }
+    }
+
+    /// What an absolute URL names, made canonical as a request's; `None` for what no request could name.
+    pub fn parse(url: &[u8]) -> Option<Origin> {
+        let url = url.split(|b| *b == b'#').next()?;
+        let at = memchr::memmem::find(url, b"://")?;
+        let (scheme, rest) = (url.get(..at)?, url.get(at + 3..)?);
+        let scheme = match () {
+            () if scheme.eq_ignore_ascii_case(b"http") => "http",
+            () if scheme.eq_ignore_ascii_case(b"https") => "https",
+            () => return None,
+        };
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        let mut name = Vec::new();
+        let port = host::canonical(authority, &mut name).ok()?;
+        let (way, query) = match memchr::memchr(b'?', rest) {
+            Some(at) => (rest.get(..at)?, rest.get(at + 1..)),
+            None => (rest, None),
+        };
+        let way = if way.is_empty() { b"/" } else { way };
+        let mut canonical = Vec::new();
+        let keep = path::PathPolicy { keep_separators: true, ..path::PathPolicy::default() };
+        let rewritten = path::canonical(way, keep, &mut canonical).ok()?;
+        let way = if rewritten { canonical.as_slice() } else { way };
+        let mut base = Vec::new();
+        self::base(&mut base, scheme, &name, port, way);
+        Some(Origin { base, query: query.map(<[u8]>::to_vec) })
+    }
+
+    /// `scheme://host:port`: what the origin of both has to be for one to say that the other has changed.
+    pub fn authority(&self) -> &[u8] {
+        let start = memchr::memmem::find(&self.base, b"://").map_or(0, |at| at + 3);
+        let rest = self.base.get(start..).unwrap_or_default();
+        let end = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+        self.base.get(..start + end).unwrap_or_default()
+    }
+}
+
+fn base(out: &mut Vec<u8>, scheme: &str, host: &[u8], port: Option<u16>, path: &[u8]) {
+    let usual = if scheme == "https" { 443 } else { 80 };
+    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(b"://");
+    out.extend_from_slice(host);
+    out.push(b':');
+    write::number(out, u64::from(port.unwrap_or(usual)));
+    out.extend_from_slice(path);
+}
+
+// The part of the query that counts, and whether that is all of it.
+fn query(out: &mut Vec<u8>, settings: &Query, request: &Request<'_>) -> bool {
+    let Some(sent) = request.view.query else { return !matches!(settings, Query::None) };
+    let chosen: &dyn Fn(&[u8]) -> bool = match settings {
+        Query::None => return false,
+        // A target that splits at `;` too reads a parameter where none was seen here: then all of it counts.
+        _ if sent.contains(&b';') => &|_| true,
+        Query::All => &|_| true,
+        Query::Only(names) => &|name| is_named(names, name),
+        Query::Except(names) => &|name| !is_named(names, name),
+    };
+    if matches!(settings, Query::All) || sent.contains(&b';') {
+        out.push(b'?');
+        out.extend_from_slice(sent);
+        return matches!(settings, Query::All);
+    }
+    let mut before = b'?';
+    for pair in sent.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
+        if chosen(name) {
+            out.push(before);
+            out.extend_from_slice(pair);
+            before = b'&';
+        }
+    }
+    false
+}
+
+// Targets read `%61` as `a`: so does whoever decides whether it counts.
+fn is_named(names: &[String], sent: &[u8]) -> bool {
+    let plain: Vec<u8> = sent.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+    let decoded: Vec<u8> = percent_encoding::percent_decode(&plain).collect();
+    names.iter().any(|name| name.as_bytes() == decoded)
+}
+
+fn told(out: &mut Vec<u8>, fields: Fields<'_>) {
+    for (at, name) in (1_u8..).zip(TOLD) {
+        if let Some(value) = fields.first(name) {
+            out.push(at);
+            part(out, value);
+        }
+    }
+    // Who is asked for differs with every client; host and protocol do not (RFC 7239 section 5).
+    let pairs = fields.all("forwarded").flat_map(|line| line.split(|b| matches!(b, b',' | b';')));
+    for pair in pairs.map(<[u8]>::trim_ascii) {
+        let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        if !name.eq_ignore_ascii_case(b"for") && !name.eq_ignore_ascii_case(b"by") {
+            out.push(u8::MAX);
+            part(out, pair);
+        }
+    }
+}
+
+fn values<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a [u8]>) {
+    for value in values {
+        out.push(1);
+        part(out, value);
+    }
+    out.push(0);
+}
+
+pub(super) fn part(out: &mut Vec<u8>, octets: &[u8]) {
+    out.extend_from_slice(&u32::try_from(octets.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(octets);
+}
+
+fn patch(out: &mut [u8], at: usize, value: usize) {
+    if let Some(room) = out.get_mut(at..at + 4) {
+        room.copy_from_slice(&u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes());
+    }
+}
