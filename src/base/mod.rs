@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod lease;
 pub mod meters;
+pub mod sealed;
 pub mod tick;
 
 pub use fastrand::Rng;

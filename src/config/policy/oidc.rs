@@ -1,5 +1,6 @@
 //! `oidc` of a policy: its keys, and what may be written there. Called by the policies' reader.
 
+use crate::base::sealed::Secret;
 use crate::config::check::Seen;
 use crate::config::item::{Item, Table};
 use crate::config::keys::Keys;
@@ -7,7 +8,7 @@ use crate::config::problem::Wrong;
 use crate::config::{Config, Problem, When, syntax, target_tls};
 use crate::policy::Settings as Kind;
 use crate::policy::jwt::{Algorithm, Algorithms};
-use crate::policy::oidc::{ClientAuth, Given, OnUnauthenticated, Secret, Settings, text};
+use crate::policy::oidc::{ClientAuth, Given, OnUnauthenticated, Settings, text};
 use std::time::Duration;
 
 /// Its tables.

@@ -4,12 +4,13 @@
 //! request's findings. At most four questions: the description and the keys, where they are not known or too old, the tokens,
 //! and the user. Called by `login` for a new session and by the policy's check for one whose tokens have expired.
 
+use crate::base::sealed;
 use crate::policy::ask::{Call, Called};
 use crate::policy::jwt::Flaw;
+use crate::policy::oidc::Settings;
 use crate::policy::oidc::login::Login;
 use crate::policy::oidc::provider::{Endpoints, Provider, json_of};
 use crate::policy::oidc::session::{Entry, Session};
-use crate::policy::oidc::{Settings, sealed};
 use crate::policy::{Question, Reply, Verdict};
 use serde_json::{Map, Value};
 use std::rc::Rc;

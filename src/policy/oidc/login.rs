@@ -4,12 +4,12 @@
 //! time; a state is taken once. Without the cookie that belongs to a state nothing that comes back is believed (login CSRF,
 //! injected codes; hazard AUTH-15). Called by the policy's check.
 
+use crate::base::sealed::{self, base64url, from_base64url};
 use crate::http::{Fault, RequestView, write};
 use crate::policy::oidc::cookies::unstored;
 use crate::policy::oidc::exchange::{Doing, Exchange, From, Next, Step, Trouble, plain};
-use crate::policy::oidc::sealed;
 use crate::policy::oidc::session::Session;
-use crate::policy::oidc::text::{self, base64url, from_base64url, pair};
+use crate::policy::oidc::text::{self, pair};
 use crate::policy::oidc::{At, Policy};
 use crate::policy::{Answer, Findings, Question, Reply, Verdict};
 use aws_lc_rs::digest;

@@ -11,7 +11,6 @@ mod exchange;
 mod login;
 mod logout;
 mod provider;
-mod sealed;
 mod session;
 mod signer;
 mod site;
@@ -24,13 +23,13 @@ mod tests;
 pub use exchange::Step;
 
 use crate::base::Tick;
+use crate::base::sealed::{Ring, Secret};
 use crate::http::{Fault, RequestView, write};
 use crate::policy::jwt::Algorithms;
 use crate::policy::{Answer, Consumed, Files, Findings, Reply, Subject, Verdict, Wrong, ask};
 use cookies::Names;
 use exchange::{Doing, Exchange, From, Next, Trouble};
 use provider::Provider;
-use sealed::Ring;
 use session::{Age, Entry, Remembered, Session};
 use signer::Signer;
 use site::Site;
@@ -135,28 +134,6 @@ pub enum OnUnauthenticated {
     Allow,
     /// It is refused.
     Deny,
-}
-
-/// Octets that nobody may see.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<[u8]>);
-
-impl Secret {
-    /// A secret.
-    pub fn new(octets: &[u8]) -> Secret {
-        Secret(octets.into())
-    }
-
-    /// Its octets.
-    pub fn octets(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 impl Settings {

@@ -5,10 +5,10 @@
 //! costs a digest. Called by the policy's check and by `exchange`.
 
 use crate::base::Tick;
+use crate::base::sealed::{base64url, from_base64url};
 use crate::policy::identity::Claims;
 use crate::policy::oidc::Settings;
 use crate::policy::oidc::cookies::Shards;
-use crate::policy::oidc::text::{base64url, from_base64url};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

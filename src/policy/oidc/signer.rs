@@ -5,9 +5,8 @@
 //! file signs alike; the keys of the other secrets are published, too, while tokens of theirs are under way. Targets find them
 //! as a JWK Set, and one by one in PEM as ALB publishes its own. Called by the policy's check.
 
-use crate::policy::oidc::sealed::derive;
-use crate::policy::oidc::text::base64url;
-use crate::policy::oidc::{Secret, Settings};
+use crate::base::sealed::{Secret, base64url, derive};
+use crate::policy::oidc::Settings;
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};

@@ -1,11 +1,11 @@
-//! Texts of the protocol: percent-encoding, forms, base64, and addresses of providers.
+//! Texts of the protocol: percent-encoding, forms, and addresses of providers.
 //!
 //! Addresses are taken only in a form that every URL parser reads alike: no user information, no backslash, no white
 //! space. Nothing here decides what may be asked; `provider` does. Called by the other files of this folder and by the
 //! reader of the settings.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 
 /// Appends `text` with everything but unreserved octets percent-encoded (RFC 3986 section 2.3), which is also right in a
 /// form.
@@ -49,16 +49,6 @@ pub fn decode(value: &[u8]) -> Option<String> {
         }
     }
     String::from_utf8(out).ok()
-}
-
-/// base64url without padding (RFC 4648 section 5).
-pub fn base64url(octets: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(octets)
-}
-
-/// The octets of [`base64url`]; `None` for anything but the one right spelling of them.
-pub fn from_base64url(text: &[u8]) -> Option<Vec<u8>> {
-    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// `Basic` of RFC 6749 section 2.3.1: both parts are form-encoded first.
@@ -140,14 +130,6 @@ mod tests {
             assert_eq!(decode(value.as_bytes()).as_deref(), expected, "{value}");
         }
         assert_eq!(basic("a:b", "c d"), format!("Basic {}", STANDARD.encode("a%3Ab:c%20d")));
-    }
-
-    #[test]
-    fn base64url_has_one_spelling() {
-        assert_eq!(from_base64url(base64url(&[0xfb, 0xff]).as_bytes()), Some(vec![0xfb, 0xff]));
-        for bad in ["-_8=", "+/8", "-_9", "-_ 8", "-_8\n", "a"] {
-            assert_eq!(from_base64url(bad.as_bytes()), None, "{bad}");
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The way to the provider and back: what is believed of what comes back, and where it leads (hazards AUTH-15, AUTH-17).
 
 use super::*;
+use crate::base::sealed::base64url;
 
 #[test]
 fn a_login_ends_where_it_began_and_targets_learn_who_it_is() {
@@ -47,7 +48,7 @@ fn the_way_to_the_login_has_all_that_guards_it() {
         browser.idp.calls.borrow().iter().find(|c| c.url.ends_with("/token")).unwrap().body.clone();
     let verifier = parameter(&format!("?{}", String::from_utf8(form).unwrap()), "code_verifier");
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
-    assert_eq!(parameter(&to, "code_challenge"), text::base64url(digest.as_ref()));
+    assert_eq!(parameter(&to, "code_challenge"), base64url(digest.as_ref()));
 }
 
 // AUTH-15: replay, swap, missing, expired, tampered.

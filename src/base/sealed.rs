@@ -1,14 +1,36 @@
 //! What cookies carry, sealed: AES-256-GCM under keys that are derived from the secrets of the file.
 //!
 //! The first secret seals, every one of them opens, so that secrets can be replaced without logging anybody out (hazard
-//! AUTH-16). What is sealed is bound to its purpose, cookie, provider and host by the associated data: moved elsewhere, it
-//! does not open. Nothing here knows what the octets mean. Called by `session` and `login`.
+//! AUTH-16). What is sealed is bound to its purpose by the associated data: moved elsewhere, it does not open. Nothing here
+//! knows what the octets mean. Called by `policy::oidc`.
 
-use crate::policy::oidc::Secret;
-use crate::policy::oidc::text::{base64url, from_base64url};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// Octets that nobody may see.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
+
+impl Secret {
+    /// A secret.
+    pub fn new(octets: &[u8]) -> Secret {
+        Secret(octets.into())
+    }
+
+    /// Its octets.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 /// The keys, the sealing one first.
 pub struct Ring(Vec<Key>);
@@ -98,6 +120,16 @@ pub fn random<const N: usize>() -> Option<[u8; N]> {
     Some(out)
 }
 
+/// base64url without padding (RFC 4648 section 5).
+pub fn base64url(octets: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(octets)
+}
+
+/// The octets of [`base64url`]; `None` for anything but the one right spelling of them.
+pub fn from_base64url(text: &[u8]) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
 struct Octets(usize);
 
 impl KeyType for Octets {
@@ -155,5 +187,13 @@ mod tests {
         let ring = Ring::of(&[secret(1)]).unwrap();
         assert_ne!(ring.seal(b"", b"x".to_vec()), ring.seal(b"", b"x".to_vec()));
         assert_ne!(derive::<32>(&secret(1), b"a"), derive::<32>(&secret(1), b"b"));
+    }
+
+    #[test]
+    fn base64url_has_one_spelling() {
+        assert_eq!(from_base64url(base64url(&[0xfb, 0xff]).as_bytes()), Some(vec![0xfb, 0xff]));
+        for bad in ["-_8=", "+/8", "-_9", "-_ 8", "-_8\n", "a"] {
+            assert_eq!(from_base64url(bad.as_bytes()), None, "{bad}");
+        }
     }
 }
