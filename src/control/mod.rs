@@ -17,6 +17,7 @@ pub mod listener_tls;
 pub mod notify;
 pub mod policies;
 pub mod probe;
+pub mod rehearsal;
 pub mod report;
 pub mod resolve;
 pub mod rights;

@@ -9,6 +9,7 @@ pub mod buf;
 pub mod delay;
 pub mod h2;
 pub mod listen;
+pub mod local;
 pub mod memory;
 pub mod pipe;
 pub mod runtime;

@@ -3,6 +3,7 @@
 //! SINGLE_ISSUER and DEFER_TASKRUN take a third off the CPU per request, and want the ring built on its own thread.
 //! Under DEFER_TASKRUN a task that wakes itself for ever would starve all I/O: nothing here may yield in a loop.
 
+use crate::net::local;
 use crate::net::sys::Handle;
 use crate::net::timer::SWEEP;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
@@ -98,7 +99,12 @@ pub fn wake_last(waker: Waker) {
 /// Spawns a task on this worker. A panic ends the task, and only it; `on_panic` is told.
 #[expect(clippy::disallowed_methods, reason = "the one guarded spawn")]
 pub fn spawn(task: impl Future<Output = ()> + 'static, on_panic: impl FnOnce() + 'static) {
-    monoio::spawn(Guarded { task, on_panic: Some(on_panic) });
+    let guarded = Guarded { task, on_panic: Some(on_panic) };
+    if local::is_here() {
+        local::take_up(guarded);
+        return;
+    }
+    monoio::spawn(guarded);
 }
 
 pin_project_lite::pin_project! {
