@@ -19,6 +19,14 @@ static SCRIPTED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static SCRIPT: Cell<Option<Tick>> = const { Cell::new(None) };
+    // What the wall clock says at the start of the process, where a script does not begin one of its own.
+    static WALL: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// As [`script`], with the wall clock standing at `wall_micros` since 1970. For rehearsals, which must believe what is valid now.
+pub fn rehearse(now: Option<Tick>, wall_micros: u64) {
+    script(now);
+    WALL.set(now.map(|_| wall_micros));
 }
 
 /// What the clock says on this thread from now on; `None` for the time that it is. For simulations.
@@ -75,7 +83,7 @@ const SCRIPT_BEGAN_MICROS: u64 = 1_735_689_600_000_000;
 /// Wall time in microseconds since 1970, for `Date` and logs only; zero before 1970. It follows a scripted clock.
 pub fn wall_micros() -> u64 {
     if let Some(now) = scripted() {
-        return SCRIPT_BEGAN_MICROS + now.nanos() / 1000;
+        return WALL.get().unwrap_or(SCRIPT_BEGAN_MICROS + now.nanos() / 1000);
     }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

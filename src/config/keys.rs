@@ -181,6 +181,7 @@ pub(super) const POOL: Keys = &["max_idle", "idle_timeout"];
 pub(super) const GROUP_TIMEOUTS: Keys = &["connect", "response"];
 pub(super) const EXPECT: Keys =
     &["request", "rule", "listener", "headers", "source", "group", "status", "response", "sent"];
+pub(super) const EXPECT_SENT: Keys = &["target", "host", "headers"];
 
 /// Each table with its keys; `*` stands for a name that the file chooses.
 const TABLES: &[(&str, Keys)] = &[
@@ -221,6 +222,7 @@ const TABLES: &[(&str, Keys)] = &[
     ("policy.*", POLICY),
     ("policy.*.answer", POLICY_ANSWER),
     ("expect", EXPECT),
+    ("expect.sent", EXPECT_SENT),
 ];
 
 /// Every key that the file may hold, dotted, as `server.workers`, `rule.when.host` and `group.*.health.path`: an

@@ -687,8 +687,16 @@ pub enum HealthKind {
 pub struct Expect {
     /// `METHOD URL`, as `GET https://api.example.com/v1/x`.
     pub request: String,
-    /// The rule that must take it; `None` expects that no rule does.
-    pub rule: Option<String>,
+    /// Who must take it.
+    pub taker: Taker,
+    /// The group that it must be sent to.
+    pub group: Option<String>,
+    /// The status that the client must be sent; a target's is 200.
+    pub status: Option<u16>,
+    /// Fields of the answer, with patterns of their values.
+    pub response: Vec<(String, String)>,
+    /// What a target must be sent.
+    pub sent: Option<ExpectSent>,
     /// The listener it arrives on; the first one that the rule serves when left out.
     pub listener: Option<String>,
     /// Fields of the request head.
@@ -697,4 +705,35 @@ pub struct Expect {
     pub source: Option<std::net::IpAddr>,
     /// Where it stands in the file.
     pub place: Place,
+}
+
+/// Who takes a request that an `[[expect]]` describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Taker {
+    /// It does not matter.
+    #[default]
+    Anyone,
+    /// No rule.
+    Nobody,
+    /// The rule of this name.
+    Rule(String),
+}
+
+/// `sent` of an `[[expect]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpectSent {
+    /// The path and query, as a pattern.
+    pub target: Option<String>,
+    /// The host, as a pattern.
+    pub host: Option<String>,
+    /// Fields, with patterns of their values.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Expect {
+    /// Whether the request must be played through to know whether it is met.
+    pub fn is_played(&self) -> bool {
+        let asked = self.group.is_some() || self.status.is_some();
+        asked || !self.response.is_empty() || self.sent.is_some()
+    }
 }

@@ -5,11 +5,11 @@
 use crate::config::action::{self, fields};
 use crate::config::check::{Kind, Seen};
 use crate::config::item::{Item, Table};
-use crate::config::keys::{EXPECT, RULE, RULE_LIMITS, RULE_TIMEOUTS, WHEN};
+use crate::config::keys::{EXPECT, EXPECT_SENT, RULE, RULE_LIMITS, RULE_TIMEOUTS, WHEN};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, BODY};
 use crate::config::syntax::{self, value_pattern};
-use crate::config::{Action, Expect, Respond, Rule, When};
+use crate::config::{Action, Expect, ExpectSent, Respond, Rule, Taker, When};
 use crate::config::{policy, relayed, traffic};
 
 /// The largest `priority`.
@@ -135,14 +135,26 @@ pub(super) fn expect(item: &Item<'_>, seen: &mut Seen) -> Option<Expect> {
     const RULE: &str = "the name of a rule, or \"none\"";
     let table = item.table(EXPECT)?;
     let request = table.need("request", REQUEST).and_then(|item| item.parsed(REQUEST, request));
-    let rule = table.need("rule", RULE).and_then(|item| {
+    let taker = table.item("rule").and_then(|item| {
         let name = item.parsed(RULE, syntax::name)?;
         if name == "none" {
-            return None;
+            return Some(Taker::Nobody);
         }
         seen.uses(Kind::Rule, &name, &item);
+        Some(Taker::Rule(name))
+    });
+    let group = table.item("group").and_then(|item| {
+        let name = item.parsed("the name of a group", syntax::name)?;
+        seen.uses(Kind::Group, &name, &item);
         Some(name)
     });
+    let status = table.item("status").and_then(|item| item.integer(200..=599));
+    let response = table.item("response").map(|item| fields(&item, |_| None));
+    let sent = table.item("sent").and_then(|item| sent(&item));
+    if ["rule", "group", "status", "response", "sent"].iter().all(|key| table.item(key).is_none()) {
+        let path = item.path.clone();
+        table.problem(path, "nothing that is expected", "rule, group, status, response or sent");
+    }
     let listener = table.item("listener").and_then(|item| {
         let name = item.parsed("the name of a listener", syntax::name)?;
         seen.uses(Kind::Listener, &name, &item);
@@ -155,11 +167,27 @@ pub(super) fn expect(item: &Item<'_>, seen: &mut Seen) -> Option<Expect> {
     });
     Some(Expect {
         request: request.unwrap_or_default(),
-        rule,
+        taker: taker.unwrap_or_default(),
+        group,
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        response: response.unwrap_or_default(),
+        sent,
         listener,
         headers: table.item("headers").map(|item| fields(&item, |_| None)).unwrap_or_default(),
         source,
         place: item.place(),
+    })
+}
+
+// `sent = { target = "/v2/*", host = "app.internal", headers = { x-tenant = "a" } }`
+fn sent(item: &Item<'_>) -> Option<ExpectSent> {
+    const PATTERN: &str = "a pattern without control characters";
+    let table = item.table(EXPECT_SENT)?;
+    let pattern = |key: &str| table.item(key)?.parsed(PATTERN, value_pattern);
+    Some(ExpectSent {
+        target: pattern("target"),
+        host: pattern("host"),
+        headers: table.item("headers").map(|item| fields(&item, |_| None)).unwrap_or_default(),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use crate::config::{self, Config, Problem, Problems};
 use crate::control::fresh::Files;
-use crate::control::{listener_tls, policies, target_tls};
+use crate::control::{expect as played, listener_tls, policies, target_tls};
 use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
 use crate::route::CompileError;
@@ -73,6 +73,7 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
     match snapshot::compile(&config, context) {
         Ok(snapshot) => {
             problems.extend(expect::unmet(&snapshot, &config));
+            problems.extend(played::unmet(&config));
             warnings.extend(expect::hidden(&snapshot, &config));
         }
         Err(error) => problems.push(not_compiled(&config, &error)),

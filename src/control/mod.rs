@@ -9,6 +9,7 @@ pub mod check;
 pub mod crew;
 pub mod demo;
 pub mod descriptors;
+pub mod expect;
 pub mod expiry;
 pub mod fresh;
 pub mod jwks;

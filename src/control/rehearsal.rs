@@ -17,6 +17,7 @@ use crate::shard::{AccessLog, Epoch, Machine, Pulse, Shard, Trace};
 use crate::snapshot::Snapshot;
 use crate::tls::Facts;
 use crossbeam::channel::{Receiver, unbounded};
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -30,6 +31,8 @@ pub struct Stage {
     dialled: Rc<Dialled>,
     records: Receiver<Vec<u8>>,
     graveyard: Receiver<Arc<Snapshot>>,
+    // When the last request was over.
+    last: Cell<Tick>,
 }
 
 /// A request that is played.
@@ -96,20 +99,23 @@ impl Stage {
             machine.shares(1),
             Arc::new(Pulse::default()),
         );
-        Some(Stage { shard, dialled, records, graveyard })
+        Some(Stage { shard, dialled, records, graveyard, last: Cell::new(Tick::now()) })
     }
 
-    /// Plays a request through.
+    /// Plays a request through. It comes an hour after the one before, so that no rate is exceeded by rehearsing; the wall clock
+    /// says what it says.
     pub fn play(&self, part: &Part<'_>) -> Played {
-        let began = Tick::now();
-        tick::script(Some(began));
-        let played = self.act(part, began);
-        tick::script(None);
+        let wall = tick::wall_micros();
+        let began = self.last.get().after(Duration::from_secs(3600));
+        tick::rehearse(Some(began), wall);
+        let played = self.act(part, began, wall);
+        self.last.set(Tick::now());
+        tick::rehearse(None, 0);
         self.graveyard.try_iter().for_each(drop);
         played
     }
 
-    fn act(&self, part: &Part<'_>, began: Tick) -> Played {
+    fn act(&self, part: &Part<'_>, began: Tick, wall: u64) -> Played {
         let shard = &self.shard;
         let epoch = shard.epoch();
         let Some(listener) = epoch.snapshot.listeners.get(part.listener) else {
@@ -176,7 +182,7 @@ impl Stage {
                     played.ended = true;
                     break;
                 }
-                tick::script(Some(Tick::now().after(Duration::from_millis(100))));
+                tick::rehearse(Some(Tick::now().after(Duration::from_millis(100))), wall);
                 shard.sweep(Tick::now());
             }
         }

@@ -36,6 +36,22 @@ enum Shape {
     Mixed,
 }
 
+/// A pattern for whoever compares texts as rules do, case-sensitive.
+#[derive(Clone, Debug)]
+pub struct Pattern(Glob);
+
+impl Pattern {
+    /// Compiles a pattern.
+    pub fn new(text: &str) -> Pattern {
+        Pattern(Glob::new(text, Case::Exact))
+    }
+
+    /// Whether it fits all of `text`.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.0.matches(text)
+    }
+}
+
 impl Glob {
     pub(super) fn new(text: &str, case: Case) -> Glob {
         let mut pattern = fold(text, case);

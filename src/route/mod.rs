@@ -33,6 +33,8 @@ mod rule;
 mod tests;
 mod trie;
 
+pub use glob::Pattern;
+
 use crate::http::fields::RequestView;
 use index::Index;
 use ipnet::IpNet;

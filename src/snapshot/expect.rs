@@ -4,7 +4,7 @@
 //! a received one, so that a test inside the file cannot pass where a real request would not. Nothing is sent. Called
 //! by control, before anything is published.
 
-use crate::config::{Config, Expect, Place, Problem};
+use crate::config::{self, Config, Expect, Place, Problem, Protocol, Taker};
 use crate::http::request::RequestHead;
 use crate::http::scan::Scan;
 use crate::http::{Fault, RequestView};
@@ -26,6 +26,47 @@ pub fn unmet(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
     let (rules, listeners) = (rules.collect(), listeners.collect());
     let judge = Judge { snapshot, config, rules, listeners };
     config.expects.iter().filter_map(|expect| judge.expectation(expect)).collect()
+}
+
+/// A request (`METHOD URL`) with these fields as a client would send it.
+///
+/// # Errors
+/// [`Fault::RequestLine`] or [`Fault::Target`] for what is no method and absolute URL.
+pub fn written(request: &str, fields: &[(String, String)]) -> Result<Vec<u8>, Fault> {
+    let (method, url) = request.split_once(' ').ok_or(Fault::RequestLine)?;
+    let (_, rest) = url.split_once("://").ok_or(Fault::Target)?;
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    let mut text = format!("{method} {slash}{target} HTTP/1.1\r\nHost: {authority}\r\n");
+    for (name, value) in fields {
+        text.extend([name, ": ", value, "\r\n"]);
+    }
+    text.push_str("\r\n");
+    Ok(text.into_bytes())
+}
+
+/// The listener that a request to this URL would reach, by index: the one that is named, or one that `rule` serves and that speaks
+/// the URL's scheme, or the first that does.
+pub fn listener_for(
+    config: &Config,
+    url: &str,
+    named: Option<&str>,
+    rule: Option<&str>,
+) -> Option<usize> {
+    let at = |name: &str| config.listeners.iter().position(|l| l.name == name);
+    if let Some(name) = named {
+        return at(name);
+    }
+    let protocol = if url.starts_with("https:") { Protocol::Https } else { Protocol::Http };
+    let rule = rule.and_then(|name| config.rules.iter().find(|rule| rule.name == name));
+    let serves = |l: &&config::Listener| {
+        rule.is_none_or(|rule| rule.listeners.is_empty() || rule.listeners.contains(&l.name))
+    };
+    let served = || config.listeners.iter().filter(serves);
+    let found = served()
+        .find(|l| l.protocol == protocol)
+        .or_else(|| served().find(|l| !l.protocol.is_relayed()));
+    found.and_then(|l| at(&l.name))
 }
 
 /// A warning for each rule that can never match because another one takes all its requests first. None of them is
@@ -69,7 +110,11 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn expectation(&self, expect: &Expect) -> Option<Problem> {
-        let wanted = expect.rule.as_deref();
+        let wanted = match &expect.taker {
+            Taker::Anyone => return None,
+            Taker::Nobody => None,
+            Taker::Rule(name) => Some(name.as_str()),
+        };
         let (buf, head) = match self.receive(expect) {
             Ok(received) => received,
             // No rule takes what is refused, as expected.
@@ -101,16 +146,7 @@ impl Judge<'_> {
 
     /// The request as it would be received: octets, and the head that they are.
     fn receive(&self, expect: &Expect) -> Result<(Vec<u8>, RequestHead), Fault> {
-        let (method, url) = expect.request.split_once(' ').ok_or(Fault::RequestLine)?;
-        let (_, rest) = url.split_once("://").ok_or(Fault::Target)?;
-        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        let mut text = format!("{method} {slash}{target} HTTP/1.1\r\nHost: {authority}\r\n");
-        for (name, value) in &expect.headers {
-            text.extend([name, ": ", value, "\r\n"]);
-        }
-        text.push_str("\r\n");
-        let buf = text.into_bytes();
+        let buf = written(&expect.request, &expect.headers)?;
         let len = Scan::default().find_end(&buf, &self.snapshot.head_limits())?;
         let section = len.and_then(|len| buf.get(..len)).ok_or(Fault::FieldLine)?;
         let mut head = RequestHead::default();
@@ -125,7 +161,7 @@ impl Judge<'_> {
         if let Some(name) = &expect.listener {
             return self.listeners.get(name.as_str()).copied().into_iter().collect();
         }
-        let Some(rule) = &expect.rule else {
+        let Taker::Rule(rule) = &expect.taker else {
             let mut listeners: Vec<ListenerId> = all().collect();
             listeners.sort_unstable();
             return listeners;
@@ -157,7 +193,10 @@ impl Judge<'_> {
         let on = on.unwrap_or_default();
         let found = format!("{:?}, which {taker_name} takes on listener {on:?}", expect.request);
         let hint = wanted.map(|id| {
-            let name = expect.rule.as_deref().unwrap_or_default();
+            let name = match &expect.taker {
+                Taker::Rule(name) => name.as_str(),
+                _ => "",
+            };
             match (self.snapshot.routes.check(id, listener, view), taker) {
                 (Err(mismatch), _) => format!("{name:?} does not match: {}", why(mismatch)),
                 (Ok(()), Some(taker)) => {
@@ -171,9 +210,9 @@ impl Judge<'_> {
 }
 
 fn problem(expect: &Expect, found: String, hint: Option<String>) -> Problem {
-    let expected = match &expect.rule {
-        Some(rule) => format!("rule {rule:?} to take it"),
-        None => "no rule to take it".to_owned(),
+    let expected = match &expect.taker {
+        Taker::Rule(rule) => format!("rule {rule:?} to take it"),
+        _ => "no rule to take it".to_owned(),
     };
     Problem { place: expect.place.clone(), key: "expect".to_owned(), found, expected, hint }
 }

@@ -63,8 +63,11 @@ fn agrees_with_itself(config: &Config) {
         }
     }
     for expect in &config.expects {
-        let known = |name: &String| rules.contains(name.as_str());
-        assert!(expect.rule.as_ref().is_none_or(known), "{expect:?}");
+        if let config::Taker::Rule(name) = &expect.taker {
+            assert!(rules.contains(name.as_str()), "{expect:?}");
+        }
+        let known = |name: &String| groups.contains(name.as_str());
+        assert!(expect.group.as_ref().is_none_or(known), "{expect:?}");
     }
 }
 

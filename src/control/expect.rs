@@ -1,0 +1,221 @@
+//! Expectations of a file that only playing them through can tell: the group, the status, fields of the answer, what a target is
+//! sent.
+//!
+//! Which rule takes a request is judged without playing it (`snapshot::expect`). Called by `check`, and so before every reload.
+
+use crate::config::{Config, Expect, ExpectSent, Problem, Taker};
+use crate::control::rehearsal::{Part, Played, Stage, plain};
+use crate::route::Pattern;
+use crate::snapshot::compile::{Context, compile};
+use crate::snapshot::expect::{listener_for, written};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+/// Where an expected request comes from when nothing is said of it (RFC 5737: an address for documentation).
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// What a name resolves to: which address it is does not matter.
+pub const RESOLVED: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
+
+/// Every expectation of the file that is played and not met.
+pub fn unmet(config: &Config) -> Vec<Problem> {
+    let played = || config.expects.iter().filter(|expect| expect.is_played());
+    if played().next().is_none() {
+        return Vec::new();
+    }
+    let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| vec![RESOLVED] };
+    // What cannot be compiled has been said by now.
+    let Ok(snapshot) = compile(&plain(config), context) else { return Vec::new() };
+    let Some(stage) = Stage::new(Arc::new(snapshot)) else { return Vec::new() };
+    played().filter_map(|expect| judge(config, &stage, expect)).collect()
+}
+
+fn judge(config: &Config, stage: &Stage, expect: &Expect) -> Option<Problem> {
+    let (_, url) = expect.request.split_once(' ')?;
+    let rule = match &expect.taker {
+        Taker::Rule(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let listener = listener_for(config, url, expect.listener.as_deref(), rule)?;
+    let octets = written(&expect.request, &expect.headers).ok()?;
+    let part = Part {
+        listener,
+        octets: &octets,
+        source: expect.source.unwrap_or(SOURCE),
+        tls: url.strip_prefix("https://").map(name_in),
+    };
+    let played = stage.play(&part);
+    let (found, expected) = differs(expect, &played)?;
+    let reason = played.record.get("reason").and_then(|r| r.as_str());
+    let detail = played.record.get("detail").and_then(|r| r.as_str());
+    let hint = match (reason, played.ended) {
+        (Some(reason), _) => Some(format!("{reason}: {}", detail.unwrap_or_default())),
+        (None, false) => Some("it waits for what is not asked here, as another service".to_owned()),
+        (None, true) => None,
+    };
+    Some(Problem {
+        place: expect.place.clone(),
+        key: "expect".to_owned(),
+        found: format!("{:?}, which {found}", expect.request),
+        expected,
+        hint,
+    })
+}
+
+/// The host of what follows the scheme of a URL, without its port.
+pub fn name_in(rest: &str) -> &str {
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    }
+}
+
+// The first thing that is not as expected, and what was.
+fn differs(expect: &Expect, played: &Played) -> Option<(String, String)> {
+    let said = |key: &str| played.record.get(key).and_then(|value| value.as_str());
+    let (head, _) = split(&played.answer);
+    let status = status_of(&head).or(played.refused.map(|fault| fault.status()));
+    if let Some(group) = &expect.group
+        && said("group") != Some(group.as_str())
+    {
+        let found = match said("group") {
+            Some(other) if !other.is_empty() => format!("goes to group {other:?}"),
+            _ => format!("goes to no group, and is answered {}", status.unwrap_or_default()),
+        };
+        return Some((found, format!("group {group:?}")));
+    }
+    if let Some(wanted) = expect.status
+        && status != Some(wanted)
+    {
+        let found = status.map_or("is not answered".to_owned(), |s| format!("is answered {s}"));
+        return Some((found, format!("status {wanted}")));
+    }
+    for (name, pattern) in &expect.response {
+        if let Some(found) = lacks(&head, name, pattern) {
+            return Some((format!("is answered {found}"), format!("{name}: {pattern}")));
+        }
+    }
+    expect.sent.as_ref().and_then(|sent| differs_in(sent, played))
+}
+
+fn differs_in(expect: &ExpectSent, played: &Played) -> Option<(String, String)> {
+    let Some(delivered) = played.sent.last() else {
+        return Some(("reaches no target".to_owned(), "to be sent to one".to_owned()));
+    };
+    let (head, _) = split(&delivered.octets);
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    if let Some(pattern) = &expect.target
+        && !Pattern::new(pattern).matches(target.as_bytes())
+    {
+        return Some((format!("is sent as {target:?}"), format!("target {pattern:?}")));
+    }
+    let host = expect.host.iter().map(|pattern| ("host", pattern));
+    let fields = expect.headers.iter().map(|(name, pattern)| (name.as_str(), pattern));
+    for (name, pattern) in host.chain(fields) {
+        if let Some(found) = lacks(&head, name, pattern) {
+            return Some((format!("is sent {found}"), format!("{name}: {pattern}")));
+        }
+    }
+    None
+}
+
+// What there is instead of a field with such a value.
+fn lacks(head: &str, name: &str, pattern: &str) -> Option<String> {
+    let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let values: Vec<&str> =
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()).collect();
+    let fits = Pattern::new(pattern);
+    match values.as_slice() {
+        [] => Some(format!("without {name}")),
+        values if values.iter().any(|value| fits.matches(value.as_bytes())) => None,
+        values => Some(format!("with {name}: {}", values.join(", "))),
+    }
+}
+
+fn split(octets: &[u8]) -> (String, &[u8]) {
+    let end = memchr::memmem::find(octets, b"\r\n\r\n").map_or(octets.len(), |at| at + 4);
+    let (head, body) = octets.split_at_checked(end).unwrap_or_default();
+    (String::from_utf8_lossy(head).into_owned(), body)
+}
+
+fn status_of(head: &str) -> Option<u16> {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    const FILE: &str = r#"
+[[listener]]
+name = "web"
+bind = ["127.0.0.1:8080"]
+[[rule]]
+name = "api"
+when = { host = ["api.test"] }
+policy = ["few", "known"]
+forward = "app"
+[[rule]]
+name = "old"
+when = { path = ["/old"] }
+redirect = { path = "/new", status = 301 }
+[group.app]
+targets = ["app.internal:9000"]
+[policy.few]
+rate = { limit = "1/m" }
+[policy.known]
+ip = { deny = ["192.0.2.66"] }
+"#;
+
+    /// `expect` holds what is expected; `says` what a problem says, or nothing where it is met.
+    #[track_caller]
+    fn check(expect: &str, says: &str) {
+        let text = format!("{FILE}\n[[expect]]\n{expect}\n");
+        let checked = crate::control::check::check_text(&text, "a.toml");
+        let found = checked.problems.to_string();
+        let fits = if says.is_empty() { found.is_empty() } else { found.contains(says) };
+        assert!(fits, "{expect}\nexpected {says:?}\nfound {found}");
+    }
+
+    #[test]
+    fn what_would_be_done_is_compared_with_what_is_expected() {
+        let api = "request = 'GET http://api.test/x?y=1'";
+        check(&format!("{api}\ngroup = 'app'\nstatus = 200"), "");
+        check(
+            &format!(
+                "{api}\nsent = {{ target = '/x?y=1', host = 'api.*', headers = {{ x-forwarded-proto = 'http' }} }}"
+            ),
+            "",
+        );
+        check(
+            &format!("{api}\nsent = {{ target = '/z' }}"),
+            "which is sent as \"/x?y=1\", expected target \"/z\"",
+        );
+        check(
+            &format!("{api}\nsent = {{ headers = {{ x-tenant = 'a' }} }}"),
+            "which is sent without x-tenant",
+        );
+        check(&format!("{api}\nstatus = 403"), "which is answered 200, expected status 403");
+        check(&format!("{api}\nsource = '192.0.2.66'\nstatus = 403"), "");
+        check(&format!("{api}\nsource = '192.0.2.66'\ngroup = 'app'"), "address_denied");
+        let old = "request = 'GET http://a.test/old'";
+        check(
+            &format!(
+                "{old}\nrule = 'old'\nstatus = 301\nresponse = {{ location = 'http://a.test/*' }}"
+            ),
+            "",
+        );
+        check(
+            &format!("{old}\nresponse = {{ location = '*/old' }}"),
+            "which is answered with location: http://a.test/new",
+        );
+        check(&format!("{old}\ngroup = 'app'"), "which goes to no group, and is answered 301");
+        check(&format!("{old}\nsent = {{ target = '*' }}"), "which reaches no target");
+        check(old, "nothing that is expected");
+        check("request = 'GET http://a.test/none'\nstatus = 404", "");
+    }
+
+    #[test]
+    fn requests_that_are_expected_use_up_no_limit() {
+        let one = "request = 'GET http://api.test/x'\nstatus = 200\n";
+        check(&[one; 4].join("[[expect]]\n"), "");
+    }
+}
