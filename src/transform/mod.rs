@@ -2,12 +2,19 @@
 //!
 //! Pure; `proxy` applies it to heads and bodies. One template language (`template`) is used wherever text is made of a request.
 
+pub mod captures;
 pub mod compress;
+pub mod cookies;
+pub mod escape;
+pub mod fields;
+pub mod json;
+pub mod page;
+pub mod query;
+pub mod rewrite;
+pub mod template;
 
-/// What of a request is changed before a target gets it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RequestSettings {}
-
-/// What of a response is changed before a client gets it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ResponseSettings {}
+pub use captures::Captures;
+pub use escape::Place;
+pub use page::ResponseSettings;
+pub use rewrite::RequestSettings;
+pub use template::{Facts, Scope, Template};
