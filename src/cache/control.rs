@@ -1,9 +1,10 @@
 //! `Cache-Control`, of requests and responses (RFC 9111 section 5.2, RFC 5861, RFC 8246).
 //!
-//! Told leniently by generators and read strictly here: what is said twice holds in its more restrictive form, a number that is
+//! Read strictly: what is said twice holds in its more restrictive form, a number that is
 //! none is zero, and what cannot be told apart at all makes the response not storable. Called by `ask` and `storable`.
 
 use crate::http::request::is_token;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// What is said, together.
@@ -16,7 +17,7 @@ pub struct Directives<'a> {
     /// Without field names.
     pub no_cache: bool,
     /// Lists of field names that `no-cache` has: these are not given again before a validation.
-    pub withheld: Vec<&'a [u8]>,
+    pub withheld: Vec<Cow<'a, [u8]>>,
     /// With or without field names.
     pub private: bool,
     pub public: bool,
@@ -54,6 +55,10 @@ pub enum Value<'a> {
     Token(&'a [u8]),
     /// What stands between the quotes, as it stands there.
     Quoted(&'a [u8]),
+    /// A number of a structured field.
+    Seconds(u64),
+    /// Something of a structured field that no directive takes.
+    Wrong,
 }
 
 impl<'a> Directives<'a> {
@@ -80,7 +85,9 @@ impl<'a> Directives<'a> {
             b"s-maxage" => least(&mut self.s_maxage, value.seconds()),
             b"no-store" => self.no_store = true,
             b"no-cache" => match value {
-                Value::Quoted(names) if !names.trim_ascii().is_empty() => self.withheld.push(names),
+                Value::Quoted(names) if !names.trim_ascii().is_empty() => {
+                    self.withheld.push(Cow::Borrowed(names));
+                }
                 _ => self.no_cache = true,
             },
             b"private" => self.private = true,
@@ -156,7 +163,8 @@ impl Value<'_> {
     /// Delta-seconds (RFC 9111 section 1.2.2), quoted or not; zero for what is none.
     pub fn seconds(self) -> Duration {
         let digits = match self {
-            Value::None => return Duration::ZERO,
+            Value::None | Value::Wrong => return Duration::ZERO,
+            Value::Seconds(number) => return Duration::from_secs(number.min(MOST_SECONDS)),
             Value::Token(text) | Value::Quoted(text) => text,
         };
         Duration::from_secs(seconds(digits).unwrap_or_default())

@@ -4,11 +4,12 @@
 //! `no-cache` withholds by name. Called when a response is stored and when one is renewed.
 
 use crate::cache::control::Directives;
+use crate::cache::targeted;
 use crate::http::{Field, Fields, Known, Span, write};
 
 /// Appends the lines of a response's head that are kept. `nominated`: the names in its `Connection`.
 pub fn kept<'a>(fields: Fields<'a>, nominated: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
-    let said = Directives::of(fields.all("cache-control"));
+    let (said, _) = targeted::effective(fields);
     for (name, value) in fields.iter() {
         if is_kept(name) && !nominated(name) && !is_withheld(&said, name) {
             write::field(out, name, value);
@@ -59,8 +60,8 @@ fn is_kept(name: &[u8]) -> bool {
 
 const OTHERS: [&[u8]; 4] = [b"age", b"set-cookie", b"set-cookie2", b"proxy-authentication-info"];
 
-/// Whether a directive `no-cache` with field names holds this one back.
-pub(super) fn is_withheld(said: &Directives<'_>, name: &[u8]) -> bool {
+// Whether a directive `no-cache` with field names holds this one back.
+fn is_withheld(said: &Directives<'_>, name: &[u8]) -> bool {
     let mut names = said.withheld.iter().flat_map(|list| list.split(|b| *b == b','));
     names.any(|held| held.trim_ascii().eq_ignore_ascii_case(name))
 }

@@ -8,8 +8,9 @@ use crate::cache::age::{Meta, Times};
 use crate::cache::ask::Ask;
 use crate::cache::control::{Directives, MOST_SECONDS};
 use crate::cache::settings::Settings;
+use crate::cache::targeted::{self, Source};
 use crate::cache::vary::Vary;
-use crate::cache::{control, date, targeted};
+use crate::cache::{control, date};
 use crate::http::Fields;
 use std::time::Duration;
 
@@ -80,13 +81,14 @@ pub fn storable(
     times: Times,
 ) -> Result<Meta, Why> {
     let cap = may_store(settings, ask, status, fields)?;
-    let cache_control = Directives::of(fields.all("cache-control"));
-    let targeted = targeted::directives(fields);
-    let said = targeted.as_ref().unwrap_or(&cache_control);
+    let (said, source) = targeted::effective(fields);
     if said.malformed {
         return Err(Why::Malformed);
     }
-    // RFC 9111 section 5.2.2.3: who understands the status need not heed no-store.
+    // RFC 9111 section 5.2.2.3: who understands the status does not heed no-store.
+    if said.must_understand && !UNDERSTOOD.contains(&status) && !HEURISTIC.contains(&status) {
+        return Err(Why::Status);
+    }
     if said.no_store && !said.must_understand {
         return Err(Why::NoStore);
     }
@@ -94,11 +96,12 @@ pub fn storable(
         return Err(Why::Private);
     }
     let vary = Vary::of(fields).ok_or(Why::Vary)?;
-    let for_all = said.public || said.s_maxage.is_some() || targeted.is_some();
+    let for_all = said.public || said.s_maxage.is_some();
     // RFC 9111 section 3.5.
-    if ask.identified && !(for_all || said.must_revalidate) {
+    if ask.identified && !for_all && !said.must_revalidate {
         return Err(Why::Identified);
     }
+    let for_all = for_all || source == Source::Targeted;
     if ask.cookies && !for_all && !vary.has("cookie") {
         return Err(Why::Cookies);
     }
@@ -108,7 +111,7 @@ pub fn storable(
         received: times.received,
         age: age(fields, date, times),
         strict: said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some(),
-        no_cache: said.no_cache || has_old_no_cache(fields),
+        no_cache: said.no_cache || source == Source::General && has_old_no_cache(fields),
         immutable: said.immutable,
         etag: fields.first("etag").filter(|tag| !tag.is_empty()).map(Box::from),
         modified: fields.first("last-modified").and_then(|at| Some((at.into(), date::parse(at)?))),
@@ -121,7 +124,7 @@ pub fn storable(
     meta.stale_while_revalidate =
         window(said.stale_while_revalidate, settings.stale_while_revalidate);
     meta.stale_if_error = window(said.stale_if_error, settings.stale_if_error);
-    meta.lifetime = lifetime(settings, &meta, said, targeted.is_some(), fields, cap)?;
+    meta.lifetime = lifetime(settings, &meta, (&said, source), fields, cap)?;
     worth_it(meta)
 }
 
@@ -167,12 +170,11 @@ fn age(fields: Fields<'_>, date: u64, times: Times) -> Duration {
 fn lifetime(
     settings: &Settings,
     meta: &Meta,
-    said: &Directives<'_>,
-    targeted: bool,
+    (said, source): (&Directives<'_>, Source),
     fields: Fields<'_>,
     cap: Option<Duration>,
 ) -> Result<Duration, Why> {
-    let expires = if targeted { None } else { expires(fields, meta.date) };
+    let expires = expires(fields, meta.date).filter(|_| source == Source::General);
     let explicit = said.s_maxage.or(said.max_age).or(expires);
     let by_status = HEURISTIC.contains(&meta.status) || said.public;
     let lifetime = match (explicit, cap) {
