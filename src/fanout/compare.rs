@@ -286,8 +286,8 @@ impl Found<'_> {
             let left = if order.is_le() { a.next() } else { None };
             let right = if order.is_ge() { b.next() } else { None };
             let Some((name, _)) = left.or(right) else { return };
-            at.push(name.clone());
-            self.maybe(at, left.map(|(_, value)| value), right.map(|(_, value)| value));
+            at.push(Cow::clone(name));
+            self.maybe(at, left.map(|(_, value)| *value), right.map(|(_, value)| *value));
             at.pop();
         }
     }
