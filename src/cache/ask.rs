@@ -150,3 +150,115 @@ impl Bypass {
 fn has(list: &[u8], wanted: &[u8]) -> bool {
     list.split(|b| *b == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::KeySettings;
+    use crate::http::fields::OwnedFields;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn ask(
+        settings: &Settings,
+        method: &str,
+        fields: &[(&str, &str)],
+        has_body: bool,
+    ) -> Result<Ask, Bypass> {
+        let fields: OwnedFields = fields.iter().copied().collect();
+        let view = RequestView {
+            method: method.as_bytes(),
+            host: b"a.test",
+            path: b"/",
+            query: None,
+            fields: fields.view(),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let request = Request {
+            view,
+            scheme: "http",
+            port: None,
+            trusted: false,
+            identified: false,
+            has_body,
+        };
+        Ask::of(settings, &request)
+    }
+
+    fn get(settings: &Settings, fields: &[(&str, &str)]) -> Result<Ask, Bypass> {
+        ask(settings, "GET", fields, false)
+    }
+
+    #[test]
+    fn what_the_cache_has_nothing_to_do_with() {
+        let usual = Settings::default();
+        for (method, bypass) in [("GET", None), ("HEAD", None), ("POST", Some(Bypass::Method))] {
+            assert_eq!(ask(&usual, method, &[], false).err(), bypass, "{method}");
+        }
+        // Hazard CACHE-10: a body is no part of the key.
+        assert_eq!(ask(&usual, "GET", &[], true), Err(Bypass::Body));
+        for (name, bypass) in [
+            ("Authorization", Bypass::Authorization),
+            ("If-Match", Bypass::Precondition),
+            ("If-Unmodified-Since", Bypass::Precondition),
+            ("Upgrade", Bypass::Upgrade),
+        ] {
+            assert_eq!(get(&usual, &[(name, "x")]), Err(bypass), "{name}");
+        }
+        let open = Settings { authorization: true, ..Settings::default() };
+        assert!(get(&open, &[("Authorization", "x")]).unwrap().identified);
+    }
+
+    #[test]
+    fn what_costs_the_target_is_heeded_where_the_rule_says_so_rfc9111_5_2_1() {
+        let (usual, open) =
+            (Settings::default(), Settings { honour_request: true, ..Settings::default() });
+        let said = "no-cache, max-age=5, min-fresh=6, max-stale=7, no-store, only-if-cached, \
+                    stale-if-error=8";
+        let spared = Ask {
+            no_store: true,
+            only_if_cached: true,
+            max_stale: Some(MaxStale::For(Duration::from_secs(7))),
+            stale_if_error: Duration::from_secs(8),
+            ..Ask::default()
+        };
+        assert_eq!(get(&usual, &[("Cache-Control", said)]), Ok(spared));
+        let all = Ask {
+            no_cache: true,
+            max_age: Some(Duration::from_secs(5)),
+            min_fresh: Duration::from_secs(6),
+            ..spared
+        };
+        assert_eq!(get(&open, &[("Cache-Control", said)]), Ok(all));
+    }
+
+    #[test]
+    fn pragma_counts_only_without_cache_control_rfc9111_5_4() {
+        let open = Settings { honour_request: true, ..Settings::default() };
+        for (fields, no_cache) in [
+            (&[("Pragma", "no-cache")][..], true),
+            (&[("Pragma", "x, No-Cache")], true),
+            (&[("Pragma", "no-cachex")], false),
+            (&[("Pragma", "no-cache"), ("Cache-Control", "max-stale")], false),
+        ] {
+            assert_eq!(get(&open, fields).map(|ask| ask.no_cache), Ok(no_cache), "{fields:?}");
+        }
+        let usual = Settings::default();
+        assert_eq!(get(&usual, &[("Pragma", "no-cache")]), Ok(Ask::default()));
+    }
+
+    #[test]
+    fn cookies_count_unless_they_are_a_part_of_the_key() {
+        let named = KeySettings { cookies: vec!["a".to_owned()], ..KeySettings::default() };
+        let keyed = Settings { key: named, ..Settings::default() };
+        let ignoring = Settings { ignore_cookies: true, ..Settings::default() };
+        for (settings, cookie, expected) in [
+            (&Settings::default(), "a=1", true),
+            (&keyed, "a=1", false),
+            (&keyed, "a=1; b=2", true),
+            (&ignoring, "a=1; b=2", false),
+        ] {
+            let got = get(settings, &[("Cookie", cookie)]).map(|ask| ask.cookies);
+            assert_eq!(got, Ok(expected), "{cookie}");
+        }
+    }
+}

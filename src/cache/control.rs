@@ -197,3 +197,98 @@ fn quoted_end(text: &[u8]) -> Option<usize> {
 fn after_comma(text: &[u8]) -> &[u8] {
     memchr::memchr(b',', text).and_then(|at| text.get(at..)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lines: &[&'static str]) -> Directives<'static> {
+        Directives::of(lines.iter().map(|line| line.as_bytes()))
+    }
+
+    fn max_age(line: &'static str) -> Option<u64> {
+        of(&[line]).max_age.map(|age| age.as_secs())
+    }
+
+    #[test]
+    fn reads_delta_seconds_rfc9111_1_2_2() {
+        for (line, expected) in [
+            ("max-age=3600", Some(3600)),
+            ("Max-Age=3600", Some(3600)),
+            ("max-age=0003600", Some(3600)),
+            ("max-age=\"3600\"", Some(3600)),
+            ("a=b , max-age=1", Some(1)),
+            ("max-age=2147483648", Some(1 << 31)),
+            ("max-age=2147483649", Some(1 << 31)),
+            ("max-age=99999999999999999999999999", Some(1 << 31)),
+            ("max-age", Some(0)),
+            ("max-age=", Some(0)),
+            ("max-age=-1", Some(0)),
+            ("max-age=1.5", Some(0)),
+            ("max-age='3600'", Some(0)),
+            ("max-age=3600s", Some(0)),
+            ("max-age=+3600", Some(0)),
+            ("max-age=\"36 00\"", Some(0)),
+            ("xmax-age=1", None),
+            ("max-agex=1", None),
+            ("a=\"max-age=1\"", None),
+            ("a=\"b\\\", max-age=1\"", None),
+            ("", None),
+            (",,,", None),
+        ] {
+            assert_eq!(max_age(line), expected, "{line}");
+            assert!(!of(&[line]).malformed, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_more_restrictive_of_several_holds_rfc9111_4_2_1() {
+        assert_eq!(max_age("max-age=10, max-age=5"), Some(5));
+        assert_eq!(max_age("max-age=5, max-age=10"), Some(5));
+        assert_eq!(max_age("max-age=5, max-age=x"), Some(0));
+        let both = of(&["max-age=10, public", "private", "max-age=20"]);
+        assert!(both.public && both.private);
+        assert_eq!(both.max_age, Some(Duration::from_secs(10)));
+        let fresh = of(&["min-fresh=10, min-fresh=20"]).min_fresh;
+        assert_eq!(fresh, Some(Duration::from_secs(20)));
+        for (line, expected) in [
+            ("max-stale", MaxStale::Any),
+            ("max-stale=5", MaxStale::For(Duration::from_secs(5))),
+            ("max-stale, max-stale=5", MaxStale::For(Duration::from_secs(5))),
+            ("max-stale=5, max-stale", MaxStale::For(Duration::from_secs(5))),
+            ("max-stale=5, max-stale=3", MaxStale::For(Duration::from_secs(3))),
+            ("max-stale=x", MaxStale::For(Duration::ZERO)),
+        ] {
+            assert_eq!(of(&[line]).max_stale, Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_malformed() {
+        for line in [
+            "max-age=5; private",
+            "private; max-age=5",
+            "max-age 5",
+            "max-age= 5",
+            "max-age=5 private",
+            "a=\"b, private",
+            "a=\"b\" private",
+            "=5",
+            "max-age=5,(x)",
+        ] {
+            assert!(of(&[line]).malformed, "{line}");
+        }
+        assert!(of(&["a=\"b\" x, private"]).private);
+    }
+
+    #[test]
+    fn no_cache_withholds_the_fields_that_it_names_rfc9111_5_2_2_4() {
+        let named = of(&["no-cache=\"a, b\", no-cache=\"c\""]);
+        assert!(!named.no_cache);
+        assert_eq!(named.withheld, [&b"a, b"[..], b"c"]);
+        for line in ["no-cache", "no-cache=\"\"", "no-cache=a", "no-cache=\"a\", no-cache"] {
+            assert!(of(&[line]).no_cache, "{line}");
+        }
+        assert!(of(&["private=\"a\""]).private);
+    }
+}

@@ -55,3 +55,91 @@ fn has_scheme(reference: &[u8]) -> bool {
     let end = reference.iter().position(|b| matches!(b, b':' | b'/' | b'?')).unwrap_or(0);
     end > 0 && reference.get(end) == Some(&b':')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fields::OwnedFields;
+    use crate::http::{Fields, RequestView};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn origins(method: &str, status: u16, response: &[(&str, &str)]) -> Vec<String> {
+        let view = RequestView {
+            method: method.as_bytes(),
+            host: b"a.test",
+            path: b"/x/y",
+            query: Some(b"q=1"),
+            fields: Fields::new(&[], &[]),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        let request = Request {
+            view,
+            scheme: "https",
+            port: None,
+            trusted: false,
+            identified: false,
+            has_body: false,
+        };
+        let fields: OwnedFields = response.iter().copied().collect();
+        let text = |origin: &Origin| {
+            let query = origin.query.as_deref().map(|query| [b"?", query].concat());
+            let all = [origin.base.clone(), query.unwrap_or_default()].concat();
+            String::from_utf8(all).unwrap()
+        };
+        changed(&request, status, fields.view()).iter().map(text).collect()
+    }
+
+    const TARGET: &str = "https://a.test:443/x/y?q=1";
+
+    #[test]
+    fn what_is_unsafe_and_succeeds_changes_its_target_rfc9111_4_4() {
+        for (method, status, expected) in [
+            ("POST", 200, true),
+            ("PUT", 204, true),
+            ("DELETE", 303, true),
+            ("PATCH", 200, true),
+            ("M-SEARCH", 200, true),
+            ("post", 200, true),
+            ("GET", 200, false),
+            ("HEAD", 200, false),
+            ("OPTIONS", 200, false),
+            ("POST", 400, false),
+            ("POST", 503, false),
+            ("POST", 101, false),
+        ] {
+            let got = origins(method, status, &[]);
+            let wanted: Vec<&str> = if expected { vec![TARGET] } else { vec![] };
+            assert_eq!(got, wanted, "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn and_what_its_response_names_at_the_same_origin() {
+        for (reference, expected) in [
+            ("/z", Some("https://a.test:443/z")),
+            ("z", Some("https://a.test:443/x/z")),
+            ("../z", Some("https://a.test:443/z")),
+            ("?z", Some("https://a.test:443/x/y?z")),
+            ("/z?a=b#c", Some("https://a.test:443/z?a=b")),
+            ("https://A.test/z", Some("https://a.test:443/z")),
+            ("https://a.test:443/%7Ez", Some("https://a.test:443/~z")),
+            ("//a.test/z", Some("https://a.test:443/z")),
+            ("http://a.test/z", None),
+            ("https://b.test/z", None),
+            ("https://a.test:444/z", None),
+            ("//b.test/z", None),
+            ("mailto:x@a.test", None),
+            ("https://a.test@b.test/", None),
+            ("/../z", None),
+            ("", None),
+            ("#c", None),
+        ] {
+            for name in ["Location", "content-location"] {
+                let got = origins("POST", 201, &[(name, reference)]);
+                let mut wanted = vec![TARGET];
+                wanted.extend(expected);
+                assert_eq!(got, wanted, "{reference}");
+            }
+        }
+    }
+}

@@ -231,3 +231,185 @@ fn patch(out: &mut [u8], at: usize, value: usize) {
         room.copy_from_slice(&u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::RequestView;
+    use crate::http::fields::OwnedFields;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[derive(Clone)]
+    struct Asked {
+        settings: KeySettings,
+        scheme: &'static str,
+        host: &'static str,
+        port: Option<u16>,
+        path: &'static str,
+        query: Option<&'static str>,
+        fields: Vec<(&'static str, &'static str)>,
+        trusted: bool,
+        rule: &'static str,
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            settings: KeySettings::default(),
+            scheme: "http",
+            host: "a.test",
+            port: None,
+            path: "/x",
+            query: None,
+            fields: Vec::new(),
+            trusted: false,
+            rule: "r",
+        }
+    }
+
+    fn with<T>(asked: &Asked, act: impl FnOnce(&Request<'_>) -> T) -> T {
+        let fields: OwnedFields = asked.fields.iter().copied().collect();
+        let view = RequestView {
+            method: b"GET",
+            host: asked.host.as_bytes(),
+            path: asked.path.as_bytes(),
+            query: asked.query.map(str::as_bytes),
+            fields: fields.view(),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        act(&Request {
+            view,
+            scheme: asked.scheme,
+            port: asked.port,
+            trusted: asked.trusted,
+            identified: false,
+            has_body: false,
+        })
+    }
+
+    fn key(asked: &Asked) -> Key {
+        with(asked, |request| Key::of(&asked.settings, request, asked.rule))
+    }
+
+    fn url(asked: &Asked) -> String {
+        String::from_utf8(key(asked).url().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn cache_01_scheme_host_port_path_query_and_rule_tell_apart() {
+        let one = asked();
+        let all = [
+            one.clone(),
+            Asked { scheme: "https", ..one.clone() },
+            Asked { host: "b.test", ..one.clone() },
+            Asked { port: Some(81), ..one.clone() },
+            Asked { path: "/X", ..one.clone() },
+            Asked { path: "/x/", ..one.clone() },
+            Asked { query: Some(""), ..one.clone() },
+            Asked { query: Some("a=1"), ..one.clone() },
+            Asked { query: Some("a=1&b=2"), ..one.clone() },
+            Asked { query: Some("b=2&a=1"), ..one.clone() },
+            Asked { rule: "s", ..one.clone() },
+        ];
+        for (at, a) in all.iter().enumerate() {
+            for (other, b) in all.iter().enumerate() {
+                assert_eq!(key(a) == key(b), at == other, "{at} {other}");
+            }
+        }
+        assert_eq!(key(&one), key(&Asked { port: Some(80), ..one.clone() }));
+        assert_eq!(url(&one), "http://a.test:80/x");
+        assert_eq!(url(&Asked { query: Some(""), ..one }), "http://a.test:80/x?");
+    }
+
+    #[test]
+    fn the_part_of_the_query_that_counts() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let check = |settings: Query, query: &'static str, expected: &str| {
+            let settings = KeySettings { query: settings, ..KeySettings::default() };
+            let asked = Asked { settings, query: Some(query), ..asked() };
+            assert_eq!(url(&asked), format!("http://a.test:80/x{expected}"), "{query}");
+        };
+        let (only, except) = (Query::Only(names(&["a", "b c"])), Query::Except(names(&["a"])));
+        for (query, all, some, others) in [
+            ("a=1&z=2", "?a=1&z=2", "?a=1", "?z=2"),
+            ("z=2&a=1&a=3", "?z=2&a=1&a=3", "?a=1&a=3", "?z=2"),
+            ("%61=1", "?%61=1", "?%61=1", ""),
+            ("b+c=1&b%20c", "?b+c=1&b%20c", "?b+c=1&b%20c", "?b+c=1&b%20c"),
+            ("A=1", "?A=1", "", "?A=1"),
+            ("", "?", "", ""),
+            // Some targets split here too: nothing is left out then.
+            ("a=1;z=2", "?a=1;z=2", "?a=1;z=2", "?a=1;z=2"),
+        ] {
+            check(Query::All, query, all);
+            check(only.clone(), query, some);
+            check(except.clone(), query, others);
+            check(Query::None, query, "");
+        }
+    }
+
+    #[test]
+    fn cache_02_chosen_fields_and_cookies_tell_apart() {
+        let settings = KeySettings {
+            headers: vec!["x-a".to_owned(), "x-b".to_owned()],
+            cookies: vec!["c".to_owned()],
+            ..KeySettings::default()
+        };
+        let of = |fields: &[(&'static str, &'static str)]| {
+            let settings = settings.clone();
+            key(&Asked { settings, fields: fields.to_vec(), ..asked() })
+        };
+        assert_eq!(of(&[("x-other", "1"), ("cookie", "d=1")]), of(&[]));
+        assert_eq!(of(&[("X-A", "1")]), of(&[("x-a", "1"), ("x-c", "2")]));
+        let apart = [
+            of(&[]),
+            of(&[("x-a", "")]),
+            of(&[("x-a", "1")]),
+            of(&[("x-b", "1")]),
+            of(&[("x-a", "1"), ("x-a", "2")]),
+            of(&[("x-a", "12")]),
+            of(&[("x-a", "1"), ("x-b", "2")]),
+            of(&[("cookie", "c=1")]),
+            of(&[("cookie", "c=1; c=2")]),
+            of(&[("cookie", "c=12")]),
+        ];
+        for (at, a) in apart.iter().enumerate() {
+            for (other, b) in apart.iter().enumerate() {
+                assert_eq!(a == b, at == other, "{at} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn cache_02_what_trusted_peers_say_is_what_targets_see() {
+        let told = [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.test"),
+            ("x-forwarded-prefix", "/p"),
+            ("forwarded", "for=1.2.3.4;host=evil.test"),
+        ];
+        for pair in told {
+            let plain = Asked { fields: vec![pair], ..asked() };
+            assert_eq!(key(&plain), key(&asked()), "{pair:?}: held back from targets");
+            let trusted = Asked { trusted: true, ..plain };
+            assert_ne!(key(&trusted), key(&Asked { trusted: true, ..asked() }), "{pair:?}");
+        }
+        let client = Asked { fields: vec![("forwarded", "for=1.2.3.4")], trusted: true, ..asked() };
+        assert_eq!(key(&client), key(&Asked { trusted: true, ..asked() }));
+    }
+
+    #[test]
+    fn a_change_is_one_of_the_same_resource() {
+        let mut exact = asked();
+        exact.query = Some("a=1");
+        let origin = |query| with(&Asked { query, ..asked() }, Origin::of);
+        assert!(key(&exact).is_of(&origin(Some("a=1"))));
+        for other in [None, Some(""), Some("a=2")] {
+            assert!(!key(&exact).is_of(&origin(other)), "{other:?}");
+        }
+        let mut partly = exact.clone();
+        partly.settings.query = Query::Except(vec!["z".to_owned()]);
+        assert!(key(&partly).is_of(&origin(Some("a=2"))));
+        assert!(!key(&partly).is_of(&with(&Asked { path: "/y", ..asked() }, Origin::of)));
+        assert!(key(&asked()).is_of(&Origin::parse(b"http://A.test/x#f").unwrap()));
+        assert!(!key(&asked()).is_of(&Origin::parse(b"https://a.test/x").unwrap()));
+    }
+}

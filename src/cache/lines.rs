@@ -70,3 +70,55 @@ fn span(start: usize, end: usize) -> Span {
     let at = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     Span { start: at(start), end: at(end) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fields::OwnedFields;
+
+    fn kept_of(pairs: &[(&str, &str)], nominated: &[u8]) -> String {
+        let fields: OwnedFields = pairs.iter().copied().collect();
+        let mut out = Vec::new();
+        kept(fields.view(), |name| name.eq_ignore_ascii_case(nominated), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn keeps_what_belongs_to_the_response_rfc9111_3_1() {
+        let pairs = [
+            ("Content-Type", "text/plain"),
+            ("Connection", "X-Hop"),
+            ("X-Hop", "1"),
+            ("Keep-Alive", "5"),
+            ("Transfer-Encoding", "chunked"),
+            ("Content-Length", "3"),
+            ("Trailer", "x"),
+            ("Upgrade", "h2c"),
+            ("Proxy-Authenticate", "Basic"),
+            ("Proxy-Authentication-Info", "x"),
+            ("Age", "5"),
+            ("Set-Cookie", "a=b"),
+            ("Date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("X-Empty", ""),
+            ("Cache-Control", "max-age=5, no-cache=\"x-held, X-Too\""),
+            ("X-Held", "1"),
+            ("x-too", "1"),
+            ("X-Twice", "1"),
+            ("X-Twice", "2"),
+        ];
+        let lines = kept_of(&pairs, b"x-hop");
+        let wanted = "Content-Type: text/plain\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-Empty: \r\n\
+             Cache-Control: max-age=5, no-cache=\"x-held, X-Too\"\r\nX-Twice: 1\r\nX-Twice: 2\r\n";
+        assert_eq!(lines, wanted);
+        let list = fields(lines.as_bytes());
+        let again = kept_again(Fields::new(lines.as_bytes(), &list));
+        assert_eq!(again, lines);
+        assert_eq!(list.first().map(|field| field.known), Some(Known::ContentType));
+    }
+
+    fn kept_again(fields: Fields<'_>) -> String {
+        let mut out = Vec::new();
+        kept(fields, |_| false, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+}

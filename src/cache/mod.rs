@@ -29,3 +29,6 @@ pub use settings::{Global, KeySettings, Query, Settings};
 pub use status::{Forwarded, Status};
 pub use storable::{Why, storable};
 pub use vary::Vary;
+
+#[cfg(test)]
+mod tests;

@@ -61,3 +61,66 @@ fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let at = memchr::memchr(at, text)?;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(asked: &str, length: u64, expected: Slice) {
+        assert_eq!(of(asked.as_bytes(), length), expected, "{asked} of {length}");
+    }
+
+    #[test]
+    fn one_range_is_a_part_rfc9110_14_1_2() {
+        for (asked, part) in [
+            ("bytes=0-0", 0..1),
+            ("bytes=0-4", 0..5),
+            ("bytes=2-", 2..10),
+            ("bytes=9-", 9..10),
+            ("bytes=2-100", 2..10),
+            ("bytes=2-99999999999999999999999999", 2..10),
+            ("bytes=2-18446744073709551615", 2..10),
+            ("bytes=-3", 7..10),
+            ("bytes=-10", 0..10),
+            ("bytes=-99999999999999999999999", 0..10),
+            ("Bytes=1-1", 1..2),
+            ("bytes= 1-1", 1..2),
+            ("bytes=1-1,", 1..2),
+        ] {
+            check(asked, 10, Slice::Part(part));
+        }
+    }
+
+    #[test]
+    fn res_16_what_is_not_one_range_is_the_whole() {
+        for asked in [
+            "bytes=",
+            "bytes=-",
+            "bytes=,",
+            "bytes",
+            "",
+            "bytes=4-2",
+            "bytes=a-b",
+            "bytes=1-2-3",
+            "bytes=+1-2",
+            "bytes=1 -2",
+            "bytes=0x1-2",
+            "lines=1-2",
+            "bytes=0-1,3-4",
+            "bytes=0-,0-,0-,0-,0-",
+            "bytes=0-0,-1",
+            "bytes=-1,-2",
+        ] {
+            check(asked, 10, Slice::Whole);
+        }
+        check("bytes=-1", 0, Slice::Whole);
+    }
+
+    #[test]
+    fn res_16_what_lies_behind_the_end_cannot_be_had() {
+        for asked in ["bytes=10-", "bytes=10-20", "bytes=18446744073709551616-", "bytes=-0"] {
+            check(asked, 10, Slice::Unsatisfiable);
+        }
+        check("bytes=0-", 0, Slice::Unsatisfiable);
+    }
+}

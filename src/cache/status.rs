@@ -98,3 +98,29 @@ impl Forwarded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: Status, expected: &str) {
+        let mut out = Vec::new();
+        status.write(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("cache-status: {expected}\r\n"));
+    }
+
+    #[test]
+    fn is_written_as_rfc9211_says() {
+        let (hit, fwd) = (Status::hit(376), Status::forwarded);
+        check(hit, "ringgate; hit; ttl=376");
+        check(Status::hit(-412), "ringgate; hit; ttl=-412");
+        check(Status { stored: true, answered: Some(200), ..hit }, "ringgate; hit; ttl=376");
+        check(fwd(Forwarded::UriMiss), "ringgate; fwd=uri-miss");
+        let miss = Status { answered: Some(200), stored: true, ..fwd(Forwarded::VaryMiss) };
+        check(miss, "ringgate; fwd=vary-miss; fwd-status=200; stored");
+        let shared = Status { collapsed: true, ttl: Some(9), ..fwd(Forwarded::Stale) };
+        check(shared, "ringgate; fwd=stale; ttl=9; collapsed");
+        let told = Status { detail: Some("set-cookie"), ..fwd(Forwarded::Miss) };
+        check(told, "ringgate; fwd=miss; detail=set-cookie");
+    }
+}

@@ -92,3 +92,83 @@ fn normal(name: &str, value: &[u8]) -> Vec<u8> {
     }
     items.join(&b',')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fields::OwnedFields;
+
+    fn vary(lines: &[&str]) -> Option<Vary> {
+        let fields: OwnedFields = lines.iter().map(|line| ("vary", *line)).collect();
+        Vary::of(fields.view())
+    }
+
+    fn names(lines: &[&str]) -> Option<String> {
+        vary(lines).map(|vary| vary.names().join(" "))
+    }
+
+    #[test]
+    fn names_are_one_ordered_list_rfc9111_4_1() {
+        for (lines, expected) in [
+            (&[][..], Some("")),
+            (&[""], Some("")),
+            (&["Accept"], Some("accept")),
+            (&["B, a", "A,c"], Some("a b c")),
+            (&["a,,b"], Some("a b")),
+            (&["*"], None),
+            (&["a, *"], None),
+            (&["a", "*"], None),
+            (&["a b"], None),
+            (&["a;b"], None),
+        ] {
+            assert_eq!(names(lines).as_deref(), expected, "{lines:?}");
+        }
+        let many: Vec<String> = (0..=MOST_NAMES).map(|n| format!("x{n}")).collect();
+        assert_eq!(names(&[&many.join(",")]), None);
+        assert!(names(&[&many[1..].join(",")]).is_some());
+    }
+
+    fn same(name: &str, a: &[&str], b: &[&str], expected: bool) {
+        let fields = |values: &[&str]| -> OwnedFields {
+            values.iter().map(|value| (name, *value)).collect()
+        };
+        let vary = vary(&[name]).unwrap();
+        let (one, other) = (fields(a), fields(b));
+        let equal = vary.key(one.view()) == vary.key(other.view());
+        assert_eq!(equal, expected, "{name}: {a:?} {b:?}");
+    }
+
+    #[test]
+    fn values_match_where_their_syntax_says_so() {
+        for (name, a, b, expected) in [
+            ("foo", &["1"][..], &["1"][..], true),
+            ("foo", &["1"], &["2"], false),
+            ("foo", &[], &[], true),
+            ("foo", &[], &[""], false),
+            ("foo", &["1", "2"], &["1, 2"], true),
+            ("foo", &["1", "2"], &["2", "1"], false),
+            ("foo", &["a"], &["A"], false),
+            ("foo", &["a b"], &["a  b"], false),
+            ("accept-encoding", &["gzip, br"], &["BR,gzip"], true),
+            ("accept-encoding", &["gzip, br;q=0.5"], &["br; q=0.5, gzip"], true),
+            ("accept-encoding", &["gzip"], &["br"], false),
+            ("accept-encoding", &["gzip;q=0"], &["gzip"], false),
+            ("accept-language", &["de, en"], &["DE,en"], true),
+            ("accept-language", &["de, en"], &["en, de"], false),
+            ("accept", &["a/b;c=\"X\""], &["a/b;c=\"x\""], false),
+        ] {
+            same(name, a, b, expected);
+        }
+    }
+
+    #[test]
+    fn values_of_different_fields_are_not_mixed_up() {
+        let vary = vary(&["a, b"]).unwrap();
+        let key = |pairs: &[(&str, &str)]| {
+            let fields: OwnedFields = pairs.iter().copied().collect();
+            vary.key(fields.view())
+        };
+        assert_ne!(key(&[("a", "xy"), ("b", "z")]), key(&[("a", "x"), ("b", "yz")]));
+        assert_ne!(key(&[("a", "x")]), key(&[("b", "x")]));
+    }
+}
