@@ -2,12 +2,13 @@
 //!
 //! It is warned of by `ringgate check`, at the start and at every reload, and stops none of them. Called by control.
 
-use crate::config::{Action, Config, Problem, Protocol, policy};
+use crate::config::{Action, Config, Problem, Protocol, policy, traffic};
 
 /// All that is doubtful about a file.
 pub fn doubts(config: &Config) -> Vec<Problem> {
     let of_policies = policy::unused(config).into_iter().chain(policy::doubts(config));
-    unbelieved(config).chain(wrapped(config)).chain(of_policies).collect()
+    let stored = traffic::cache::doubts(config);
+    unbelieved(config).chain(wrapped(config)).chain(of_policies).chain(stored).collect()
 }
 
 // Listeners whose PROXY headers nobody may send: they serve nobody.

@@ -74,6 +74,11 @@ macro_rules! kinds {
             pub fn files(&self) -> Vec<PathBuf> {
                 match self { $(Settings::$variant(settings) => settings.files(),)* }
             }
+
+            /// Whether it asks who the sender is.
+            pub fn identifies(&self) -> bool {
+                match self { $(Settings::$variant(_) => $module::IDENTIFIES,)* }
+            }
         }
 
         $(impl Plain for $module::Policy {})*

@@ -1,11 +1,13 @@
 //! `cache` of a rule, and `[cache]`.
 //!
-//! Called by the readers of rules, and of the tables that there are once. What the settings mean is `cache`'s.
+//! Called by the readers of rules, and of the tables that there are once; [`doubts`] by those of the whole file. What the settings
+//! mean is `cache`'s.
 
 use crate::cache::{Global, KeySettings, Query, Settings};
 use crate::config::item::{Item, Table, set};
 use crate::config::keys::Keys;
 use crate::config::problem::Wrong;
+use crate::config::{Config, Problem};
 use crate::http::request::is_token;
 use std::time::Duration;
 
@@ -55,6 +57,9 @@ pub(in crate::config) fn global(table: &Table<'_>, cache: &mut Global) {
 /// `cache = true`, `false` or `{ ... }`
 pub(super) fn rule(table: &Table<'_>) -> Option<Settings> {
     let item = table.item("cache")?;
+    if table.item("forward").is_none() {
+        item.problem("a cache where nothing is forwarded", "forward beside it, or no cache", None);
+    }
     if !item.is_table() {
         return item
             .boolean_or("true, false or a table")
@@ -93,6 +98,31 @@ pub(super) fn rule(table: &Table<'_>) -> Option<Settings> {
         item.problem("a default_ttl above max_ttl", "one of at most max_ttl", None);
     }
     Some(settings)
+}
+
+/// Rules whose policies name every sender, and that store nothing of such.
+pub(in crate::config) fn doubts(config: &Config) -> Vec<Problem> {
+    let names = |policies: &[String]| {
+        let listed = config.policies.iter().filter(|policy| policies.contains(&policy.name));
+        listed
+            .filter(|policy| policy.settings.identifies())
+            .map(|policy| policy.name.clone())
+            .next()
+    };
+    let closed = config
+        .rules
+        .iter()
+        .filter(|rule| rule.traffic.cache.as_ref().is_some_and(|cache| !cache.authorization));
+    let doubtful = closed.filter_map(|rule| Some((rule, names(&rule.policies)?)));
+    doubtful
+        .map(|(rule, policy)| Problem {
+            place: rule.place.clone(),
+            key: format!("rule.{}.cache", rule.name),
+            found: format!("nothing that could be stored: policy {policy:?} names every sender"),
+            expected: "cache = { authorization = true }, which stores what is `public`".to_owned(),
+            hint: None,
+        })
+        .collect()
 }
 
 const TAGS: &str = "the name of a field, or \"none\"";
@@ -165,4 +195,99 @@ fn names(item: &Item<'_>, kind: &str, is: impl Fn(&str) -> bool) -> Vec<String> 
         item.parsed(kind, |text| if is(text) { Ok(text.to_owned()) } else { Wrong::plain() })
     };
     items.iter().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REST: &str = "\n[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\n[group.g]\ntargets = ['a:1']\n\
+        [policy.p]\nbasic = { users = '/u' }\n[policy.r]\nrate = { limit = '1/s' }\n";
+
+    fn parse(rule: &str) -> Result<Config, Vec<String>> {
+        let text = format!("[[rule]]\nname = 'r'\n{rule}{REST}");
+        let shown = |problems: crate::config::Problems| {
+            problems.0.iter().map(Problem::to_string).collect::<Vec<_>>()
+        };
+        crate::config::parse(&text, "a.toml", &|_| None).map_err(shown)
+    }
+
+    fn of(cache: &str) -> Option<Settings> {
+        let config = parse(&format!("forward = 'g'\ncache = {cache}")).unwrap();
+        config.rules[0].traffic.cache.clone()
+    }
+
+    #[test]
+    fn reads_what_a_rule_says() {
+        assert_eq!(of("true"), Some(Settings::default()));
+        assert_eq!(of("{}"), Some(Settings::default()));
+        assert_eq!(of("false"), None);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let query = |key: &str| of(&format!("{{ key = {{ query = {key} }} }}")).unwrap().key.query;
+        assert_eq!(query("'all'"), Query::All);
+        assert_eq!(query("'none'"), Query::None);
+        assert_eq!(query("['a', 'b']"), Query::Only(names(&["a", "b"])));
+        assert_eq!(query("{ except = ['a'] }"), Query::Except(names(&["a"])));
+        let all = of("{ default_ttl = '1s', max_ttl = '2s', heuristic = true, tags = 'X-Tag', \
+            negative = { 404 = '3s' }, key = { headers = ['X-A'], cookies = 'C' }, lock = '0s', \
+            stale_while_revalidate = '4s', stale_if_error = '5s', authorization = true, \
+            ignore_cookies = true, honour_request = true, max_object = '1KiB', status = false }");
+        let expected = Settings {
+            default_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(2),
+            heuristic: true,
+            tags: Some("x-tag".to_owned()),
+            negative: vec![(404, Duration::from_secs(3))],
+            key: KeySettings {
+                query: Query::All,
+                headers: names(&["x-a"]),
+                cookies: names(&["C"]),
+            },
+            lock: Duration::ZERO,
+            stale_while_revalidate: Duration::from_secs(4),
+            stale_if_error: Duration::from_secs(5),
+            authorization: true,
+            ignore_cookies: true,
+            honour_request: true,
+            max_object: 1024,
+            status: false,
+        };
+        assert_eq!(all, Some(expected));
+        assert_eq!(of("{ tags = 'none' }").unwrap().tags, None);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (rule, part) in [
+            ("forward = 'g'\ncache = 'on'", "expected true, false or a table"),
+            ("forward = 'g'\ncache = { ttl = '1s' }", "the unknown key \"ttl\""),
+            ("respond = { status = 200 }\ncache = true", "a cache where nothing is forwarded"),
+            ("forward = 'g'\ncache = { negative = { 200 = '1s' } }", "a status from 400 to 599"),
+            ("forward = 'g'\ncache = { default_ttl = '48h' }", "at most max_ttl"),
+            ("forward = 'g'\ncache = { tags = 'a b' }", "the name of a field, or \"none\""),
+            ("forward = 'g'\ncache = { key = { query = 'a' } }", "\"all\", \"none\""),
+            ("forward = 'g'\ncache = { key = { query = {} } }", "a list of names"),
+            ("forward = 'g'\ncache = { key = { headers = ['a b'] } }", "the name of a field"),
+            ("forward = 'g'\n[cache]\nsize = '1KiB'", "from 1MiB to"),
+        ] {
+            let found = parse(rule).expect_err(rule);
+            assert!(found.len() == 1 && found[0].contains(part), "{rule}\n{found:#?}");
+        }
+        let config = parse("forward = 'g'\n[cache]\nsize = '1MiB'").unwrap();
+        assert_eq!(config.cache, Global { size: 1 << 20 });
+    }
+
+    #[test]
+    fn doubts_a_cache_that_stores_nothing() {
+        for (rule, doubtful) in [
+            ("cache = true\npolicy = 'p'", true),
+            ("cache = true\npolicy = ['r', 'p']", true),
+            ("cache = { authorization = true }\npolicy = 'p'", false),
+            ("cache = true\npolicy = 'r'", false),
+            ("policy = 'p'", false),
+        ] {
+            let config = parse(&format!("forward = 'g'\n{rule}")).unwrap();
+            assert_eq!(!doubts(&config).is_empty(), doubtful, "{rule}");
+        }
+    }
 }
