@@ -1,18 +1,26 @@
 //! Which target a request goes to: a plan made once for a set of candidates, asked once a request.
 //!
-//! Every worker makes the same plan from the same candidates and hands in the same machine-wide cursor, so that round
-//! robin is round over all workers. Who is a candidate is decided before (`health`), what is done with the target
-//! afterwards (`proxy`). Nothing is allocated by a pick.
+//! Every worker makes the same plan from the same candidates and hands in the same machine-wide cursor and counts, so that
+//! round robin is round over all workers. Whose health lets it take part is decided before (`health`), which of those do
+//! and with what weight in [`choose`], what is done with the target afterwards in `proxy`. Nothing is allocated by a pick.
 
+mod bound;
+mod ewma;
+mod maglev;
+mod members;
 mod ring;
 mod smooth;
 #[cfg(test)]
 mod tests;
 mod weighted;
 
+pub use bound::Bound;
+pub use ewma::{PeakEwma, Sample};
+pub use members::{Chosen, Member, Settings, Standing, Zones, choose, last_resort};
 pub use weighted::Weighted;
 
 use crate::base::Rng;
+use maglev::Table;
 use ring::Ring;
 
 /// How a target is chosen.
@@ -22,12 +30,16 @@ pub enum Algorithm {
     RoundRobin,
     /// The fewest requests in flight for the weight.
     LeastRequests,
+    /// The least time to answer, times requests in flight, for the weight.
+    LeastTime,
     /// Weighted random.
     Random,
     /// The better of two random ones.
     PowerOfTwo,
-    /// Consistent, by the pick's key; weighted random without one.
+    /// Consistent by a ring, by the pick's key; weighted random without one.
     Hash,
+    /// Consistent by a table (Eisenbud et al., NSDI 2016), by the pick's key; weighted random without one.
+    Maglev,
 }
 
 /// A target that may be picked.
@@ -43,12 +55,17 @@ pub struct Candidate {
 pub struct Pick<'a> {
     /// The next value of the counter that all workers share.
     pub cursor: u64,
-    /// For [`Algorithm::Hash`]: the hash of the part of the request that decides.
+    /// For [`Algorithm::Hash`] and [`Algorithm::Maglev`]: the hash of the part of the request that decides.
     pub key: Option<u64>,
     /// The worker's randomness.
     pub rng: &'a mut Rng,
     /// Requests in flight on a candidate, by its index.
     pub load: &'a dyn Fn(usize) -> u32,
+    /// Requests in flight on all of them; asked only where there is a [`Bound`].
+    pub total: &'a dyn Fn() -> u32,
+    /// How long a candidate takes to answer, as [`PeakEwma::read`] has it; `None` while that is unknown. Asked only for
+    /// [`Algorithm::LeastTime`].
+    pub time: &'a dyn Fn(usize) -> Option<u32>,
     /// Candidates, by index, that were tried already.
     pub skip: &'a [usize],
 }
@@ -59,6 +76,7 @@ pub struct Plan {
     /// Indexed as the candidates are.
     weights: Weighted,
     kind: Kind,
+    bound: Option<Bound>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,24 +84,40 @@ enum Kind {
     /// Candidates in the order of their turns.
     RoundRobin(Box<[u32]>),
     LeastRequests,
+    LeastTime,
     Random,
     PowerOfTwo,
     Hash(Ring),
+    Maglev(Table),
 }
 
+/// Up to so many candidates are all compared by the time that they take; of more, two random ones.
+const FEW: usize = 8;
+/// Points of a ring, or entries of a table, that are looked at for a candidate below its bound.
+const MOST_LOOKS: usize = 1_024;
+
 impl Plan {
-    /// Makes the plan. The same candidates in the same order give the same plan. Round robin and hash plans take at
-    /// most some milliseconds for a thousand candidates and hold at most 65,536 entries (more only for more candidates).
-    pub fn build(algorithm: Algorithm, candidates: &[Candidate]) -> Plan {
+    /// Makes the plan. The same candidates in the same order give the same plan. `of` is how many targets there would be if
+    /// all took part, which decides the size of a table. Plans of round robin and hashes take at most some milliseconds for
+    /// a thousand candidates; rings hold at most 65,536 points (more only for more candidates), tables 65,537 entries
+    /// (655,373 for more than 655 targets).
+    pub fn build(
+        algorithm: Algorithm,
+        bound: Option<Bound>,
+        candidates: &[Candidate],
+        of: usize,
+    ) -> Plan {
         let weights: Vec<u32> = candidates.iter().map(|c| c.weight).collect();
         let kind = match algorithm {
             Algorithm::RoundRobin => Kind::RoundRobin(smooth::sequence(&weights)),
             Algorithm::LeastRequests => Kind::LeastRequests,
+            Algorithm::LeastTime => Kind::LeastTime,
             Algorithm::Random => Kind::Random,
             Algorithm::PowerOfTwo => Kind::PowerOfTwo,
             Algorithm::Hash => Kind::Hash(Ring::new(candidates)),
+            Algorithm::Maglev => Kind::Maglev(Table::new(candidates, of)),
         };
-        Plan { weights: Weighted::new(&weights), kind }
+        Plan { weights: Weighted::new(&weights), kind, bound }
     }
 
     /// The index of a candidate that has weight and is not to be skipped, or `None` if there is none.
@@ -96,43 +130,82 @@ impl Plan {
                 let mut turns = after.iter().chain(before).map(|at| *at as usize);
                 turns.find(|at| !skipped(*at))
             }
-            (Kind::LeastRequests, _) => self.least(&pick),
-            (Kind::PowerOfTwo, _) => {
-                let first = self.weights.pick_except(pick.rng, skipped)?;
-                let other = |at: usize| at == first || pick.skip.contains(&at);
-                let Some(second) = self.weights.pick_except(pick.rng, other) else {
-                    return Some(first);
-                };
-                let better = self.lighter(second, (pick.load)(second), first, (pick.load)(first));
-                Some(if better { second } else { first })
+            (Kind::LeastRequests, _) => self.least(&pick, |at| (pick.load)(at).into()),
+            (Kind::LeastTime, _) if self.weights.len() <= FEW => {
+                self.least(&pick, |at| busy_time(&pick, at))
             }
-            (Kind::Hash(ring), Some(key)) => ring.find(key, skipped),
-            (Kind::Random | Kind::Hash(_), _) => self.weights.pick_except(pick.rng, skipped),
+            (Kind::LeastTime, _) => self.better_of_two(pick, busy_time),
+            (Kind::PowerOfTwo, _) => self.better_of_two(pick, |pick, at| (pick.load)(at).into()),
+            (Kind::Hash(ring), Some(key)) => self.consistent(ring.owners(key), pick),
+            (Kind::Maglev(table), Some(key)) => self.consistent(table.owners(key), pick),
+            (Kind::Random | Kind::Hash(_) | Kind::Maglev(_), _) => {
+                self.weights.pick_except(pick.rng, skipped)
+            }
         }
     }
 
-    /// The least load for its weight. Equal ones take turns: the search begins at the cursor.
-    fn least(&self, pick: &Pick<'_>) -> Option<usize> {
+    /// The first of `owners` that is not to be skipped and, with a bound, not full.
+    fn consistent(&self, mut owners: impl Iterator<Item = usize>, pick: Pick<'_>) -> Option<usize> {
+        let skipped = |at: usize| pick.skip.contains(&at);
+        let found = match self.bound {
+            None => owners.find(|at| !skipped(*at)),
+            Some(bound) => {
+                let total = (pick.total)();
+                let has_room = |at: usize| {
+                    let (weight, sum) = (self.weights.weight(at), self.weights.sum());
+                    u64::from((pick.load)(at)) < bound.capacity(total, weight, sum)
+                };
+                let near = owners.take(MOST_LOOKS).find(|at| !skipped(*at) && has_room(*at));
+                // Counts that other workers change meanwhile, or few that may be picked.
+                near.or_else(|| self.least(&pick, |at| (pick.load)(at).into()))
+            }
+        };
+        // One with too little weight for a point or an entry of its own.
+        found.or_else(|| self.weights.pick_except(pick.rng, skipped))
+    }
+
+    fn better_of_two(&self, pick: Pick<'_>, cost: fn(&Pick<'_>, usize) -> u64) -> Option<usize> {
+        let first = self.weights.pick_except(pick.rng, |at| pick.skip.contains(&at))?;
+        let other = |at: usize| at == first || pick.skip.contains(&at);
+        let Some(second) = self.weights.pick_except(pick.rng, other) else { return Some(first) };
+        let better = self.lighter(second, cost(&pick, second), first, cost(&pick, first));
+        Some(if better { second } else { first })
+    }
+
+    /// The least cost for its weight. Equal ones take turns: the search begins at the cursor.
+    fn least(&self, pick: &Pick<'_>, cost: impl Fn(usize) -> u64) -> Option<usize> {
         let count = self.weights.len();
         let start = from_cursor(pick.cursor, count)?;
-        let mut best: Option<(usize, u32)> = None;
+        let mut best: Option<(usize, u64)> = None;
         for at in (start..count).chain(0..start) {
             if self.weights.weight(at) == 0 || pick.skip.contains(&at) {
                 continue;
             }
-            let load = (pick.load)(at);
-            if best.is_none_or(|(other, least)| self.lighter(at, load, other, least)) {
-                best = Some((at, load));
+            let cost = cost(at);
+            if best.is_none_or(|(other, least)| self.lighter(at, cost, other, least)) {
+                best = Some((at, cost));
             }
         }
         best.map(|(at, _)| at)
     }
 
-    /// `(load + 1) / weight` is less, so that an idle pair is compared by weight.
-    fn lighter(&self, a: usize, load_a: u32, b: usize, load_b: u32) -> bool {
-        let cost = |load: u32, weight: u32| (u64::from(load) + 1) * u64::from(weight);
-        cost(load_a, self.weights.weight(b)) < cost(load_b, self.weights.weight(a))
+    /// `(cost + 1) / weight` is less, so that an idle pair is compared by weight.
+    fn lighter(&self, a: usize, cost_a: u64, b: usize, cost_b: u64) -> bool {
+        let scaled = |cost: u64, weight: u32| (u128::from(cost) + 1) * u128::from(weight);
+        scaled(cost_a, self.weights.weight(b)) < scaled(cost_b, self.weights.weight(a))
     }
+}
+
+/// The time that a candidate takes, for each request that it would have in flight. One that nobody knows yet is tried at
+/// once by one request, and by no other until that has been answered, unless there is no better.
+fn busy_time(pick: &Pick<'_>, at: usize) -> u64 {
+    let load = (pick.load)(at);
+    let time = match (pick.time)(at) {
+        Some(time) => time,
+        None if load == 0 => return 0,
+        None => u32::MAX,
+    };
+    u64::from(time).saturating_mul(u64::from(load) + 1)
 }
 
 /// A hash that is the same in every process and version: FNV-1a (64 bits), then the finaliser of splitmix64, since the

@@ -35,12 +35,11 @@ impl Ring {
         }
     }
 
-    /// Whose `key` is, or would be without those that are `out`.
-    pub(super) fn find(&self, key: u64, out: impl Fn(usize) -> bool) -> Option<usize> {
+    /// Whose `key` is, and whose it would be without the ones before: a candidate as often as it has points.
+    pub(super) fn owners(&self, key: u64) -> impl Iterator<Item = usize> {
         let at = self.points.partition_point(|point| *point < key);
-        let (before, after) = self.owners.split_at_checked(at)?;
-        let mut owners = after.iter().chain(before).map(|owner| *owner as usize);
-        owners.find(|owner| !out(*owner))
+        let (before, after) = self.owners.split_at_checked(at).unwrap_or_default();
+        after.iter().chain(before).map(|owner| *owner as usize)
     }
 }
 

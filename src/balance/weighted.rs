@@ -57,6 +57,11 @@ impl Weighted {
         self.weights.is_empty()
     }
 
+    /// The sum of the weights.
+    pub(super) fn sum(&self) -> u64 {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
     pub(super) fn weight(&self, at: usize) -> u32 {
         self.weights.get(at).copied().unwrap_or_default()
     }

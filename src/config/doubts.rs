@@ -7,8 +7,9 @@ use crate::config::{Action, Config, Problem, Protocol, policy, traffic};
 /// All that is doubtful about a file.
 pub fn doubts(config: &Config) -> Vec<Problem> {
     let of_policies = policy::unused(config).into_iter().chain(policy::doubts(config));
-    let stored = traffic::cache::doubts(config);
-    unbelieved(config).chain(wrapped(config)).chain(of_policies).chain(stored).collect()
+    let of_traffic = traffic::cache::doubts(config).into_iter();
+    let of_traffic = of_traffic.chain(traffic::balancing::doubts(config));
+    unbelieved(config).chain(wrapped(config)).chain(of_policies).chain(of_traffic).collect()
 }
 
 // Listeners whose PROXY headers nobody may send: they serve nobody.

@@ -4,13 +4,11 @@
 
 use crate::config::check::Seen;
 use crate::config::item::{Item, Table, set};
-use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HASH, HEALTH, POOL, TARGET};
+use crate::config::keys::{GROUP, GROUP_TIMEOUTS, HEALTH, POOL, TARGET};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, DRAIN, WAIT};
-use crate::config::{
-    Algorithm, Group, HashKey, Health, HealthKind, Target, TargetProtocol, syntax,
-};
-use crate::config::{target_tls, traffic};
+use crate::config::traffic::{self, balancing};
+use crate::config::{Group, Health, HealthKind, Target, TargetProtocol, syntax, target_tls};
 use crate::http::proxy_protocol::Version;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -26,11 +24,12 @@ const INTERVAL: RangeInclusive<Duration> =
 pub(super) fn group(name: &str, item: &Item<'_>, seen: &mut Seen) -> Option<Group> {
     let table = item.table(GROUP)?;
     let (targets, protocol) = (targets(&table), protocol(&table));
+    let (algorithm, bound) = balancing::algorithm(&table);
     let mut group = Group {
         name: name.to_owned(),
         tls: target_tls::target_tls(&table, protocol, &targets),
         targets,
-        algorithm: algorithm(&table),
+        algorithm,
         health: table.item("health").and_then(|item| health(&item)).unwrap_or_default(),
         drain: Duration::from_secs(300),
         retries: 2,
@@ -43,6 +42,7 @@ pub(super) fn group(name: &str, item: &Item<'_>, seen: &mut Seen) -> Option<Grou
         timeouts: sections::overrides(&table, GROUP_TIMEOUTS),
         place: item.place(),
     };
+    group.traffic.balance.bound = bound;
     set(&mut group.drain, table.item("drain").and_then(|item| item.duration(DRAIN)));
     let retries = table.item("retries").and_then(|item| item.integer(0..=10));
     set(&mut group.retries, retries.and_then(|retries| u32::try_from(retries).ok()));
@@ -88,78 +88,22 @@ fn targets(table: &Table<'_>) -> Vec<Target> {
 fn target(item: &Item<'_>) -> Option<Target> {
     if !item.is_table() {
         let address = item.parsed(syntax::TARGET, syntax::target)?;
-        return Some(Target { address, weight: 1, zone: None, place: item.place() });
+        return Some(Target { address, weight: 1, zone: None, tier: 0, place: item.place() });
     }
     let table = item.table(TARGET)?;
     let weight = table.item("weight").map_or(Some(1), |item| item.integer(WEIGHT));
     let zone = table.item("zone").and_then(|item| item.parsed(syntax::NAME, syntax::name));
+    let tier = balancing::tier(&table);
     let address = table.need("address", syntax::TARGET);
     let address = address.and_then(|item| item.parsed(syntax::TARGET, syntax::target));
     let weight = u32::try_from(weight?).ok()?;
-    Some(Target { address: address?, weight, zone, place: item.place() })
-}
-
-fn algorithm(table: &Table<'_>) -> Algorithm {
-    let hash_by = |by: HashKey| Algorithm::Hash(by);
-    let unknown_key = || hash_by(HashKey::Header(String::new()));
-    let words = [
-        ("round_robin", Algorithm::RoundRobin),
-        ("least_requests", Algorithm::LeastRequests),
-        ("random", Algorithm::Random),
-        ("p2c", Algorithm::PowerOfTwo),
-        ("ip_hash", Algorithm::IpHash),
-        ("hash", unknown_key()),
-    ];
-    let item = table.item("algorithm");
-    let chosen = item.as_ref().map_or(Some(Algorithm::RoundRobin), |item| item.choice(&words));
-    let key = table.item("hash");
-    match (chosen, key, item) {
-        (Some(Algorithm::Hash(_)), Some(key), _) => hash(&key).map_or_else(unknown_key, hash_by),
-        (Some(Algorithm::Hash(_)), None, Some(item)) => {
-            let expected =
-                "hash = { header = NAME }, { cookie = NAME } or { query = NAME } beside it";
-            item.problem("\"hash\" without a key", expected, None);
-            unknown_key()
-        }
-        (Some(chosen), Some(key), _) => {
-            hash(&key);
-            let hint = Some("algorithm = \"hash\"".to_owned());
-            key.problem("a key for another algorithm", "hash only with algorithm = \"hash\"", hint);
-            chosen
-        }
-        (chosen, _, _) => chosen.unwrap_or(Algorithm::RoundRobin),
-    }
+    Some(Target { address: address?, weight, zone, tier, place: item.place() })
 }
 
 fn protocol(table: &Table<'_>) -> TargetProtocol {
     use TargetProtocol::{H2, H2c, Http1};
     let words = [("http1", Http1), ("h2", H2), ("h2c", H2c)];
     table.item("protocol").and_then(|item| item.choice(&words)).unwrap_or_default()
-}
-
-/// `hash = { header | cookie | query = NAME }`
-fn hash(item: &Item<'_>) -> Option<HashKey> {
-    let table = item.table(HASH)?;
-    let token = |key: &str| {
-        let item = table.item(key)?;
-        Some(item.parsed("a name that is a token (RFC 9110 section 5.6.2)", |text| {
-            if syntax::is_token(text) { Ok(text.to_owned()) } else { Wrong::plain() }
-        }))
-    };
-    let query = table.item("query").map(|item| {
-        item.parsed("the name of a query field", |text| {
-            if text.is_empty() { Wrong::plain() } else { syntax::value_pattern(text) }
-        })
-    });
-    match (token("header"), token("cookie"), query) {
-        (Some(name), None, None) => name.map(HashKey::Header),
-        (None, Some(name), None) => name.map(HashKey::Cookie),
-        (None, None, Some(name)) => name.map(HashKey::Query),
-        _ => {
-            item.wrong("a table with exactly one of header, cookie, query");
-            None
-        }
-    }
 }
 
 /// `health = { ... }`. Without `type` it is gRPC if a service is given, HTTP if something that only HTTP has, else TCP.

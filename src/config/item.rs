@@ -215,6 +215,25 @@ impl<'a> Item<'a> {
         value
     }
 
+    /// A number with up to three decimals, in thousandths; also as a string that holds a variable.
+    pub(super) fn thousandths(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let (from, to) = (range.start() / 1000, range.end() / 1000);
+        let kind = format!("a number from {from} to {to} with up to three decimals");
+        let read = |text: &str| units::thousandths(text).filter(|value| range.contains(value));
+        let value = match self.value.get_ref() {
+            DeValue::Integer(number) => read(number.as_str()),
+            DeValue::Float(number) => read(number.as_str()),
+            DeValue::String(text) if text.contains("${") => {
+                return self.parsed(&kind, |text| read(text.trim()).ok_or_else(Wrong::default));
+            }
+            _ => None,
+        };
+        if value.is_none() {
+            self.wrong(kind);
+        }
+        value
+    }
+
     /// A whole number that may be negative; also as a string that holds a variable.
     pub(super) fn signed(&self, range: RangeInclusive<i64>) -> Option<i64> {
         let kind = format!("a whole number from {} to {}", range.start(), range.end());

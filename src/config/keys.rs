@@ -25,6 +25,7 @@ pub(super) const SERVER: Keys = &[
     "group",
     "sandbox",
     "watch_certificates",
+    "zone",
 ];
 pub(super) const TIMEOUTS: Keys =
     &["handshake", "header", "body", "keep_alive", "connect", "response", "idle"];

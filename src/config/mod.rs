@@ -40,6 +40,7 @@ pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 pub use server::{Account, Driver, Sandbox, Server};
 pub use target_tls::{Material, TargetTls};
+pub use traffic::balancing::{Algorithm, HashKey};
 pub use traffic::{GroupTraffic, RuleTraffic};
 pub use usage::Usage;
 
@@ -486,34 +487,6 @@ impl TargetProtocol {
     }
 }
 
-/// `algorithm` (with `hash = { ... }`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Smooth weighted round robin, round across all workers.
-    RoundRobin,
-    /// The target with the fewest requests in flight for its weight.
-    LeastRequests,
-    /// Weighted random.
-    Random,
-    /// The better of two random ones, by requests in flight for the weight.
-    PowerOfTwo,
-    /// Consistent, by the client's address.
-    IpHash,
-    /// Consistent, by a part of the request; random when the request lacks it.
-    Hash(HashKey),
-}
-
-/// `hash = { header | cookie | query = NAME }`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashKey {
-    /// A field of the request head.
-    Header(String),
-    /// A cookie.
-    Cookie(String),
-    /// A query field.
-    Query(String),
-}
-
 /// One of `targets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -521,8 +494,10 @@ pub struct Target {
     pub address: TargetAddress,
     /// 0 to 999; 0 takes no traffic.
     pub weight: u32,
-    /// A label for metrics and, later, for locality.
+    /// A label for metrics, and what `zones` goes by.
     pub zone: Option<String>,
+    /// 0 to 9; the lowest is used first.
+    pub tier: u8,
     /// Where it stands in the file.
     pub place: Place,
 }

@@ -56,6 +56,14 @@ pub(super) fn server(table: &Table<'_>, server: &mut Server) {
     set(&mut server.sandbox, table.item("sandbox").and_then(|item| item.choice(&sandbox)));
     let watch = table.item("watch_certificates").and_then(|item| item.boolean());
     set(&mut server.watch_certificates, watch);
+    let zone = table.item("zone").and_then(|item| {
+        item.parsed(syntax::NAME, |text| match text {
+            // An environment variable that is not set.
+            "" => Ok(None),
+            name => syntax::name(name).map(Some),
+        })
+    });
+    set(&mut server.zone, zone);
 }
 
 fn account(item: &Item<'_>) -> Option<Account> {

@@ -36,6 +36,8 @@ pub struct Server {
     pub sandbox: Sandbox,
     /// Whether files of certificates are looked at, and taken up when they change.
     pub watch_certificates: bool,
+    /// The zone that this process runs in.
+    pub zone: Option<String>,
 }
 
 impl Default for Server {
@@ -54,6 +56,7 @@ impl Default for Server {
             group: None,
             sandbox: Sandbox::Auto,
             watch_certificates: true,
+            zone: None,
         }
     }
 }

@@ -62,6 +62,18 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     }
 }
 
+/// A number with up to three decimals, such as 1, 1.5 or 0.125, in thousandths.
+pub(super) fn thousandths(text: &str) -> Option<u64> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || decimals.len() > 3 {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    let decimals: u64 = format!("{decimals:0<3}").parse().ok()?;
+    whole.checked_mul(1000)?.checked_add(decimals)
+}
+
 /// A duration as the file would write it.
 pub(super) fn show_duration(duration: Duration) -> String {
     show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &MS)

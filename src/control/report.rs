@@ -63,10 +63,12 @@ pub fn algorithm_name(algorithm: &config::Algorithm) -> &'static str {
     match algorithm {
         config::Algorithm::RoundRobin => "round_robin",
         config::Algorithm::LeastRequests => "least_requests",
+        config::Algorithm::LeastTime => "least_time",
         config::Algorithm::Random => "random",
         config::Algorithm::PowerOfTwo => "p2c",
         config::Algorithm::IpHash => "ip_hash",
         config::Algorithm::Hash(_) => "hash",
+        config::Algorithm::Maglev(_) => "maglev",
     }
 }
 

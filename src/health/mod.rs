@@ -1,7 +1,7 @@
 //! What is known of a target's health: ALB's states and reasons, driven by the outcomes of probes.
 //!
 //! Pure: it probes nothing and reads no clock. `control` probes and feeds a [`Tracker`] for each target of each group;
-//! `snapshot` carries trackers over a reload and asks [`eligible`] whom a group may use.
+//! `snapshot` carries trackers over a reload; whom a group may use is chosen in `balance`, by what is [`usable`].
 
 mod state;
 mod tracker;
@@ -21,29 +21,6 @@ pub fn usable(state: State) -> bool {
     }
 }
 
-/// Whom a group may use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Eligible {
-    /// Indices into the states.
-    pub targets: Vec<usize>,
-    /// None was usable, so that unhealthy ones are used.
-    pub failed_open: bool,
-}
-
-/// The usable targets; if there is none and `fail_open`, all unhealthy ones. Never one that drains or is unused.
-pub fn eligible(states: &[State], fail_open: bool) -> Eligible {
-    let all = |take: fn(State) -> bool| {
-        let kept = states.iter().enumerate().filter(|(_, state)| take(**state));
-        kept.map(|(at, _)| at).collect::<Vec<_>>()
-    };
-    let targets = all(usable);
-    if !targets.is_empty() || !fail_open {
-        return Eligible { targets, failed_open: false };
-    }
-    let targets = all(|state| state == State::Unhealthy);
-    Eligible { failed_open: !targets.is_empty(), targets }
-}
-
 /// When the next probe starts, given when the last one did: one interval later, give or take a tenth, so that probes
 /// of many targets do not fall into step. The first probe of a target starts at once. A probe that took longer than
 /// the interval is followed at once by the next, which `control` sees by the tick lying in the past.
@@ -57,22 +34,6 @@ pub fn next_probe(started: Tick, interval: Duration, rng: &mut Rng) -> Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_eligible() {
-        use State::{Draining, Healthy, Initial, Unavailable, Unhealthy, Unused};
-        let cases: &[(&[State], bool, &[usize], bool)] = &[
-            (&[], true, &[], false),
-            (&[Healthy, Unhealthy, Initial, Draining, Unavailable], true, &[0, 2, 4], false),
-            (&[Unhealthy, Draining, Unhealthy, Unused], true, &[0, 2], true),
-            (&[Unhealthy, Draining, Unhealthy, Unused], false, &[], false),
-            (&[Draining, Unused], true, &[], false),
-        ];
-        for (states, fail_open, targets, failed_open) in cases {
-            let expected = Eligible { targets: targets.to_vec(), failed_open: *failed_open };
-            assert_eq!(eligible(states, *fail_open), expected, "{states:?} {fail_open}");
-        }
-    }
 
     #[test]
     fn probes_are_spread_by_a_tenth_each_way() {

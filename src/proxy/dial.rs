@@ -6,7 +6,7 @@
 use crate::balance;
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::proxy::{Client, proxied};
+use crate::proxy::{Client, load, proxied};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{Shard, TargetConn};
 use crate::snapshot::KeySource;
@@ -72,8 +72,10 @@ pub async fn dial(
         attempts.target = Some(place);
         attempts.retries = u32::try_from(tries).unwrap_or(u32::MAX);
         let (sock, timeout) = (&caller.client.sock, group.group.connect);
+        let dialled = Tick::now();
         let opened = upstream::connect(shard, sock, target, timeout, &header).await;
         attempts.took = Tick::now().since(began);
+        load::dialled(group, target, Tick::now().since(dialled), opened.as_ref().err().copied());
         match opened {
             Ok(conn) => return Ok(conn),
             Err(Fault::Shed) => return Err(Fault::Shed),

@@ -10,6 +10,7 @@ use crate::http::{Fault, Framing};
 use crate::net::{Buf, Side, Sock};
 use crate::protect::Retry;
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
+use crate::proxy::load::Load;
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::stages::Stages;
@@ -26,7 +27,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -113,10 +113,12 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         if let Some(picked) = &x.scratch.trace.picked {
             picked.set(Some(place));
         }
+        let load = Load::count(group, target);
         let conn = match open(x, group, target, walk.resent).await {
             Ok(conn) => conn,
             Err(Fault::Shed) => return Err(Fault::Shed),
             Err(fault) => {
+                load.not_opened(fault);
                 note_failure(x, fault, target.unshaken());
                 guard::settle(x, group, place, Some(fault));
                 walk.last = Some(fault);
@@ -126,7 +128,11 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 continue;
             }
         };
-        let ended = attempt(x, group, &conn, terms).await.map_err(|failure| why(x, &conn, failure));
+        let ended = attempt(x, group, &conn, terms, &load).await;
+        let ended = ended.map_err(|failure| why(x, &conn, failure));
+        if let Err(failure) = ended {
+            load.failed(failure, conn.reused);
+        }
         match ended {
             Ok(reusable) => {
                 guard::settle(x, group, place, None);
@@ -366,45 +372,20 @@ fn hash_key(x: &Exchange<'_>, source: &KeySource) -> Option<u64> {
     }
 }
 
-// Counts a request in flight on a target, for algorithms that look at it.
-pub(super) struct Load<'a>(Option<&'a TargetCore>);
-
-impl<'a> Load<'a> {
-    pub(super) fn count(group: &GroupCore, target: &'a TargetCore) -> Load<'a> {
-        let wanted = matches!(
-            group.group.algorithm,
-            balance::Algorithm::LeastRequests | balance::Algorithm::PowerOfTwo
-        );
-        if !wanted {
-            return Load(None);
-        }
-        target.live.load.fetch_add(1, Ordering::Relaxed);
-        Load(Some(target))
-    }
-}
-
-impl Drop for Load<'_> {
-    fn drop(&mut self) {
-        if let Some(target) = self.0 {
-            target.live.load.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 // Whether the connection may carry another request.
 async fn attempt(
     x: &mut Exchange<'_>,
     group: &GroupCore,
     conn: &TargetConn,
     terms: &Terms,
+    load: &Load<'_>,
 ) -> Result<bool, Failure> {
     if let Some(channel) = conn.channel() {
         // Every stream allocates anyway.
-        Box::pin(multiplex::attempt(x, group, conn, channel, terms)).await?;
+        Box::pin(multiplex::attempt(x, group, conn, channel, terms, load)).await?;
         return Ok(false);
     }
     let target = conn.target();
-    let _load = Load::count(group, target);
     let sock = conn.sock().ok_or(Failure::Final(Fault::Internal))?;
     let wait = patience(x, group, terms);
     upstream_head::render(x, target.live.name.as_bytes());
@@ -413,6 +394,7 @@ async fn attempt(
         let sent = send_whole(x, sock, terms.body).await?;
         sock.arm(Side::Read, until(x, sent.after(wait)));
         let head = receive::head(x, sock, &mut up).await?;
+        load.answered(x);
         receive::deliver(x, sock, &mut up, head, terms.body).await.map_err(Failure::Final)?
     } else {
         // Rare and large: kept out of the future of every other request.

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod hedge;
 pub mod inject;
 pub mod inner;
+pub mod load;
 pub mod mirror;
 pub mod multiplex;
 pub mod pace;

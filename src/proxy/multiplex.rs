@@ -12,8 +12,9 @@ use crate::http::{Fault, lines};
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::Writer;
 use crate::proxy::forward::{
-    Answer, CONTINUE_WAIT, Failure, Load, Sending, Terms, arrived, patience, until, upload,
+    Answer, CONTINUE_WAIT, Failure, Sending, Terms, arrived, patience, until, upload,
 };
+use crate::proxy::load::Load;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::recode::Recode;
 use crate::proxy::stages::Stages;
@@ -37,8 +38,8 @@ pub async fn attempt(
     conn: &TargetConn,
     channel: &Channel,
     terms: &Terms,
+    load: &Load<'_>,
 ) -> Result<(), Failure> {
-    let _load = Load::count(group, conn.target());
     let request = request(x, group, conn)?;
     let text = x.scratch.trace.call == Call::WebText && x.body_is_here();
     let decoded = if text { Some(decode(x.body_here()).map_err(Failure::Final)?) } else { None };
@@ -54,6 +55,7 @@ pub async fn attempt(
         sock.arm(Side::Read, until(x, now.after(patience(x, group, terms))));
         match receive::head(x, &sock, &mut up).await {
             Ok(head) => {
+                load.answered(x);
                 receive::deliver(x, &sock, &mut up, head, terms.body).await.map_err(Failure::Final)
             }
             Err(failure) => Err(failure),

@@ -11,11 +11,13 @@ use crate::net::{Buf, Side, Sock};
 use crate::policy::concurrency::Held;
 use crate::proxy::account::Account;
 use crate::shard::{Shard, TargetConn, TargetCore, TunnelPlace};
+use crate::snapshot::GroupLive;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
@@ -40,21 +42,23 @@ pub struct Tunnel {
     pub load: Load,
 }
 
-/// Counts a tunnel in flight on a target, for algorithms that look at it, until it is dropped.
+/// Counts a tunnel in flight on a target and in its group, for algorithms that look at it, until it is dropped.
 #[derive(Debug)]
-pub struct Load(Rc<TargetCore>);
+pub struct Load(Rc<TargetCore>, Arc<GroupLive>);
 
 impl Load {
     /// Counts one.
-    pub fn count(target: &Rc<TargetCore>) -> Load {
+    pub fn count(target: &Rc<TargetCore>, group: &Arc<GroupLive>) -> Load {
         target.live.load.fetch_add(1, Ordering::Relaxed);
-        Load(Rc::clone(target))
+        group.load.fetch_add(1, Ordering::Relaxed);
+        Load(Rc::clone(target), Arc::clone(group))
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
         self.0.live.load.fetch_sub(1, Ordering::Relaxed);
+        self.1.load.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

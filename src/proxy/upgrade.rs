@@ -260,7 +260,7 @@ pub fn depart(
         from_target: upgrade.early.take().unwrap_or_else(none),
         place,
         held: std::mem::take(&mut x.scratch.findings.held),
-        load: Load::count(conn.target()),
+        load: Load::count(conn.target(), &group.live),
         conn,
     };
     upgrade.tunnel = Some(Box::new(tunnel));

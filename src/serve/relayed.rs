@@ -153,7 +153,7 @@ async fn find_and_join<'s>(
     let record = Record { bytes_in: 0, ..record(shard, epoch, listener, client, known) };
     let kept = shard.logs().then(|| Kept::of(&record));
     let account = Account::open(shard, parties, known.began, kept);
-    let load = Load::count(conn.target());
+    let load = Load::count(conn.target(), &group.group.live);
     let idle = known.rule.and_then(|r| r.idle).unwrap_or(listener.idle);
     let (from_client, from_target) = (shard.buffers.none(), shard.buffers.none());
     let held = Vec::new();

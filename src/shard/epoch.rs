@@ -4,13 +4,13 @@
 //! the snapshot's own `Arc` is touched once an epoch. The last holder hands the snapshot to control to be freed:
 //! freeing ten thousand rules would stall a worker.
 
-use crate::balance::{Candidate, Pick, Plan};
-use crate::base::Rng;
+use crate::balance::{self, Member, Pick, Plan, Standing};
+use crate::base::{Rng, Tick};
 use crate::health;
 use crate::policy;
 use crate::protect::retry::Budget;
 use crate::shard::target::TargetCore;
-use crate::snapshot::{Group, GroupLive, Policy, Snapshot, TargetLive};
+use crate::snapshot::{Group, GroupLive, Policy, Snapshot, Target, TargetLive};
 use crossbeam::channel::Sender;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -56,6 +56,8 @@ pub struct GroupCore {
 #[derive(Debug)]
 struct Planned {
     version: u64,
+    // When a weight that grows has grown.
+    again: Tick,
     plan: Plan,
     // What the plan's candidates are among the targets.
     eligible: Vec<usize>,
@@ -148,7 +150,7 @@ impl GroupCore {
         let version = live.version.load(Ordering::Acquire);
         let mut planned = self.planned.borrow_mut();
         let planned = match &mut *planned {
-            Some(planned) if planned.version == version => planned,
+            Some(planned) if planned.version == version && !planned.is_due() => planned,
             slot => slot.insert(self.plan(version)),
         };
         // Targets tried are few and known by their place in the group; the plan knows places among the eligible.
@@ -161,39 +163,63 @@ impl GroupCore {
                 skipped += 1;
             }
         }
-        let load = |place: usize| {
-            let target = planned.eligible.get(place).and_then(|at| self.targets.get(*at));
-            target.map_or(u32::MAX, |t| t.live.load.load(Ordering::Relaxed))
+        let target = |place: usize| {
+            let at = planned.eligible.get(place)?;
+            self.targets.get(*at)
         };
+        let load = |place| target(place).map_or(u32::MAX, |t| t.live.load.load(Ordering::Relaxed));
+        let now = if self.group.notes_time() { Tick::now() } else { Tick::ZERO };
         let place = planned.plan.pick(Pick {
             cursor: live.cursor.fetch_add(1, Ordering::Relaxed),
             key,
             rng,
             load: &load,
+            total: &|| live.load.load(Ordering::Relaxed),
+            time: &|place| target(place)?.live.time.read(now),
             skip: skip.get(..skipped).unwrap_or_default(),
         })?;
         planned.eligible.get(place).copied()
     }
 
-    /// When every eligible target has refused: one that probes call unhealthy may have come back since.
+    /// When every target that takes part has refused: one of another tier or zone, or one that probes call unhealthy, which
+    /// may have come back since.
     pub fn last_resort(&self, tried: &[usize]) -> Option<usize> {
-        let mut all = self.group.targets.iter().enumerate();
-        let found = all.find(|(at, target)| {
-            let unhealthy = target.live.health() == health::State::Unhealthy;
-            unhealthy && target.weight > 0 && !tried.contains(at)
-        });
-        found.map(|(at, _)| at).filter(|_| self.group.fail_open)
+        let members = self.group.targets.iter().map(member);
+        balance::last_resort(members, &self.group.traffic.balance, self.group.fail_open, tried)
     }
 
     fn plan(&self, version: u64) -> Planned {
-        let states: Vec<health::State> =
-            self.group.targets.iter().map(|t| t.live.health()).collect();
-        let eligible = health::eligible(&states, self.group.fail_open).targets;
-        let candidates: Vec<Candidate> = eligible
-            .iter()
-            .filter_map(|at| self.group.targets.get(*at))
-            .map(|t| Candidate { weight: t.weight, hash: t.live.hash })
-            .collect();
-        Planned { version, plan: Plan::build(self.group.algorithm, &candidates), eligible }
+        let group = &self.group;
+        let members: Vec<Member> = group.targets.iter().map(member).collect();
+        let settings = &group.traffic.balance;
+        let chosen = balance::choose(&members, settings, group.fail_open, Tick::now());
+        let (candidates, all) = (&chosen.candidates, members.len());
+        let plan = Plan::build(group.algorithm, settings.bound, candidates, all);
+        Planned { version, again: chosen.again, plan, eligible: chosen.members }
+    }
+}
+
+impl Planned {
+    fn is_due(&self) -> bool {
+        self.again != Tick::NEVER && Tick::now() >= self.again
+    }
+}
+
+fn member(target: &Target) -> Member {
+    let state = target.live.health();
+    let standing = if health::usable(state) {
+        Standing::Usable
+    } else if state == health::State::Unhealthy {
+        Standing::Unhealthy
+    } else {
+        Standing::Out
+    };
+    Member {
+        weight: target.weight,
+        hash: target.live.hash,
+        tier: target.tier,
+        local: target.local,
+        standing,
+        since: target.live.since(),
     }
 }

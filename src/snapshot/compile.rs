@@ -3,7 +3,7 @@
 //! `old` lends what unchanged objects had learnt; `resolve` lends the addresses of names. Nothing here waits or opens.
 
 use super::*;
-use crate::base::tick;
+use crate::base::{Tick, tick};
 use crate::config::{self, Config, TargetAddress};
 use crate::health::State;
 use crate::policy::Wrong;
@@ -256,6 +256,8 @@ fn compile_group(
     let known: HashMap<&Address, &Arc<TargetLive>> = old
         .map(|o| o.targets.iter().map(|t| (&t.live.address, &t.live)).collect())
         .unwrap_or_default();
+    // What comes to others begins slowly; a group that begins has no others.
+    let since = if old.is_some() { Tick::now() } else { Tick::ZERO };
     let state = match group.health.kind {
         config::HealthKind::Off => State::Unavailable,
         _ => State::Initial,
@@ -272,10 +274,11 @@ fn compile_group(
             let live = match known.get(&address) {
                 Some(live) if live.opening == opening => Arc::clone(live),
                 Some(live) => live.reopened(opening),
-                None => TargetLive::new(address, opening, state, context.workers),
+                None => TargetLive::new(address, opening, state, since, context.workers),
             };
-            let (weight, zone) = (target.weight, target.zone.clone());
-            targets.push(Target { weight, zone, live });
+            let (weight, tier, zone) = (target.weight, target.tier, target.zone.clone());
+            let local = zone.is_some() && zone == config.server.zone;
+            targets.push(Target { weight, zone, local, tier, live });
         }
     }
     let (algorithm, key) = algorithm(&group.algorithm);
@@ -326,9 +329,14 @@ fn algorithm(algorithm: &config::Algorithm) -> (balance::Algorithm, KeySource) {
     match algorithm {
         config::Algorithm::RoundRobin => (balance::Algorithm::RoundRobin, KeySource::None),
         config::Algorithm::LeastRequests => (balance::Algorithm::LeastRequests, KeySource::None),
+        config::Algorithm::LeastTime => (balance::Algorithm::LeastTime, KeySource::None),
         config::Algorithm::Random => (balance::Algorithm::Random, KeySource::None),
         config::Algorithm::PowerOfTwo => (balance::Algorithm::PowerOfTwo, KeySource::None),
         config::Algorithm::IpHash => (balance::Algorithm::Hash, KeySource::Client),
         config::Algorithm::Hash(key) => (balance::Algorithm::Hash, KeySource::Request(key.clone())),
+        config::Algorithm::Maglev(None) => (balance::Algorithm::Maglev, KeySource::Client),
+        config::Algorithm::Maglev(Some(key)) => {
+            (balance::Algorithm::Maglev, KeySource::Request(key.clone()))
+        }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Control writes health, workers write load; both read relaxed. Reasons and error texts stay with control.
 
+use crate::balance::PeakEwma;
+use crate::base::Tick;
 use crate::base::meters::Meters;
-use crate::health::State;
+use crate::health::{self, State};
 use crate::http::proxy_protocol::Version;
 use crate::protect::retry::Reserve;
 use crate::tls::client::Dial;
@@ -41,6 +43,8 @@ pub struct GroupLive {
     pub version: AtomicU64,
     /// Second attempts that are always paid for.
     pub reserve: Reserve,
+    /// Requests and tunnels in flight on all its targets, all workers together; of requests, only where a bound asks for it.
+    pub load: CachePadded<AtomicU32>,
     /// What is counted.
     pub meters: Meters,
 }
@@ -51,6 +55,7 @@ impl GroupLive {
             cursor: CachePadded::default(),
             version: AtomicU64::new(0),
             reserve: Reserve::default(),
+            load: CachePadded::default(),
             meters: Meters::new(workers),
         })
     }
@@ -78,6 +83,10 @@ pub struct TargetLive {
     /// A stable hash of the address, for consistent hashing.
     pub hash: u64,
     health: AtomicU8,
+    // Since when it takes requests, in nanoseconds of a tick.
+    since: AtomicU64,
+    /// How long it takes to answer, all workers together; noted only for algorithms that ask for it.
+    pub time: CachePadded<PeakEwma>,
     /// Requests in flight, all workers together; kept only for algorithms that ask for it.
     pub load: CachePadded<AtomicU32>,
     /// What is counted.
@@ -89,6 +98,7 @@ impl TargetLive {
         address: Address,
         opening: Opening,
         state: State,
+        since: Tick,
         workers: usize,
     ) -> Arc<TargetLive> {
         let name = address.to_string();
@@ -98,6 +108,8 @@ impl TargetLive {
             address,
             opening,
             health: AtomicU8::new(code(state)),
+            since: AtomicU64::new(since.nanos()),
+            time: CachePadded::default(),
             load: CachePadded::default(),
             meters: Arc::new(Meters::new(workers)),
         })
@@ -111,6 +123,8 @@ impl TargetLive {
             name: Arc::clone(&self.name),
             hash: self.hash,
             health: AtomicU8::new(self.health.load(Ordering::Relaxed)),
+            since: AtomicU64::new(self.since.load(Ordering::Relaxed)),
+            time: CachePadded::default(),
             load: CachePadded::default(),
             meters: Arc::clone(&self.meters),
         })
@@ -118,12 +132,27 @@ impl TargetLive {
 
     /// The state of its health.
     pub fn health(&self) -> State {
-        STATES.get(self.health.load(Ordering::Relaxed) as usize).copied().unwrap_or(State::Initial)
+        STATES.get(self.health.load(Ordering::Acquire) as usize).copied().unwrap_or(State::Initial)
     }
 
     /// Control alone sets it, and then grows the group's version.
     pub fn set_health(&self, state: State) {
-        self.health.store(code(state), Ordering::Relaxed);
+        let before = self.health();
+        // First, so that no worker sees it healthy and thinks that it has been for long.
+        if health::usable(state) && !health::usable(before) {
+            self.returned(Tick::now());
+        }
+        self.health.store(code(state), Ordering::Release);
+    }
+
+    /// Since when it takes requests: since it was added to a group, or returned. [`Tick::ZERO`] for always.
+    pub fn since(&self) -> Tick {
+        Tick::from_nanos(self.since.load(Ordering::Relaxed))
+    }
+
+    /// It takes requests again, from now on: its slow start begins. Whoever says so grows the group's version then.
+    pub fn returned(&self, now: Tick) {
+        self.since.store(now.nanos(), Ordering::Relaxed);
     }
 }
 

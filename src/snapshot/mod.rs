@@ -272,6 +272,27 @@ pub struct Group {
     pub live: Arc<GroupLive>,
 }
 
+impl Group {
+    /// Whether requests in flight on its targets are counted: where the algorithm looks at it.
+    #[inline]
+    pub fn counts_load(&self) -> bool {
+        use balance::Algorithm::{LeastRequests, LeastTime, PowerOfTwo};
+        matches!(self.algorithm, LeastRequests | LeastTime | PowerOfTwo) || self.counts_total()
+    }
+
+    /// Whether those of all its targets are counted together, too.
+    #[inline]
+    pub fn counts_total(&self) -> bool {
+        self.traffic.balance.bound.is_some()
+    }
+
+    /// Whether it is noted how long its targets take to answer.
+    #[inline]
+    pub fn notes_time(&self) -> bool {
+        self.algorithm == balance::Algorithm::LeastTime
+    }
+}
+
 /// What a hash algorithm hashes.
 #[derive(Debug)]
 pub enum KeySource {
@@ -290,6 +311,10 @@ pub struct Target {
     pub weight: u32,
     /// A label.
     pub zone: Option<String>,
+    /// Whether this process runs in its zone.
+    pub local: bool,
+    /// The lowest is used first.
+    pub tier: u8,
     /// What it has learnt; shared with its earlier and later self.
     pub live: Arc<TargetLive>,
 }

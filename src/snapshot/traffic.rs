@@ -42,6 +42,8 @@ pub struct RuleTraffic {
 /// What a group does with traffic.
 #[derive(Debug, Default)]
 pub struct GroupTraffic {
+    /// Who takes part, and with what weight.
+    pub balance: crate::balance::Settings,
     /// How clients stay with one target.
     pub sticky: Option<Box<sticky::TargetSettings>>,
     /// When a target is taken out.
@@ -89,6 +91,7 @@ pub fn of_rule(said: &config::RuleTraffic) -> RuleTraffic {
 /// Of a group.
 pub fn of_group(said: &config::GroupTraffic) -> GroupTraffic {
     GroupTraffic {
+        balance: said.balance,
         sticky: said.sticky.clone().map(Box::new),
         outlier: said.outlier.clone().map(Box::new),
         breaker: said.breaker.clone().map(Box::new),

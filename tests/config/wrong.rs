@@ -234,7 +234,12 @@ fn in_the_targets_of_a_group() {
 fn in_the_settings_of_a_group() {
     for (text, line, key, part) in [
         ("algorithm = 'round-robin'", 3, "algorithm", "did you mean \"round_robin\"?"),
-        ("algorithm = 'least_time'", 3, "algorithm", "round_robin, least_requests, random, p2c"),
+        (
+            "algorithm = 'fastest'",
+            3,
+            "algorithm",
+            "round_robin, least_requests, least_time, random, p2c",
+        ),
         ("algorithm = 'hash'", 3, "algorithm", "hash = { header = NAME }"),
         ("hash = { header = 'x' }", 3, "hash", "only with algorithm = \"hash\""),
         ("algorithm = 'hash'\nhash = {}", 4, "hash", "exactly one of header, cookie, query"),
@@ -325,7 +330,7 @@ algorithm = 'round-robin'
     ];
     assert_eq!(keys, expected);
     let shown = "conf.toml:10:13: group.g.algorithm: found \"round-robin\", expected one of \
-                 round_robin, least_requests, random, p2c, ip_hash, hash\n  help: did you mean \
+                 round_robin, least_requests, least_time, random, p2c, ip_hash, hash, maglev\n  help: did you mean \
                  \"round_robin\"?";
     assert_eq!(found.last().unwrap().to_string(), shown);
 }

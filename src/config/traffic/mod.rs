@@ -49,6 +49,8 @@ pub struct RuleTraffic {
 /// What a group says about traffic.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupTraffic {
+    /// `slow_start`, `zones`, and the bound of `hash`.
+    pub balance: crate::balance::Settings,
     /// `sticky`: how clients stay with one target.
     pub sticky: Option<staying::TargetSettings>,
     /// `outlier`
@@ -98,6 +100,7 @@ pub(super) fn of_rule(table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
 /// Of a group.
 pub(super) fn of_group(table: &Table<'_>, _seen: &mut Seen) -> GroupTraffic {
     GroupTraffic {
+        balance: balancing::settings(table),
         sticky: None,
         outlier: None,
         breaker: None,
