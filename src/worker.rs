@@ -145,6 +145,8 @@ impl Worker {
                 self.see_doors();
             }
             Message::Replied { ticket, reply } => self.shard.asks.reply(ticket, reply),
+            Message::Room(live) => self.shard.lines.called(&live),
+            Message::Spare(live) => self.shard.spare(&live),
             Message::Log(log) => self.shard.set_log(log),
             Message::Drain => {
                 let doors = std::mem::take(&mut *self.doors.borrow_mut());

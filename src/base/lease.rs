@@ -39,11 +39,11 @@ impl Budget {
         (total / (8 * workers.max(1) as u64)).clamp(1, most.max(1))
     }
 
-    // Up to `wanted`.
-    fn take(&self, wanted: i64) -> i64 {
+    // Up to `wanted`, as long as `spared` stay free.
+    fn take(&self, wanted: i64, spared: i64) -> i64 {
         let mut free = self.free.load(Ordering::Relaxed);
         loop {
-            let got = free.min(wanted);
+            let got = (free - spared).min(wanted);
             if got <= 0 {
                 return 0;
             }
@@ -54,6 +54,13 @@ impl Budget {
                 Err(now) => free = now,
             }
         }
+    }
+
+    // Rounded down: of a small budget nothing is kept back.
+    fn part(&self, thousandths: u64) -> i64 {
+        let total = self.total.load(Ordering::Relaxed);
+        let thousandths = i64::try_from(thousandths).unwrap_or(0);
+        total / 1000 * thousandths + total % 1000 * thousandths / 1000
     }
 
     fn give(&self, units: i64) {
@@ -85,7 +92,7 @@ impl Lease {
     #[must_use]
     pub fn acquire(&mut self) -> bool {
         if self.used >= self.held {
-            self.held += self.budget.take(self.used - self.held + self.block);
+            self.held += self.budget.take(self.used - self.held + self.block, 0);
         }
         if self.used >= self.held {
             return false;
@@ -94,12 +101,40 @@ impl Lease {
         true
     }
 
+    /// Takes one unit, if so many thousandths of the budget are free beyond what workers hold: for who gives way to others. What
+    /// a worker holds unused counts as in use, so that this may refuse early, never late.
+    #[inline]
+    #[must_use]
+    pub fn acquire_sparing(&mut self, thousandths: u64) -> bool {
+        if thousandths == 0 {
+            return self.acquire();
+        }
+        let spared = self.budget.part(thousandths);
+        if self.used >= self.held {
+            self.held += self.budget.take(self.used - self.held + self.block, spared);
+            if self.used >= self.held {
+                return false;
+            }
+        } else if self.budget.free.load(Ordering::Relaxed) < spared {
+            return false;
+        }
+        self.used += 1;
+        true
+    }
+
+    /// Whether so many thousandths of the budget are free beyond what workers hold.
+    #[inline]
+    pub fn spares(&self, thousandths: u64) -> bool {
+        thousandths == 0
+            || self.budget.free.load(Ordering::Relaxed) >= self.budget.part(thousandths)
+    }
+
     /// Takes `units` even beyond the budget: for who cannot do without. [`Lease::is_over`] tells.
     #[inline]
     pub fn overdraw(&mut self, units: u64) {
         self.used += signed(units);
         if self.used > self.held {
-            self.held += self.budget.take(self.used - self.held + self.block);
+            self.held += self.budget.take(self.used - self.held + self.block, 0);
         }
     }
 
@@ -107,7 +142,7 @@ impl Lease {
     #[inline]
     pub fn is_over(&mut self) -> bool {
         if self.used > self.held {
-            self.held += self.budget.take(self.used - self.held);
+            self.held += self.budget.take(self.used - self.held, 0);
         }
         self.used > self.held
     }
@@ -207,6 +242,47 @@ mod tests {
         assert!(!lease.acquire(), "one is still in use");
         lease.release(1);
         assert!(lease.acquire() && !lease.acquire());
+    }
+
+    #[test]
+    fn who_gives_way_leaves_a_part_to_others() {
+        let budget = Budget::new(100);
+        let mut lease = Lease::new(Arc::clone(&budget), 1);
+        let took = |lease: &mut Lease, spared| (0..200).filter(|_| lease.acquire_sparing(spared)).count();
+        assert_eq!([took(&mut lease, 200), took(&mut lease, 50), took(&mut lease, 0)], [80, 15, 5]);
+        lease.release(10);
+        assert_eq!((took(&mut lease, 50), lease.spares(50), lease.spares(0)), (5, false, true));
+        // Of a small budget nothing is kept back.
+        let mut small = Lease::new(Budget::new(3), 1);
+        assert_eq!(took(&mut small, 200), 3);
+        let mut none = Lease::new(Budget::new(u64::MAX), 64);
+        assert!(none.acquire_sparing(200) && none.spares(200));
+    }
+
+    // However blocks lie with workers, what gives way is never let in beyond its part.
+    #[test]
+    fn whoever_holds_the_blocks_no_more_give_way_than_may() {
+        for (seed, block) in (0..50).zip([1, 4, 16].into_iter().cycle()) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let budget = Budget::new(200);
+            let mut leases: Vec<Lease> =
+                (0..3).map(|_| Lease::new(Arc::clone(&budget), block)).collect();
+            let mut used = [0_u64; 3];
+            for _ in 0..5_000 {
+                let at = rng.usize(..3);
+                if used[at] > 0 && rng.u8(..5) < 2 {
+                    leases[at].release(1);
+                    used[at] -= 1;
+                    continue;
+                }
+                let spared = [0, 50, 200][rng.usize(..3)];
+                if leases[at].acquire_sparing(spared) {
+                    used[at] += 1;
+                    let total: u64 = used.iter().sum();
+                    assert!(total <= 200 - 200 * spared / 1000, "{total}, {spared}, seed {seed}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -293,6 +293,19 @@ impl<'a> Item<'a> {
         })
     }
 
+    /// A number with or without decimals as it is written, also as a string that holds a variable; `kind` says what was expected.
+    pub(super) fn decimal(&self, kind: &str) -> Option<String> {
+        match self.value.get_ref() {
+            DeValue::Float(number) => Some(number.as_str().to_owned()),
+            DeValue::Integer(number) => Some(number.as_str().to_owned()),
+            DeValue::String(text) if text.contains("${") => self.text(kind).map(Cow::into_owned),
+            _ => {
+                self.wrong(kind);
+                None
+            }
+        }
+    }
+
     /// A share as "10%" or "2.5%", in ten-thousandths.
     pub(super) fn share(&self) -> Option<u32> {
         self.parsed(units::SHARE, |text| units::share(text).ok_or_else(Wrong::default))

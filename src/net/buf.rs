@@ -45,6 +45,12 @@ impl Buffers {
         self.memory.borrow_mut().is_over()
     }
 
+    /// As [`Buffers::is_short`], for what leaves so many thousandths of the memory to others.
+    #[inline]
+    pub fn is_short_of(&self, thousandths: u64) -> bool {
+        self.is_short() || !self.memory.borrow().spares(thousandths)
+    }
+
     /// A block of [`SMALL`] octets.
     pub fn small(self: &Rc<Buffers>) -> Buf {
         let block = self.small.borrow_mut().pop();

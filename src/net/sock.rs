@@ -103,6 +103,19 @@ impl Sock {
         }
     }
 
+    /// Whether the peer has ended its side, as far as can be seen without reading: it may still read, but who waits for long
+    /// hardly does.
+    pub fn has_left(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let Io::Kernel(io) = &self.io else { return self.is_gone() };
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let descriptor = fd(io);
+        let mut asked = [PollFd::new(&descriptor, PollFlags::RDHUP)];
+        let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let seen = poll(&mut asked, Some(&at_once));
+        seen.is_ok() && asked.iter().any(|one| one.revents().intersects(ended))
+    }
+
     fn of_client(io: Io, timers: &Rc<Timers>) -> Sock {
         let timer = timers.register();
         let slot = RefCell::new(Rc::clone(timer.slot()));

@@ -206,7 +206,7 @@ pub async fn send_on(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
     let shard: &Shard = x.shard;
     upgrade::offer(x, way.rule, group)?;
     // Before it costs a target anything; what ringgate answers by itself goes on.
-    let _place = shard.place().ok_or(Fault::Shed)?;
+    let _place = shard.place(&x.epoch.snapshot, way.rule).ok_or(Fault::Shed)?;
     let terms = forward::Terms {
         group,
         response: way.rule.and_then(|rule| rule.response),

@@ -83,7 +83,6 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     let epoch = Rc::clone(x.epoch);
     let group = epoch.groups.get(terms.group).ok_or(Fault::Internal)?;
     x.scratch.trace.group = Some(terms.group);
-    guard::enter(x, group)?;
     let retry = retry::settings(&epoch, x.scratch.trace.rule, group);
     if let Some(retry) = retry {
         group.budget.deposit(retry);
@@ -95,6 +94,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             return Box::pin(hedge::forward(x, group, terms, retry, after)).await;
         }
     }
+    guard::enter(x, group)?;
     let key = hash_key(x, &group.group.key);
     let mut walk = Walk::default();
     walk.avoid(x.scratch.trace.avoid);
@@ -103,10 +103,16 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         if x.client.sock.is_gone() {
             return Err(Fault::ClientGone);
         }
-        let Some((place, _held)) = guard::admit(x, group, place, walk.tried()) else {
-            Box::pin(guard::queue(x, group)).await?;
-            continue;
+        // One that was full when it was to be dialled may look free again, which would be tried for ever.
+        let admitted = match walk.crowded {
+            true => None,
+            false => guard::admit(x, group, place, walk.tried()),
         };
+        let (place, held) = match admitted {
+            Some(admitted) => admitted,
+            None => Box::pin(guard::queue(x, group)).await?,
+        };
+        walk.crowded = false;
         let target = group.targets.get(place).ok_or(Fault::Internal)?;
         walk.enter(place);
         x.scratch.trace.target = Some(place);
@@ -114,9 +120,13 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             picked.set(Some(place));
         }
         let load = Load::count(group, target);
-        let conn = match open(x, group, target, walk.resent).await {
+        let mut conn = match open(x, group, target, walk.resent).await {
             Ok(conn) => conn,
             Err(Fault::Shed) => return Err(Fault::Shed),
+            Err(Fault::TargetFull) => {
+                walk.crowded(place);
+                continue;
+            }
             Err(fault) => {
                 load.not_opened(fault);
                 note_failure(x, fault, target.unshaken());
@@ -128,6 +138,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 continue;
             }
         };
+        conn.held = held;
         let ended = attempt(x, group, &conn, terms, &load).await;
         let ended = ended.map_err(|failure| why(x, &conn, failure));
         if let Err(failure) = ended {
@@ -146,8 +157,10 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 return Ok(());
             }
             Err(failure) => {
-                let fault = failure.fault();
-                guard::settle(x, group, place, fault);
+                // Who says that it has not begun, as it stops, has not failed.
+                if !matches!(failure, Failure::Unprocessed(_)) {
+                    guard::settle(x, group, place, failure.fault());
+                }
                 drop(conn);
                 if walk.goes_on(x, group, retry, failure)?
                     && let Some(retry) = retry
@@ -167,6 +180,8 @@ struct Walk {
     // Sent once more on a fresh connection.
     resent: bool,
     unprocessed: u32,
+    // The last one had no room for a connection after all.
+    crowded: bool,
     last: Option<Fault>,
 }
 
@@ -179,6 +194,14 @@ impl Walk {
         if let Some(slot) = self.tried.get_mut(self.tries) {
             *slot = place;
             self.tries += 1;
+        }
+    }
+
+    // It was not tried after all.
+    fn crowded(&mut self, place: usize) {
+        self.crowded = true;
+        if self.tried().last() == Some(&place) {
+            self.tries -= 1;
         }
     }
 

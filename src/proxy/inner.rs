@@ -166,7 +166,8 @@ fn sent(x: &Exchange<'_>, order: Order, placed: bool) -> Inner {
                 scratch: &mut scratch,
                 keep: true,
             };
-            let place = if placed { shard.place() } else { None };
+            let rule = inner.scratch.trace.rule.and_then(|at| epoch.snapshot.rules.get(at));
+            let place = if placed { shard.place(&epoch.snapshot, rule) } else { None };
             let shed = if placed { place.is_none() } else { shard.buffers.is_short() };
             let fault = if shed {
                 Some(Fault::Shed)

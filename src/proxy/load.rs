@@ -58,6 +58,11 @@ impl<'a> Load<'a> {
             Failure::Dead(_) if reused => {}
             Failure::Dead(fault) | Failure::Final(fault) => self.not_opened(fault),
             Failure::Unprocessed(_) => {}
+            Failure::Unwanted => {
+                let Some((target, began)) = self.timed else { return };
+                let now = Tick::now();
+                target.time.note(Sample::Refused(now.since(began)), now);
+            }
         }
     }
 

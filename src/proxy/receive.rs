@@ -16,7 +16,7 @@ use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::recode::{self, Recode};
 use crate::proxy::shape::{self, Shape};
 use crate::proxy::stages::Stages;
-use crate::proxy::{Exchange, call, multiplex, policies, retry, steer, upgrade};
+use crate::proxy::{Exchange, call, guard, multiplex, policies, retry, steer, upgrade};
 use crate::snapshot::Listener;
 use std::cell::RefCell;
 use std::io;
@@ -87,6 +87,9 @@ async fn next_head(
     x.scratch.trace.target_status = Some(x.scratch.response.status);
     if x.scratch.trace.call != Call::No {
         call_head(x, sock, up.filled().get(..len).unwrap_or_default());
+    }
+    if matches!(x.scratch.response.status, 429 | 503) {
+        guard::note_retry_after(x, up.filled().get(..len).unwrap_or_default());
     }
     if x.scratch.trace.repeats > 0
         && retry::is_unwanted(x, up.filled().get(..len).unwrap_or_default())

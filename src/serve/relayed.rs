@@ -137,7 +137,7 @@ async fn find_and_join<'s>(
     known.octets = buf.len() as u64;
     let place = shard.tunnel_place().ok_or(Fault::TunnelFull)?;
     // While it is being connected it is a request like any other.
-    let _in_flight = shard.place().ok_or(Fault::Shed)?;
+    let _in_flight = shard.place(&epoch.snapshot, None).ok_or(Fault::Shed)?;
     let group = route(shard, epoch, listener, client, known)?;
     known.group = Some(group);
     let name = known.hello.name.as_deref().unwrap_or_default().as_bytes();

@@ -103,6 +103,14 @@ impl Channels {
         });
     }
 
+    /// Closes one that has no stream, if there is one.
+    pub fn spare(&self) {
+        let mut open = self.open.borrow_mut();
+        if let Some(at) = open.iter().position(|channel| channel.streams.get() == 0) {
+            open.remove(at).close();
+        }
+    }
+
     /// Lets all of them go: each ends with its last stream.
     pub fn close(&self) {
         for channel in self.open.take() {

@@ -12,7 +12,7 @@ use crate::protect::retry::Budget;
 use crate::shard::target::TargetCore;
 use crate::snapshot::{Group, GroupLive, Policy, Snapshot, Target, TargetLive};
 use crossbeam::channel::Sender;
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Epoch {
     pub groups: Vec<GroupCore>,
     /// Indexed as [`Snapshot::policies`].
     pub policies: Vec<Rc<PolicyCore>>,
+    /// How many workers share what is machine-wide.
+    pub workers: usize,
     graveyard: Sender<Arc<Snapshot>>,
 }
 
@@ -96,9 +98,10 @@ impl Epoch {
                 .map_or_else(Rc::default, |b| Rc::clone(b)),
             planned: RefCell::new(None),
         });
-        let groups = groups.collect();
+        let groups: Vec<GroupCore> = groups.collect();
+        groups.iter().for_each(GroupCore::bound);
         let policies = policies(&snapshot, old);
-        Rc::new(Epoch { snapshot, groups, policies, graveyard })
+        Rc::new(Epoch { snapshot, groups, policies, workers, graveyard })
     }
 
     /// The targets that `newer` has no longer, with their groups. One pass over each: a worker does this between two
@@ -143,16 +146,17 @@ fn share(of: u64, workers: usize) -> usize {
 }
 
 impl GroupCore {
+    // Tells the targets how many connections each may have.
+    fn bound(&self) {
+        let most = self.group.traffic.bounds.as_ref().and_then(|bounds| bounds.max_connections);
+        self.targets.iter().for_each(|target| target.most.set(most.unwrap_or(u32::MAX)));
+    }
+
     /// Picks a target by the group's algorithm, passing over `tried` (indices into [`GroupCore::targets`]); `None` if
     /// there is no other. `key` is the hash for algorithms that hash.
     pub fn pick(&self, key: Option<u64>, tried: &[usize], rng: &mut Rng) -> Option<usize> {
         let live = &self.group.live;
-        let version = live.version.load(Ordering::Acquire);
-        let mut planned = self.planned.borrow_mut();
-        let planned = match &mut *planned {
-            Some(planned) if planned.version == version && !planned.is_due() => planned,
-            slot => slot.insert(self.plan(version)),
-        };
+        let planned = self.planned();
         // Targets tried are few and known by their place in the group; the plan knows places among the eligible.
         let mut skip = [0; 8];
         let mut skipped = 0;
@@ -188,6 +192,21 @@ impl GroupCore {
         balance::last_resort(members, &self.group.traffic.balance, self.group.fail_open, tried)
     }
 
+    /// Whom a request may be sent to now: indices into [`GroupCore::targets`].
+    pub fn with_eligible<R>(&self, look: impl FnOnce(&[usize]) -> R) -> R {
+        look(&self.planned().eligible)
+    }
+
+    // The plan, made anew where anything has changed that it was made of.
+    fn planned(&self) -> RefMut<'_, Planned> {
+        let version = self.group.live.version.load(Ordering::Acquire);
+        let mut planned = self.planned.borrow_mut();
+        if planned.as_ref().is_none_or(|planned| planned.version != version || planned.is_due()) {
+            *planned = None;
+        }
+        RefMut::map(planned, |planned| planned.get_or_insert_with(|| self.plan(version)))
+    }
+
     fn plan(&self, version: u64) -> Planned {
         let group = &self.group;
         let members: Vec<Member> = group.targets.iter().map(member).collect();
@@ -206,7 +225,7 @@ impl Planned {
 }
 
 fn member(target: &Target) -> Member {
-    let state = target.live.health();
+    let state = target.live.state();
     let standing = if health::usable(state) {
         Standing::Usable
     } else if state == health::State::Unhealthy {

@@ -2,7 +2,7 @@
 
 use crate::policy::Reply;
 use crate::shard::AccessLog;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{GroupLive, Snapshot, TargetLive};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -34,6 +34,10 @@ pub enum Message {
         /// What control has found out.
         reply: Reply,
     },
+    /// A target of this group may have room: it is the turn of somebody who waits here.
+    Room(Arc<GroupLive>),
+    /// Close an idle connection to this target.
+    Spare(Arc<TargetLive>),
     /// Write access records so from now on.
     Log(AccessLog),
     /// Stop accepting, finish what is in flight, end the thread.

@@ -7,6 +7,7 @@ pub mod asks;
 pub mod channel;
 pub mod epoch;
 pub mod handshakes;
+pub mod lines;
 pub mod machine;
 pub mod mailbox;
 pub mod post;
@@ -20,6 +21,7 @@ pub mod trace;
 pub use asks::{Ask, Asks};
 pub use epoch::Epoch;
 pub use handshakes::{HandshakeCounts, Handshakes};
+pub use lines::{Held, Lines, Opened, Trial};
 pub use machine::{Machine, Shares};
 pub use mailbox::Message;
 pub use post::Post;
@@ -38,6 +40,8 @@ use crate::http::desync::Reason;
 use crate::http::grpc;
 use crate::net::{Buffers, Delays, Network, Pipes, Timers};
 use crate::observe::{Format, Record, Sink};
+use crate::protect::Importance;
+use crate::snapshot::{Rule, Snapshot, TargetLive};
 use crate::store::Store;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -70,6 +74,8 @@ pub struct Shard {
     pub store: Arc<Store>,
     /// How other workers are told something.
     pub post: Post,
+    /// Requests that wait for a target.
+    pub lines: Rc<Lines>,
     /// What others see of this worker.
     pub pulse: Arc<Pulse>,
     epoch: RefCell<Rc<Epoch>>,
@@ -112,6 +118,8 @@ pub struct Pulse {
     pub generation: AtomicU64,
     /// Connections refused because the machine or the client has as many as allowed.
     pub refused: AtomicU64,
+    /// Requests that were shed, by importance.
+    pub shed: ShedCounts,
     /// Own answers, by [`Fault::index`].
     pub faults: FaultCounts,
     /// How TLS handshakes of clients ended.
@@ -169,6 +177,24 @@ impl DeviationCounts {
     /// How often `reason` was counted.
     pub fn value(&self, reason: Reason) -> u64 {
         self.0.get(reason.index()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts by [`Importance`].
+#[derive(Debug, Default)]
+pub struct ShedCounts([AtomicU64; Importance::ALL.len()]);
+
+impl ShedCounts {
+    /// Counts one.
+    pub fn add(&self, importance: Importance) {
+        if let Some(count) = self.0.get(importance.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many of this importance were counted.
+    pub fn value(&self, importance: Importance) -> u64 {
+        self.0.get(importance.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -268,6 +294,7 @@ impl Shard {
             delays: Rc::default(),
             asks: Asks::default(),
             store: shares.store,
+            lines: Rc::new(Lines::new(worker, shares.post.clone())),
             post: shares.post,
             pulse,
             epoch: RefCell::new(epoch),
@@ -393,11 +420,28 @@ impl Shard {
     }
 
     /// A place for a request that is forwarded; `None` when the machine has as many in flight, or as much memory in use, as
-    /// it may.
+    /// a request of this rule leaves to others, which matters only where rules differ in that.
     #[inline]
-    pub fn place(&self) -> Option<Place<'_>> {
-        let admitted = !self.buffers.is_short() && self.requests.borrow_mut().acquire();
+    pub fn place(&self, snapshot: &Snapshot, rule: Option<&Rule>) -> Option<Place<'_>> {
+        let importance = rule.map_or(Importance::Normal, |rule| rule.traffic.importance);
+        let spared = if snapshot.ranked { importance.spares() } else { 0 };
+        let admitted = !self.buffers.is_short_of(spared)
+            && self.requests.borrow_mut().acquire_sparing(spared);
+        if !admitted {
+            self.pulse.shed.add(importance);
+        }
         admitted.then(|| Place(self))
+    }
+
+    /// Closes an idle connection to a target, if there is one here: another worker wants to open one, and there are as many as
+    /// may be.
+    pub fn spare(&self, live: &TargetLive) {
+        let epoch = self.epoch();
+        let same = |target: &&Rc<TargetCore>| Arc::ptr_eq(&target.live.guard, &live.guard);
+        let retired = self.retired.borrow();
+        let all = epoch.groups.iter().flat_map(|group| &group.targets);
+        let mut all = all.chain(retired.iter().map(|(_, target)| target)).filter(same);
+        let _ = all.any(|target| target.spare());
     }
 
     /// A place for a tunnel; `None` when the machine has as many as `limits.tunnels`, or as much memory in use as it may.
@@ -436,6 +480,7 @@ impl Shard {
         self.buffers.settle();
         self.refresh_date();
         self.asks.sweep(now);
+        self.lines.sweep();
         let epoch = self.epoch();
         for group in &epoch.groups {
             let oldest = group.group.idle_timeout;

@@ -29,6 +29,11 @@ impl Post {
         sent
     }
 
+    /// The numbers of all workers.
+    pub fn numbers(&self) -> Vec<usize> {
+        self.0.load().keys().copied().collect()
+    }
+
     /// Letters for a number go to this mailbox from now on. Control alone calls this.
     pub fn open(&self, number: usize, mailbox: Sender<Message>, ringer: Ringer) {
         let entry = Arc::new((mailbox, ringer));

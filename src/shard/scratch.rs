@@ -41,6 +41,7 @@ impl Scratch {
     pub fn trim(&mut self) {
         self.findings.clear();
         self.sent.clear();
+        self.trace.trial = None;
         for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id, &mut self.added] {
             vec.clear();
             if vec.capacity() > KEEP {

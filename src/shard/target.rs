@@ -8,6 +8,7 @@ use crate::base::Tick;
 use crate::net::Sock;
 use crate::net::timer::Slot;
 use crate::shard::channel::{Channel, Channels};
+use crate::shard::{Held, Opened};
 use crate::snapshot::TargetLive;
 use crate::tls::Failure;
 use rustls::ClientConfig;
@@ -29,6 +30,8 @@ pub struct TargetCore {
     unshaken: RefCell<Option<Failure>>,
     /// Its connections of HTTP/2.
     pub channels: Channels,
+    /// Connections that it may have, all workers together, as the newest configuration says.
+    pub most: Cell<u32>,
     idle: RefCell<Vec<Idle>>,
     // The slots of the clients that open connections, and streams, serve now.
     open: RefCell<Slab<Option<Rc<Slot>>>>,
@@ -56,6 +59,8 @@ struct Idle {
 struct Registered {
     sock: Sock,
     key: usize,
+    // Behind the socket, which is closed before its place is free.
+    _opened: Opened,
 }
 
 /// An open connection to a target, in use by one exchange.
@@ -67,6 +72,8 @@ pub struct TargetConn {
     target: Rc<TargetCore>,
     /// Whether it has carried a request before.
     pub reused: bool,
+    /// The request's own place with the target: it is in flight for as long as it has the connection.
+    pub held: Held,
 }
 
 impl TargetCore {
@@ -79,6 +86,7 @@ impl TargetCore {
             tls,
             unshaken: RefCell::default(),
             channels: Channels::default(),
+            most: Cell::new(u32::MAX),
             streams: Cell::new(0),
             idle: RefCell::default(),
             open: RefCell::default(),
@@ -120,15 +128,17 @@ impl TargetCore {
                 place: None,
                 target: Rc::clone(self),
                 reused: true,
+                held: Held::default(),
             });
         }
     }
 
     /// Takes up a connection that was just opened.
-    pub fn opened(self: &Rc<TargetCore>, sock: Sock) -> TargetConn {
+    pub fn opened(self: &Rc<TargetCore>, sock: Sock, opened: Opened) -> TargetConn {
         let key = self.open.borrow_mut().insert(Some(sock.slot()));
-        let conn = Some(Registered { sock, key });
-        TargetConn { conn, place: None, target: Rc::clone(self), reused: false }
+        let conn = Some(Registered { sock, key, _opened: opened });
+        let (target, held) = (Rc::clone(self), Held::default());
+        TargetConn { conn, place: None, target, reused: false, held }
     }
 
     /// Takes a place for one stream on a connection of HTTP/2.
@@ -141,7 +151,8 @@ impl TargetCore {
         let key = self.open.borrow_mut().insert(Some(client.slot()));
         channel.enter();
         self.streams.set(self.streams.get() + 1);
-        TargetConn { conn: None, place: Some((channel, key)), target: Rc::clone(self), reused }
+        let (target, held) = (Rc::clone(self), Held::default());
+        TargetConn { conn: None, place: Some((channel, key)), target, reused, held }
     }
 
     /// Keeps a connection for reuse, unless there are `most` already.
@@ -181,6 +192,31 @@ impl TargetCore {
         let expired: Vec<Idle> = idle.drain(..fresh).collect();
         drop(idle);
         expired.into_iter().for_each(|i| self.forget(i.conn));
+    }
+
+    /// Closes the connection that has been idle for longest. Whether there is room for another one now: one of HTTP/2 takes its
+    /// time to end.
+    pub fn spare(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle);
+        match oldest {
+            Some(oldest) => self.forget(oldest.conn),
+            None => {
+                self.channels.spare();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a request would find a connection, or could open one.
+    pub fn has_room(&self) -> bool {
+        let most = self.most.get();
+        most == u32::MAX
+            || self.idle() > 0
+            || !self.channels.is_empty()
+            || self.live.guard.connections.value() < most
     }
 
     /// Closes all idle connections; those of HTTP/2 end with their last stream.

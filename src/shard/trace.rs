@@ -3,6 +3,7 @@
 use crate::base::Tick;
 use crate::http::Fault;
 use crate::http::grpc::Call;
+use crate::shard::Trial;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -72,6 +73,12 @@ pub struct Trace {
     pub picked: Option<Rc<Cell<Option<usize>>>>,
     /// Attempts that may follow the one that is made now.
     pub repeats: u32,
+    /// The trial of a breaker that it is.
+    pub trial: Option<Trial>,
+    /// When it began to wait for a target with room.
+    pub queued: Option<Tick>,
+    /// When the target wants to be asked again.
+    pub retry_after: Option<Duration>,
 }
 
 impl Trace {

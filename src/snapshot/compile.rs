@@ -7,6 +7,7 @@ use crate::base::{Tick, tick};
 use crate::config::{self, Config, TargetAddress};
 use crate::health::State;
 use crate::policy::Wrong;
+use crate::protect::Importance;
 use crate::tls::{Challenges, Clients};
 use std::collections::{HashMap, HashSet};
 
@@ -102,6 +103,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         forwarded: config.server.forwarded,
         paths: config.server.paths,
         limits: config.limits,
+        ranked: config.rules.iter().any(|r| r.traffic.importance != Importance::default()),
         guarded: listeners
             .iter()
             .any(|l| l.secure.as_ref().is_some_and(|s| s.terms.clients != Clients::Unasked)),
@@ -262,6 +264,7 @@ fn compile_group(
         config::HealthKind::Off => State::Unavailable,
         _ => State::Initial,
     };
+    let live = old.map_or_else(|| GroupLive::new(context.workers), |o| Arc::clone(&o.live));
     let (mut targets, mut seen) = (Vec::new(), HashSet::new());
     for target in &group.targets {
         for address in addresses(&target.address, context) {
@@ -274,7 +277,7 @@ fn compile_group(
             let live = match known.get(&address) {
                 Some(live) if live.opening == opening => Arc::clone(live),
                 Some(live) => live.reopened(opening),
-                None => TargetLive::new(address, opening, state, since, context.workers),
+                None => TargetLive::new(address, opening, state, since, &live, context.workers),
             };
             let (weight, tier, zone) = (target.weight, target.tier, target.zone.clone());
             let local = zone.is_some() && zone == config.server.zone;
@@ -297,7 +300,7 @@ fn compile_group(
         idle_timeout: group.idle_timeout,
         drain: group.drain,
         traffic: traffic::of_group(&group.traffic),
-        live: old.map_or_else(|| GroupLive::new(context.workers), |o| Arc::clone(&o.live)),
+        live,
     }
 }
 

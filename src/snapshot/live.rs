@@ -8,6 +8,7 @@ use crate::base::meters::Meters;
 use crate::health::{self, State};
 use crate::http::proxy_protocol::Version;
 use crate::protect::retry::Reserve;
+use crate::protect::{Breaker, Line, TargetGuard};
 use crate::tls::client::Dial;
 use crossbeam::utils::CachePadded;
 use rustls::pki_types::ServerName;
@@ -45,17 +46,24 @@ pub struct GroupLive {
     pub reserve: Reserve,
     /// Requests and tunnels in flight on all its targets, all workers together; of requests, only where a bound asks for it.
     pub load: CachePadded<AtomicU32>,
+    /// Whether it is given a rest.
+    pub breaker: Breaker,
+    /// Who waits for one of its targets.
+    pub line: Line,
     /// What is counted.
     pub meters: Meters,
 }
 
 impl GroupLive {
-    pub(super) fn new(workers: usize) -> Arc<GroupLive> {
+    /// A group of which nothing is known.
+    pub fn new(workers: usize) -> Arc<GroupLive> {
         Arc::new(GroupLive {
             cursor: CachePadded::default(),
             version: AtomicU64::new(0),
             reserve: Reserve::default(),
             load: CachePadded::default(),
+            breaker: Breaker::default(),
+            line: Line::new(workers),
             meters: Meters::new(workers),
         })
     }
@@ -89,6 +97,10 @@ pub struct TargetLive {
     pub time: CachePadded<PeakEwma>,
     /// Requests in flight, all workers together; kept only for algorithms that ask for it.
     pub load: CachePadded<AtomicU32>,
+    /// What keeps it from harm.
+    pub guard: Arc<TargetGuard>,
+    /// The group that it is a target of.
+    pub group: Arc<GroupLive>,
     /// What is counted.
     pub meters: Arc<Meters>,
 }
@@ -99,6 +111,7 @@ impl TargetLive {
         opening: Opening,
         state: State,
         since: Tick,
+        group: &Arc<GroupLive>,
         workers: usize,
     ) -> Arc<TargetLive> {
         let name = address.to_string();
@@ -111,6 +124,8 @@ impl TargetLive {
             since: AtomicU64::new(since.nanos()),
             time: CachePadded::default(),
             load: CachePadded::default(),
+            guard: Arc::default(),
+            group: Arc::clone(group),
             meters: Arc::new(Meters::new(workers)),
         })
     }
@@ -126,6 +141,8 @@ impl TargetLive {
             since: AtomicU64::new(self.since.load(Ordering::Relaxed)),
             time: CachePadded::default(),
             load: CachePadded::default(),
+            guard: Arc::clone(&self.guard),
+            group: Arc::clone(&self.group),
             meters: Arc::clone(&self.meters),
         })
     }
@@ -133,6 +150,14 @@ impl TargetLive {
     /// The state of its health.
     pub fn health(&self) -> State {
         STATES.get(self.health.load(Ordering::Acquire) as usize).copied().unwrap_or(State::Initial)
+    }
+
+    /// The state that decides whether it is used: one that was taken out counts as unhealthy.
+    pub fn state(&self) -> State {
+        match self.health() {
+            state if health::usable(state) && self.guard.watch.is_out() => State::Unhealthy,
+            state => state,
+        }
     }
 
     /// Control alone sets it, and then grows the group's version.

@@ -5,6 +5,7 @@
 
 pub mod compile;
 pub mod expect;
+pub mod guard;
 pub mod live;
 pub mod policies;
 pub mod redirect;
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub owned: Vec<Box<str>>,
     /// In the order of the file.
     pub groups: Vec<Arc<Group>>,
+    /// Whether any rule says whose requests are shed first; else all are alike.
+    pub ranked: bool,
     /// Whether any listener asks clients for certificates, so that hosts must not be reached by another.
     pub guarded: bool,
     /// Answers to an ACME authority; the same in every snapshot of a process.

@@ -120,14 +120,14 @@ impl Drop for Begun {
 async fn run(shard: Rc<Shard>, group: Arc<Group>, begun: Begun) {
     let timer = shard.timers.register();
     let deadline = Tick::now().after(group.connect);
-    let opened = match begun.target.upgrade() {
-        Some(target) => dial(&shard, Rc::clone(timer.slot()), &target, deadline, &[]).await,
-        None => return,
-    };
-    let sock = match opened {
+    let Some(target) = begun.target.upgrade() else { return };
+    // Kept until the connection has ended.
+    let Some(_place) = shard.lines.open(&target) else { return begun.fail(Fault::TargetFull) };
+    let sock = match dial(&shard, Rc::clone(timer.slot()), &target, deadline, &[]).await {
         Ok(sock) => sock,
         Err(fault) => return begun.fail(fault),
     };
+    drop(target);
     let wire = Wire::of_target(Rc::new(sock), &shard.buffers);
     let header_list = u32::try_from(shard.epoch().snapshot.limits.response_head).unwrap_or(FRAME);
     drop((shard, group));

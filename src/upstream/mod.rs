@@ -19,7 +19,8 @@ pub mod h2;
 /// Opens a connection to `target` for a client. `header` is written before all else: the PROXY header, where there is one.
 ///
 /// # Errors
-/// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`], [`Fault::TargetTlsFailed`]; [`Fault::Shed`] for want of a descriptor.
+/// [`Fault::ConnectTimeout`], [`Fault::ConnectFailed`], [`Fault::TargetTlsFailed`]; [`Fault::Shed`] for want of a descriptor,
+/// [`Fault::TargetFull`] where the target has as many connections as it may.
 pub async fn connect(
     shard: &Shard,
     client: &Sock,
@@ -28,7 +29,9 @@ pub async fn connect(
     header: &[u8],
 ) -> Result<TargetConn, Fault> {
     let deadline = Tick::now().after(timeout);
-    dial(shard, client.slot(), target, deadline, header).await.map(|sock| target.opened(sock))
+    let place = shard.lines.open(target).ok_or(Fault::TargetFull)?;
+    let opened = dial(shard, client.slot(), target, deadline, header).await;
+    opened.map(|sock| target.opened(sock, place))
 }
 
 /// A connection for whoever's slot this is.

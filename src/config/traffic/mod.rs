@@ -86,7 +86,7 @@ pub(super) fn of_rule(table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
         sticky: None,
         canary: None,
         retry: retry::read(table),
-        importance: Importance::default(),
+        importance: protect::importance(table),
         request: None,
         response: None,
         compress: None,
@@ -102,9 +102,9 @@ pub(super) fn of_group(table: &Table<'_>, _seen: &mut Seen) -> GroupTraffic {
     GroupTraffic {
         balance: balancing::settings(table),
         sticky: None,
-        outlier: None,
-        breaker: None,
-        bounds: None,
+        outlier: protect::outlier(table),
+        breaker: protect::breaker(table),
+        bounds: protect::bounds(table),
         retry: retry::read(table),
     }
 }
