@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ringgate::control;
+use ringgate::control::explain::{self, Asked};
 use ringgate::control::usage::{self, Query, Shape};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +33,29 @@ enum Command {
     },
     /// Say everything that is wrong with a configuration, and change nothing.
     Check {
+        /// The configuration [default: as for run].
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Say what would be done with a request, and why: listener, certificate, rules, policies, target, what is sent.
+    Explain {
+        /// A method and an absolute URL, as 'GET https://a.example/x'; GET where only a URL is given.
+        request: String,
+        /// A field of its head, as 'name: value'.
+        #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
+        headers: Vec<(String, String)>,
+        /// The listener it arrives on [default: the first that speaks the URL's scheme].
+        #[arg(long, value_name = "NAME")]
+        listener: Option<String>,
+        /// The address of who sends it [default: 192.0.2.1].
+        #[arg(long, value_name = "ADDRESS")]
+        source: Option<IpAddr>,
+        /// Ask the process that runs, over the [admin] of the configuration: states of targets and fills of limits are its own.
+        #[arg(long)]
+        running: bool,
+        /// For tools.
+        #[arg(long)]
+        json: bool,
         /// The configuration [default: as for run].
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -100,6 +125,12 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config } => with_file(config, control::run),
         Command::Check { config } => with_file(config, control::check),
+        Command::Explain { request, headers, listener, source, running, json, config } => {
+            let request = if request.contains(' ') { request } else { format!("GET {request}") };
+            let asked = Asked { request, headers, listener, source };
+            let Some(config) = config.or_else(default_file) else { return no_file() };
+            explain::explain(&explain::Query { config, asked, running, json })
+        }
         Command::Demo { port, admin_port, stop_after } => {
             control::demo(port, admin_port, stop_after)
         }
@@ -122,14 +153,21 @@ fn main() -> ExitCode {
 fn with_file(given: Option<PathBuf>, run: fn(&Path) -> ExitCode) -> ExitCode {
     match given.or_else(default_file) {
         Some(path) => run(&path),
-        None => {
-            eprintln!(
-                "no configuration: neither {} nor {} exists; name one with -c FILE",
-                DEFAULTS[0], DEFAULTS[1]
-            );
-            ExitCode::from(control::EXIT_WRONG)
-        }
+        None => no_file(),
     }
+}
+
+fn no_file() -> ExitCode {
+    eprintln!(
+        "no configuration: neither {} nor {} exists; name one with -c FILE",
+        DEFAULTS[0], DEFAULTS[1]
+    );
+    ExitCode::from(control::EXIT_WRONG)
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected a field as 'name: value'")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 fn default_file() -> Option<PathBuf> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 pub const INDEX: &str = "ringgate admin: read-only\n\n\
     /metrics   counters and histograms for Prometheus\n\
     /targets   every target with its state and the reason, as JSON\n\
+    /explain   POST: what would be done with a request, and why\n\
     /healthz   200 while the control thread runs\n\
     /readyz    200 while every worker accepts connections, 503 with a sentence when not\n";
 

@@ -16,6 +16,12 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// When not; the sentence says what is missing.
     fn ready(&self) -> Result<(), String>;
+
+    /// What would be done with a request that `question` describes in JSON, as text for people or as JSON.
+    ///
+    /// # Errors
+    /// What is wrong with the question.
+    fn explain(&self, question: &[u8], json: bool) -> Result<String, String>;
 }
 
 /// The state of the process at one moment.

@@ -6,11 +6,12 @@
 use crate::admin::scrape::Source;
 use crate::admin::text::{self, TextFormat};
 use crate::admin::{host, metrics, pages};
-use axum::extract::{Request, State};
+use axum::body::Bytes;
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, body::Body};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -63,6 +64,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/", get(index))
         .route("/metrics", get(prometheus))
         .route("/targets", get(targets))
+        .route("/explain", post(explain))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(not_found)
@@ -116,6 +118,18 @@ async fn prometheus(State(source): Shared, headers: HeaderMap) -> Response {
 async fn targets(State(source): Shared) -> Response {
     let body = pages::targets(&source.scrape());
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+// A question is small; compiling a file for it takes a while, and is not done on the control thread.
+async fn explain(State(source): Shared, RawQuery(query): RawQuery, question: Bytes) -> Response {
+    let json = query.as_deref() != Some("format=text");
+    let told = tokio::task::spawn_blocking(move || source.explain(&question, json)).await;
+    let kind = if json { "application/json" } else { "text/plain; charset=utf-8" };
+    match told {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Ok(Err(sentence)) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 async fn healthz() -> &'static str {

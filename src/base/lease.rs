@@ -248,7 +248,8 @@ mod tests {
     fn who_gives_way_leaves_a_part_to_others() {
         let budget = Budget::new(100);
         let mut lease = Lease::new(Arc::clone(&budget), 1);
-        let took = |lease: &mut Lease, spared| (0..200).filter(|_| lease.acquire_sparing(spared)).count();
+        let took =
+            |lease: &mut Lease, spared| (0..200).filter(|_| lease.acquire_sparing(spared)).count();
         assert_eq!([took(&mut lease, 200), took(&mut lease, 50), took(&mut lease, 0)], [80, 15, 5]);
         lease.release(10);
         assert_eq!((took(&mut lease, 50), lease.spares(50), lease.spares(0)), (5, false, true));

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod expect;
 pub mod expiry;
+pub mod explain;
 pub mod fresh;
 pub mod jwks;
 pub mod ledger;

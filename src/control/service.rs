@@ -204,6 +204,7 @@ impl Service {
         let acme = Acme::new(Arc::clone(&snapshot.challenges), obtained_tx);
         let shared = Arc::new(Shared {
             current: ArcSwap::new(Arc::clone(&snapshot)),
+            config: ArcSwap::from_pointee(config.clone()),
             pulses: crew.pulses(),
             acme: acme.known(),
             healths: probes.healths.clone(),
@@ -428,6 +429,7 @@ impl Service {
             restart("server.user, group or sandbox");
         }
         self.follow_usage(&config, &snapshot);
+        self.shared.config.store(Arc::new(config.clone()));
         self.config = config;
         self.shared.current.store(Arc::clone(&snapshot));
         // What is queued at a listener that goes is accepted before its worker forgets it.

@@ -4,8 +4,9 @@ use crate::admin::{
     AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat,
 };
 use crate::base::{Tick, tick};
+use crate::config::Config;
 use crate::control::watch::Healths;
-use crate::control::{acme, answers, jwks, ledger};
+use crate::control::{acme, answers, explain, jwks, ledger};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
@@ -24,6 +25,8 @@ use std::time::Duration;
 pub struct Shared {
     /// The configuration in use.
     pub current: ArcSwap<Snapshot>,
+    /// As it is written.
+    pub config: ArcSwap<Config>,
     /// By the numbers of workers; some are vacant.
     pub pulses: Vec<Arc<Pulse>>,
     /// What is known of names that certificates are obtained for.
@@ -224,6 +227,10 @@ impl Source for Shared {
             calls: calls.filter(|(_, count)| *count > 0).collect(),
             faults: faults.filter(|(_, count)| *count > 0).collect(),
         }
+    }
+
+    fn explain(&self, question: &[u8], json: bool) -> Result<String, String> {
+        explain::live(&self.config.load(), &self.current.load(), question, json)
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -162,6 +162,15 @@ impl Policy {
         Verdict::Refuse(Fault::TooManyInFlight)
     }
 
+    /// How many of the sender's requests are in flight, in words.
+    pub fn fill(&self, subject: &Subject<'_>, findings: &Findings) -> String {
+        if self.scope == Scope::Core {
+            return "each core counts by itself".to_owned();
+        }
+        let key = self.key.hash(&self.table.secret, subject, &findings.identity).max(1);
+        format!("{} of {} in flight", self.table.word(key) & COUNT, self.limit)
+    }
+
     /// The memory that its counts take.
     pub fn octets(&self) -> usize {
         self.table.octets()

@@ -198,6 +198,16 @@ impl Kind {
         }
     }
 
+    /// How full its limit is for the sender of a request, in words; `None` for kinds that limit nothing. Nothing is counted.
+    pub fn fill(&self, subject: &Subject<'_>, findings: &Findings) -> Option<String> {
+        match self {
+            Kind::Concurrency(policy) => Some(policy.fill(subject, findings)),
+            Kind::Rate(policy) => Some(policy.fill(subject, findings)),
+            Kind::Window(policy) => Some(policy.fill(subject, findings)),
+            _ => None,
+        }
+    }
+
     /// Whether it says something of every answer, also of one that another policy makes: who may read it, how it is shown.
     pub fn dresses(&self) -> bool {
         matches!(self, Kind::Cors(_) | Kind::Headers(_))

@@ -178,6 +178,16 @@ impl Policy {
         }
     }
 
+    /// How many requests of the sender the window has counted, in words.
+    pub fn fill(&self, subject: &Subject<'_>, findings: &Findings) -> String {
+        let key = self.key.hash(&self.table.secret, subject, &findings.identity);
+        let count = Count::new(self, subject.now);
+        let (before, here) = count.counts(self.table.word(key));
+        let left = u128::from(count.window - count.passed);
+        let slid = u128::from(before) * left / u128::from(count.window);
+        format!("{} of {} counted", slid + u128::from(here), self.requests)
+    }
+
     /// The memory that its counts take.
     pub fn octets(&self) -> usize {
         self.table.octets()

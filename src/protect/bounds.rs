@@ -27,7 +27,12 @@ pub struct BoundSettings {
 
 impl Default for BoundSettings {
     fn default() -> BoundSettings {
-        BoundSettings { max_connections: None, max_requests: None, queue: 1024, queue_timeout: None }
+        BoundSettings {
+            max_connections: None,
+            max_requests: None,
+            queue: 1024,
+            queue_timeout: None,
+        }
     }
 }
 

@@ -276,7 +276,8 @@ impl Breaker {
             return false;
         }
         self.until.store(now.after(settings.open).nanos(), Relaxed);
-        let opened = self.word.compare_exchange(word, was.next(State::Open).pack(), AcqRel, Acquire);
+        let opened =
+            self.word.compare_exchange(word, was.next(State::Open).pack(), AcqRel, Acquire);
         if opened.is_ok() {
             self.note(State::Open, now);
         }

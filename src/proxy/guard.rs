@@ -157,7 +157,11 @@ async fn wait(
         }
         let now = Tick::now();
         if now >= until.min(deadline) {
-            return Err(if until <= deadline { Fault::QueueTimeout } else { Fault::DeadlineExceeded });
+            return Err(if until <= deadline {
+                Fault::QueueTimeout
+            } else {
+                Fault::DeadlineExceeded
+            });
         }
         if x.client.sock.has_left() {
             return Err(Fault::ClientGone);
@@ -231,13 +235,11 @@ fn learn(x: &mut Exchange<'_>, group: &GroupCore, place: usize, fault: Option<Fa
     let status = status(x);
     let now = Tick::now();
     if let Some(settings) = group.group.traffic.breaker.as_deref() {
-        let outcome =
-            if silent { Outcome::Silent } else { settings.blame.judge(fault, status) };
+        let outcome = if silent { Outcome::Silent } else { settings.blame.judge(fault, status) };
         judge_group(x, group, settings, outcome, now);
     }
     if let Some(settings) = group.group.traffic.outlier.as_deref() {
-        let outcome =
-            if silent { Outcome::Silent } else { settings.blame.judge(fault, status) };
+        let outcome = if silent { Outcome::Silent } else { settings.blame.judge(fault, status) };
         judge_target(x, group, place, settings, outcome, now);
     }
 }

@@ -120,10 +120,9 @@ impl Lines {
         }
         let waiter = Rc::<Waiter>::default();
         let mut lines = self.lines.borrow_mut();
-        let here = lines.entry(Arc::as_ptr(live)).or_insert_with(|| Here {
-            _live: Arc::clone(live),
-            waiters: Default::default(),
-        });
+        let here = lines
+            .entry(Arc::as_ptr(live))
+            .or_insert_with(|| Here { _live: Arc::clone(live), waiters: Default::default() });
         if let Some(line) = here.waiters.get_mut(importance.index()) {
             if first {
                 line.push_front(Rc::clone(&waiter));

@@ -425,8 +425,8 @@ impl Shard {
     pub fn place(&self, snapshot: &Snapshot, rule: Option<&Rule>) -> Option<Place<'_>> {
         let importance = rule.map_or(Importance::Normal, |rule| rule.traffic.importance);
         let spared = if snapshot.ranked { importance.spares() } else { 0 };
-        let admitted = !self.buffers.is_short_of(spared)
-            && self.requests.borrow_mut().acquire_sparing(spared);
+        let admitted =
+            !self.buffers.is_short_of(spared) && self.requests.borrow_mut().acquire_sparing(spared);
         if !admitted {
             self.pulse.shed.add(importance);
         }

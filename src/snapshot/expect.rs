@@ -225,7 +225,8 @@ fn at(place: &Place) -> String {
     }
 }
 
-fn why(mismatch: Mismatch) -> &'static str {
+/// What a rule lacks, in words.
+pub fn why(mismatch: Mismatch) -> &'static str {
     match mismatch {
         Mismatch::Listener => "it does not serve this listener",
         Mismatch::Host => "none of its `host` patterns fits",

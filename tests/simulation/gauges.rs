@@ -151,7 +151,8 @@ impl World {
             }
         }
         // As many requests may be in flight as ever; after a reload that lowered the limit, as many more as a lease holds.
-        let places: Vec<_> = std::iter::from_fn(|| self.shard.place(&epoch.snapshot, None)).take(1000).collect();
+        let places: Vec<_> =
+            std::iter::from_fn(|| self.shard.place(&epoch.snapshot, None)).take(1000).collect();
         let (most, free) = (self.most_in_flight(), places.len() as u64);
         drop(places);
         if free < most || free >= most + 2 * BLOCK {

@@ -11,6 +11,13 @@ struct Fake {
 }
 
 impl Source for Fake {
+    fn explain(&self, question: &[u8], json: bool) -> Result<String, String> {
+        match question {
+            b"bad" => Err("no".to_owned()),
+            _ => Ok(if json { "{}" } else { "text" }.to_owned()),
+        }
+    }
+
     fn scrape(&self) -> Scrape {
         let meters = Meters::new(2);
         meters.cell(0).status[2].add(3);

@@ -31,16 +31,8 @@ const OUTLIER: Keys = &[
     "max_ejected",
     "retry_after",
 ];
-const BREAKER: Keys = &[
-    "status",
-    "failures",
-    "failure_share",
-    "window",
-    "requests",
-    "consecutive",
-    "open",
-    "trials",
-];
+const BREAKER: Keys =
+    &["status", "failures", "failure_share", "window", "requests", "consecutive", "open", "trials"];
 const BOUNDS: Keys = &["max_connections", "max_requests", "queue", "queue_timeout"];
 
 const MOST: u64 = 1_000_000;
@@ -146,7 +138,8 @@ fn blame(table: &Table<'_>, blame: &mut Blame) {
     }
     let Some(item) = table.item("failures") else { return };
     let all = if item.is_array() { item.array(FAILURES) } else { vec![item] };
-    *blame = Blame { connect: false, timeout: false, reset: false, protocol: false, ..blame.clone() };
+    *blame =
+        Blame { connect: false, timeout: false, reset: false, protocol: false, ..blame.clone() };
     for item in all {
         item.parsed(FAILURES, |text| {
             match text {

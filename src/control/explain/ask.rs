@@ -33,7 +33,8 @@ pub fn explain(query: &Query) -> ExitCode {
         eprintln!("{}", checked.problems);
         return ExitCode::from(EXIT_WRONG);
     }
-    let answer = if query.running { ask(&checked.config, query) } else { own(&checked.config, query) };
+    let answer =
+        if query.running { ask(&checked.config, query) } else { own(&checked.config, query) };
     match answer {
         Ok(text) => {
             print!("{text}");

@@ -233,7 +233,9 @@ impl Placed<'_> {
             generation: self.running.map(|running| running.generation),
             listener: listener.map(|l| l.name.clone()).unwrap_or_default(),
             certificate: tls.and_then(|name| self.certificate(name)),
-            refused: played.refused.map(|f| format!("{} {}: {}", f.status(), f.code(), f.sentence())),
+            refused: played
+                .refused
+                .map(|f| format!("{} {}: {}", f.status(), f.code(), f.sentence())),
             rule: said("rule"),
             action: said("action").unwrap_or_default(),
             answer: lines(&played.answer),
@@ -243,10 +245,11 @@ impl Placed<'_> {
             Some(detail) => format!("{reason}: {detail}"),
             None => reason,
         });
-        explained.sent = played.sent.iter().map(|sent| SentSaid {
-            target: sent.target.clone(),
-            head: lines(&sent.octets),
-        }).collect();
+        explained.sent = played
+            .sent
+            .iter()
+            .map(|sent| SentSaid { target: sent.target.clone(), head: lines(&sent.octets) })
+            .collect();
         let mut head = RequestHead::default();
         if played.refused.is_none() && head.parse(octets, self.snapshot.paths).is_ok() {
             let view = head.view(octets, self.source);
@@ -255,7 +258,9 @@ impl Placed<'_> {
         }
         explained.group = said("group").and_then(|name| self.group(&name));
         if !played.ended {
-            explained.notes.push("it waits for something that is not asked here, as another service".to_owned());
+            explained.notes.push(
+                "it waits for something that is not asked here, as another service".to_owned(),
+            );
         }
         if self.config.groups.iter().any(|g| g.tls.is_some() || g.protocol.is_h2()) {
             explained.notes.push("targets are spoken to as by HTTP/1.1 here".to_owned());
@@ -301,42 +306,45 @@ impl Placed<'_> {
         let rule = self.config.rules.iter().find(|r| Some(&r.name) == explained.rule.as_ref());
         let names = listener.into_iter().chain(rule.map(|r| &r.policies)).flatten();
         let mut over = false;
-        names.filter_map(|name| {
-            let policy = self.config.policies.iter().find(|p| p.name == *name)?;
-            let says = match (over, ended == Some(name.as_str())) {
-                (true, _) => "not_reached",
-                (false, true) => "ends",
-                (false, false) => "passes",
-            };
-            over |= says == "ends";
-            let running = self.running.and_then(|r| r.policies.iter().find(|p| *p.name == **name));
-            let subject = Subject {
-                view: *view,
-                client: self.source.to_canonical(),
-                scheme: if tls.is_some() { "https" } else { "http" },
-                port: 0,
-                listener: &explained.listener,
-                rule: explained.rule.as_deref().unwrap_or_default(),
-                tls: None,
-                body: None,
-                preflight: false,
-                now: crate::base::Tick::now(),
-                unix: crate::base::tick::wall_micros() / 1_000_000,
-            };
-            Some(PolicySaid {
-                name: name.clone(),
-                kind: policy.settings.word(),
-                dry_run: policy.dry_run,
-                says,
-                fill: running.and_then(|p| p.kind.fill(&subject, &Findings::default())),
+        names
+            .filter_map(|name| {
+                let policy = self.config.policies.iter().find(|p| p.name == *name)?;
+                let says = match (over, ended == Some(name.as_str())) {
+                    (true, _) => "not_reached",
+                    (false, true) => "ends",
+                    (false, false) => "passes",
+                };
+                over |= says == "ends";
+                let running =
+                    self.running.and_then(|r| r.policies.iter().find(|p| *p.name == **name));
+                let subject = Subject {
+                    view: *view,
+                    client: self.source.to_canonical(),
+                    scheme: if tls.is_some() { "https" } else { "http" },
+                    port: 0,
+                    listener: &explained.listener,
+                    rule: explained.rule.as_deref().unwrap_or_default(),
+                    tls: None,
+                    body: None,
+                    preflight: false,
+                    now: crate::base::Tick::now(),
+                    unix: crate::base::tick::wall_micros() / 1_000_000,
+                };
+                Some(PolicySaid {
+                    name: name.clone(),
+                    kind: policy.settings.word(),
+                    dry_run: policy.dry_run,
+                    says,
+                    fill: running.and_then(|p| p.kind.fill(&subject, &Findings::default())),
+                })
             })
-        })
-        .collect()
+            .collect()
     }
 
     fn group(&self, name: &str) -> Option<GroupSaid> {
         let written = self.config.groups.iter().find(|group| group.name == name)?;
-        let of = |snapshot: &Snapshot| snapshot.groups.iter().find(|g| *g.name == *name).map(Arc::clone);
+        let of =
+            |snapshot: &Snapshot| snapshot.groups.iter().find(|g| *g.name == *name).map(Arc::clone);
         let group: Arc<Group> = self.running.and_then(of).or_else(|| of(self.snapshot))?;
         let states: Vec<health::State> = group.targets.iter().map(|t| t.live.health()).collect();
         let eligible = health::eligible(&states, group.fail_open);

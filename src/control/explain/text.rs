@@ -20,7 +20,12 @@ fn write_all(e: &Explanation, out: &mut String) -> std::fmt::Result {
     writeln!(out, "listener      {}", e.listener)?;
     if let Some(certificate) = &e.certificate {
         let fits = if certificate.fits { "" } else { "; it is NOT for this host" };
-        writeln!(out, "certificate   {} ({}){fits}", certificate.file, certificate.names.join(", "))?;
+        writeln!(
+            out,
+            "certificate   {} ({}){fits}",
+            certificate.file,
+            certificate.names.join(", ")
+        )?;
     }
     if let Some(refused) = &e.refused {
         return writeln!(out, "refused       {refused}");

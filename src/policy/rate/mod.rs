@@ -205,6 +205,18 @@ impl Policy {
         (taken, word, ahead)
     }
 
+    /// How full the sender's bucket is, in words.
+    pub fn fill(&self, subject: &Subject<'_>, findings: &Findings) -> String {
+        if self.scope == Scope::Core {
+            return "each core counts by itself".to_owned();
+        }
+        let table = &self.shared.table;
+        let key = self.key.hash(&table.secret, subject, &findings.identity).max(1);
+        let clock = self.bucket.clock(subject.now);
+        let left = self.bucket.left(table.word(key), clock);
+        format!("{left} of {} left", self.bucket.burst())
+    }
+
     /// The memory that its buckets take.
     pub fn octets(&self) -> usize {
         self.shared.table.octets()

@@ -104,9 +104,8 @@ fn never_more_trials_than_the_file_says_however_workers_interleave() {
         open(&breaker, &settings);
         let enter = || matches!(breaker.enter(&settings, || at(20_000)), Entry::Trial { .. });
         let entered: usize = std::thread::scope(|scope| {
-            let asked: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..20).filter(|_| enter()).count()))
-                .collect();
+            let asked: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..20).filter(|_| enter()).count())).collect();
             asked.into_iter().map(|one| one.join().unwrap()).sum()
         });
         assert_eq!(entered, 7);
