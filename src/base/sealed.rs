@@ -2,7 +2,8 @@
 //!
 //! The first secret seals, every one of them opens, so that secrets can be replaced without logging anybody out (hazard
 //! AUTH-16). What is sealed is bound to its purpose by the associated data: moved elsewhere, it does not open. Nothing here
-//! knows what the octets mean. Called by `policy::oidc`.
+//! knows what the octets mean. What is sealed for one use is nothing to another: each has a domain, which the keys are derived with.
+//! Called by `policy::oidc` and `sticky`.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
@@ -61,16 +62,23 @@ pub struct Opened {
 }
 
 impl Ring {
-    /// The keys of these secrets; `None` where there is no secret, or the library refuses.
-    pub fn of(secrets: &[Secret]) -> Option<Ring> {
+    /// The keys of these secrets in a domain; `None` where there is no secret, or the library refuses.
+    pub fn of(domain: &[u8], secrets: &[Secret]) -> Option<Ring> {
         let key = |secret: &Secret| {
-            let id = derive::<ID>(secret, b"cookie key id")?;
-            let octets = derive::<32>(secret, b"cookie key")?;
+            let id = derive::<ID>(domain, secret, b"cookie key id")?;
+            let octets = derive::<32>(domain, secret, b"cookie key")?;
             let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &octets).ok()?);
             Some(Key { id, key })
         };
         let keys = secrets.iter().map(key).collect::<Option<Vec<Key>>>()?;
         (!keys.is_empty()).then_some(Ring(keys))
+    }
+
+    /// Which keys these are, in which order: other keys have another number, but for a chance of one in millions.
+    pub fn number(&self) -> u64 {
+        self.0.iter().fold(0, |number: u64, key| {
+            number.rotate_left(23) ^ u64::from(u32::from_be_bytes(key.id))
+        })
     }
 
     /// Seals octets, as a text that a cookie can carry.
@@ -92,6 +100,22 @@ impl Ring {
     /// Opens what [`Ring::seal`] made with the same `bound`; `None` for anything else.
     pub fn open(&self, bound: &[u8], text: &[u8]) -> Option<Opened> {
         let mut whole = from_base64url(text)?;
+        let (plain, current) = self.open_octets(bound, &mut whole)?;
+        Some(Opened { plain: plain.to_vec(), current })
+    }
+
+    /// As [`Ring::open`], in room for the octets that the text spells; whether the sealing key was the one that seals now.
+    pub fn open_in<'r>(
+        &self,
+        bound: &[u8],
+        text: &[u8],
+        room: &'r mut [u8],
+    ) -> Option<(&'r [u8], bool)> {
+        let len = URL_SAFE_NO_PAD.decode_slice(text, room).ok()?;
+        self.open_octets(bound, room.get_mut(..len)?)
+    }
+
+    fn open_octets<'r>(&self, bound: &[u8], whole: &'r mut [u8]) -> Option<(&'r [u8], bool)> {
         let (head, rest) = whole.split_at_mut_checked(1 + ID + NONCE_LEN)?;
         let (version, head) = head.split_first()?;
         let (id, nonce) = head.split_at_checked(ID)?;
@@ -101,13 +125,13 @@ impl Ring {
         let at = self.0.iter().position(|key| key.id == id)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let plain = self.0.get(at)?.key.open_in_place(nonce, Aad::from(bound), rest).ok()?;
-        Some(Opened { plain: plain.to_vec(), current: at == 0 })
+        Some((plain, at == 0))
     }
 }
 
-/// So many octets that belong to a secret and a purpose (RFC 5869).
-pub fn derive<const N: usize>(secret: &Secret, purpose: &[u8]) -> Option<[u8; N]> {
-    let keying: Prk = Salt::new(HKDF_SHA256, b"ringgate oidc 1").extract(secret.octets());
+/// So many octets that belong to a domain, a secret and a purpose (RFC 5869).
+pub fn derive<const N: usize>(domain: &[u8], secret: &Secret, purpose: &[u8]) -> Option<[u8; N]> {
+    let keying: Prk = Salt::new(HKDF_SHA256, domain).extract(secret.octets());
     let mut out = [0; N];
     keying.expand(&[purpose], Octets(N)).ok()?.fill(&mut out).ok()?;
     Some(out)
@@ -149,7 +173,7 @@ mod tests {
     // AUTH-16: tampering with each byte, and with the end.
     #[test]
     fn what_was_changed_anywhere_does_not_open() {
-        let ring = Ring::of(&[secret(1)]).unwrap();
+        let ring = Ring::of(b"a", &[secret(1)]).unwrap();
         let text = ring.seal(b"bound", b"who it is".to_vec()).unwrap();
         assert_eq!(ring.open(b"bound", text.as_bytes()).unwrap().plain, b"who it is");
         for at in 0..text.len() {
@@ -170,23 +194,42 @@ mod tests {
     // AUTH-16: rotation.
     #[test]
     fn old_secrets_open_and_the_first_seals() {
-        let old = Ring::of(&[secret(1)]).unwrap();
+        let old = Ring::of(b"a", &[secret(1)]).unwrap();
         let text = old.seal(b"", b"x".to_vec()).unwrap();
-        let both = Ring::of(&[secret(2), secret(1)]).unwrap();
+        let both = Ring::of(b"a", &[secret(2), secret(1)]).unwrap();
         assert_eq!(both.open(b"", text.as_bytes()).map(|o| o.current), Some(false));
         let fresh = both.seal(b"", b"x".to_vec()).unwrap();
         assert_eq!(both.open(b"", fresh.as_bytes()).map(|o| o.current), Some(true));
         assert_eq!(old.open(b"", fresh.as_bytes()), None);
-        let only = Ring::of(&[secret(2)]).unwrap();
+        let only = Ring::of(b"a", &[secret(2)]).unwrap();
         assert_eq!(only.open(b"", text.as_bytes()), None, "the old secret has gone");
-        assert!(Ring::of(&[]).is_none());
+        let elsewhere = Ring::of(b"b", &[secret(2)]).unwrap();
+        assert_eq!(elsewhere.open(b"", fresh.as_bytes()), None, "another domain");
+        assert!(Ring::of(b"a", &[]).is_none());
+        let numbers = [&old, &both, &only, &elsewhere].map(Ring::number);
+        let distinct: std::collections::HashSet<u64> = numbers.into_iter().collect();
+        assert_eq!(distinct.len(), 4, "{numbers:?}");
+        assert_eq!(Ring::of(b"a", &[secret(1)]).unwrap().number(), old.number());
+    }
+
+    #[test]
+    fn what_is_opened_in_place_is_the_same() {
+        let ring = Ring::of(b"a", &[secret(2), secret(1)]).unwrap();
+        let text = ring.seal(b"bound", b"twelve bytes".to_vec()).unwrap();
+        assert_eq!(text.len(), 60);
+        let mut room = [0; 45];
+        let opened = ring.open_in(b"bound", text.as_bytes(), &mut room);
+        assert_eq!(opened, Some((&b"twelve bytes"[..], true)));
+        assert_eq!(ring.open_in(b"bound", text.as_bytes(), &mut [0; 44]), None, "no room");
+        assert_eq!(ring.open_in(b"other", text.as_bytes(), &mut room), None);
+        assert_eq!(ring.open_in(b"bound", b"", &mut room), None);
     }
 
     #[test]
     fn two_seals_of_the_same_differ() {
-        let ring = Ring::of(&[secret(1)]).unwrap();
+        let ring = Ring::of(b"a", &[secret(1)]).unwrap();
         assert_ne!(ring.seal(b"", b"x".to_vec()), ring.seal(b"", b"x".to_vec()));
-        assert_ne!(derive::<32>(&secret(1), b"a"), derive::<32>(&secret(1), b"b"));
+        assert_ne!(derive::<32>(b"a", &secret(1), b"a"), derive::<32>(b"a", &secret(1), b"b"));
     }
 
     #[test]

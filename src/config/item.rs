@@ -272,6 +272,22 @@ impl<'a> Item<'a> {
         })
     }
 
+    /// [`Item::duration`], also in days.
+    pub(super) fn long_duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let days = self.peek_text().and_then(|text| text.strip_suffix('d'));
+        let Some(days) = days.and_then(|days| days.parse::<u32>().ok()) else {
+            return self.duration(range);
+        };
+        let duration = Duration::from_secs(24 * 3600 * u64::from(days));
+        if range.contains(&duration) {
+            return Some(duration);
+        }
+        let (from, to) = (*range.start(), *range.end());
+        let (from, to) = (units::show_duration(from), units::show_duration(to));
+        self.wrong(format!("a duration from {from} to {to}"));
+        None
+    }
+
     /// A size in bytes within a range.
     pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
         self.size_or(units::SIZE, range)
@@ -309,6 +325,23 @@ impl<'a> Item<'a> {
     /// A share as "10%" or "2.5%", in ten-thousandths.
     pub(super) fn share(&self) -> Option<u32> {
         self.parsed(units::SHARE, |text| units::share(text).ok_or_else(Wrong::default))
+    }
+
+    /// A number of percent as 2.5, or a [`Item::share`]; in ten-thousandths.
+    pub(super) fn percent(&self) -> Option<u32> {
+        const KIND: &str =
+            "a number of percent from 0 to 100, as 5 or 2.5, with at most two decimals";
+        let number = match self.value.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            DeValue::String(_) => return self.share(),
+            _ => "",
+        };
+        let share = units::share(&format!("{number}%"));
+        if share.is_none() {
+            self.wrong(KIND);
+        }
+        share
     }
 
     /// `"none"` as `Some(None)`, or a size within a range.

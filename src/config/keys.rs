@@ -21,6 +21,7 @@ pub(super) const SERVER: Keys = &[
     "forwarded",
     "merge_slashes",
     "encoded_separators",
+    "secrets",
     "user",
     "group",
     "sandbox",

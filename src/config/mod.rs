@@ -21,6 +21,7 @@ mod problem;
 mod read;
 mod relayed;
 mod rule;
+mod secrets;
 mod sections;
 mod server;
 mod syntax;
@@ -41,6 +42,7 @@ pub use read::{load, parse};
 pub use server::{Account, Driver, Sandbox, Server};
 pub use target_tls::{Material, TargetTls};
 pub use traffic::balancing::{Algorithm, HashKey};
+pub use traffic::sticky::is_sealed_alone;
 pub use traffic::{GroupTraffic, RuleTraffic};
 pub use usage::Usage;
 

@@ -135,6 +135,8 @@ fn rule(rule: &Rule, listener: &str, protocol: Protocol) -> Option<Problem> {
         ("timeouts.response", rule.timeouts.response.is_some()),
         ("limits.body", rule.body_limit.is_some()),
         ("origins", !rule.origins.is_empty()),
+        ("sticky", rule.traffic.sticky.is_some()),
+        ("canary", rule.traffic.canary.is_some()),
     ];
     let when = conditions.iter().filter(|(_, given)| *given).map(|(key, _)| format!("when.{key}"));
     let others = others.iter().filter(|(_, given)| *given).map(|(key, _)| (*key).to_owned());
@@ -239,6 +241,12 @@ mod tests {
             &(tcp.clone() + &rule(&format!("{forward}\nlimits = {{ body = 1 }}"))),
             &["limits.body"],
         );
+        for key in ["sticky = {}", "canary = { group = \"h\", percent = 1 }"] {
+            let groups = "forward = [{ group = \"g\" }, { group = \"h2\" }]";
+            let more = "[group.h]\ntargets = []\n[group.h2]\ntargets = []\n";
+            let name = key.split(' ').next().unwrap();
+            check(&(tcp.clone() + &rule(&format!("{groups}\n{key}")) + more), &[name]);
+        }
         check(&(tcp + &rule(&format!("{forward}\ntimeouts = {{ idle = \"1s\" }}"))), &[]);
     }
 

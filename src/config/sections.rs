@@ -8,6 +8,7 @@ use crate::config::http2;
 use crate::config::item::{Item, Table, set};
 use crate::config::keys::{HTTP2_LIMITS, Keys, TIMEOUTS, where_timeout_belongs};
 use crate::config::problem::{Wrong, did_you_mean};
+use crate::config::secrets::secrets;
 use crate::config::{AccessLog, Admin, Driver, Limits, Log, Server, TimeoutOverrides, Timeouts};
 use crate::config::{Account, Sandbox};
 use crate::config::{Place, syntax};
@@ -50,6 +51,7 @@ pub(super) fn server(table: &Table<'_>, server: &mut Server) {
     let separators = table.item("encoded_separators");
     let separators = separators.and_then(|item| item.choice(&[("refuse", false), ("keep", true)]));
     set(&mut server.paths.keep_separators, separators);
+    set(&mut server.secrets, table.item("secrets").and_then(|item| secrets(&item)));
     set(&mut server.user, table.item("user").map(|item| account(&item)));
     set(&mut server.group, table.item("group").map(|item| account(&item)));
     let sandbox = [("auto", Sandbox::Auto), ("on", Sandbox::On), ("off", Sandbox::Off)];

@@ -2,6 +2,7 @@
 //!
 //! Read by `sections`.
 
+use crate::base::sealed::Secret;
 use crate::config::Place;
 use crate::http::path::PathPolicy;
 use ipnet::IpNet;
@@ -28,6 +29,9 @@ pub struct Server {
     pub forwarded: bool,
     /// How paths are made canonical.
     pub paths: PathPolicy,
+    /// What cookies that keep clients where they are are sealed with, the first, and opened with, all; none for a key of
+    /// this process.
+    pub secrets: Vec<Secret>,
     /// Whom the process becomes after it has read the file as root.
     pub user: Option<Account>,
     /// Its group instead of the one that the user belongs to.
@@ -52,6 +56,7 @@ impl Default for Server {
             via: "ringgate".to_owned(),
             forwarded: true,
             paths: PathPolicy::default(),
+            secrets: Vec::new(),
             user: None,
             group: None,
             sandbox: Sandbox::Auto,

@@ -108,7 +108,9 @@ fn log_format(log: &config::Log) -> Option<Problem> {
 fn not_compiled(config: &Config, error: &NotCompiled) -> Problem {
     let rule = match error {
         NotCompiled::Routes(CompileError::Regex { rule, .. }) => config.rules.get(rule.0 as usize),
-        NotCompiled::Routes(CompileError::TooMany) | NotCompiled::Policy { .. } => None,
+        NotCompiled::Routes(CompileError::TooMany)
+        | NotCompiled::Policy { .. }
+        | NotCompiled::Seals => None,
     };
     let (place, key) = match rule {
         Some(rule) => (rule.place.clone(), format!("rule.{}", rule.name)),

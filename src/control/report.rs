@@ -47,6 +47,16 @@ pub struct StartScreen {
     pub access_log: String,
 }
 
+/// Says once, at the start, what a file leaves to chance that it need not.
+pub fn note(config: &config::Config) {
+    if config::is_sealed_alone(config) {
+        tracing::info!(
+            "cookies that keep clients where they are are sealed with a key of this process: a restart, or another node, does \
+             not know them (set server.secrets)"
+        );
+    }
+}
+
 /// One group on the start screen.
 #[derive(Clone, Debug, Default)]
 pub struct GroupLine {

@@ -297,6 +297,7 @@ impl Service {
         if let Some(note) = &note {
             tracing::warn!("{note}");
         }
+        report::note(&self.config);
         let listeners = self.config.listeners.iter().map(|l| {
             let snapshot = self.shared.current.load();
             let id = snapshot.listeners.iter().find(|s| *s.name == *l.name).map(|s| s.id);

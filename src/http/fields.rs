@@ -82,7 +82,9 @@ impl<'a> Fields<'a> {
     /// The cookies, in order, of every `Cookie` field line (RFC 6265 section 4.2.1); names and values as sent, without
     /// surrounding white space.
     pub fn cookies(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.all("cookie").flat_map(|line| line.split(|b| *b == b';')).filter_map(|pair| {
+        let lines = self.list.iter().filter(|f| f.known == crate::http::Known::Cookie);
+        let lines = lines.map(move |f| f.value.of(self.buf));
+        lines.flat_map(|line| line.split(|b| *b == b';')).filter_map(|pair| {
             let at = memchr::memchr(b'=', pair)?;
             let (name, value) = pair.split_at(at);
             Some((name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii()))

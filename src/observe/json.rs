@@ -66,6 +66,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     out.extend_from_slice(if r.reused { b",\"reused\":true" } else { b",\"reused\":false" });
     number(out, b",\"generation\":", Some(r.generation));
     number(out, b",\"worker\":", Some(r.worker as u64));
+    maybe(out, b",\"sticky\":", r.sticky.map(str::as_bytes));
     out.push(b'}');
 }
 

@@ -96,6 +96,7 @@ impl Kept {
                 action: r.action,
                 grpc_status: r.grpc_status,
                 deviation: r.deviation,
+                sticky: r.sticky,
             },
         }
     }

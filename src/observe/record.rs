@@ -102,6 +102,8 @@ pub struct Record<'a> {
     pub passed: &'a [u8],
     /// How the request deviates from the protocol, if it does.
     pub deviation: Option<Reason>,
+    /// `new`, `kept` or `moved`: what has become of a client that stays with a target, or a group.
+    pub sticky: Option<&'static str>,
 }
 
 impl Record<'_> {
@@ -217,6 +219,7 @@ impl Default for Record<'_> {
             tls: None,
             passed: b"",
             deviation: None,
+            sticky: None,
         }
     }
 }

@@ -86,6 +86,7 @@ fields! {
     TlsResumed "tls_resumed",
     ClientSubject "client_subject",
     ProxiedId "proxied_id",
+    Sticky "sticky",
 }
 
 impl Template {
@@ -212,6 +213,7 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::Alpn => r.alpn().unwrap_or_default(),
         Field::TlsResumed => return number(r.tls_resumed().map(u64::from), out),
         Field::ProxiedId => r.proxied_id().unwrap_or_default(),
+        Field::Sticky => r.sticky.unwrap_or_default().as_bytes(),
         Field::ClientSubject => r.client_subject().unwrap_or_default().as_bytes(),
         Field::Classification => r.deviation.map_or("", |d| d.class().name()).as_bytes(),
         Field::ClassificationReason => r.deviation.map_or("", |d| d.name()).as_bytes(),

@@ -9,6 +9,7 @@ use crate::observe::kept::Kept;
 use crate::proxy::{Exchange, call, upgrade};
 use crate::shard::Shard;
 use crate::snapshot::{Group, Rule, Target};
+use crate::sticky::Outcome;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
@@ -179,6 +180,7 @@ fn with_record<R>(
         tls: x.client.tls.as_deref(),
         passed: x.client.passed.as_ref().map_or(&[], |p| &p.tlvs),
         deviation: x.scratch.request.deviation,
+        sticky: trace.steer.outcome.map(Outcome::name),
     })
 }
 

@@ -330,11 +330,11 @@ impl<'c> Chains<'c> {
         self.each().any(|chain| chain.consumes.iter().any(cookies))
     }
 
-    /// Appends the client's cookies but those that are for policies alone; nothing where none is left.
-    pub fn cookie_field(&self, value: &[u8], out: &mut Vec<u8>) {
+    /// Appends the client's cookies but those that are for policies alone, or that are `held` by others; nothing where none is left.
+    pub fn cookie_field(&self, value: &[u8], held: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
         let kept = value.split(|b| *b == b';').filter(|pair| {
             let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-            !self.each().any(|chain| holds_back_cookie(chain, name))
+            !held(name) && !self.each().any(|chain| holds_back_cookie(chain, name))
         });
         let mut any = false;
         for pair in kept.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {

@@ -291,11 +291,11 @@ pub async fn deliver(
     head: Head,
     stall: Duration,
 ) -> Result<bool, Fault> {
+    steer::settled(x, up.filled().get(..head.len).unwrap_or_default());
     if x.scratch.response.status == 101 {
         Box::pin(upgrade::switch(x, up, head.len, stall)).await?;
         return Ok(false);
     }
-    steer::settled(x, up.filled().get(..head.len).unwrap_or_default());
     let mut made = None;
     let mut stages = Stages::of(Recode::of_response(x.scratch.trace.form));
     if shape::wants(x) {

@@ -5,7 +5,7 @@
 
 use crate::http::write::{address, content_length, field, number, parsed_field, request_line};
 use crate::http::{Framing, Known, Method, RequestHead, Version};
-use crate::proxy::{Exchange, policies, upgrade};
+use crate::proxy::{Exchange, policies, steer, upgrade};
 use crate::snapshot::Snapshot;
 use std::net::IpAddr;
 
@@ -82,6 +82,7 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     let head = &x.scratch.request;
     let buf = x.buf.filled();
     let chains = policies::Chains::of(x);
+    let held = steer::Held::of(x);
     for one in &head.fields {
         let name = one.name.of(buf);
         if !is_kept(one.known, trusted, head) || name.contains(&b'_') || is_ours(name) {
@@ -95,8 +96,8 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         if chains.hold_back(name, one.value.of(buf)) || x.scratch.sent.holds(name) {
             continue;
         }
-        if one.known == Known::Cookie && chains.read_cookies() {
-            chains.cookie_field(one.value.of(buf), out);
+        if one.known == Known::Cookie && (held.any() || chains.read_cookies()) {
+            chains.cookie_field(one.value.of(buf), |name| held.holds(name), out);
             continue;
         }
         parsed_field(out, buf, one);

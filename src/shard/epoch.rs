@@ -4,7 +4,7 @@
 //! the snapshot's own `Arc` is touched once an epoch. The last holder hands the snapshot to control to be freed:
 //! freeing ten thousand rules would stall a worker.
 
-use crate::balance::{self, Member, Pick, Plan, Standing};
+use crate::balance::{self, Chosen, Member, Pick, Plan, Standing};
 use crate::base::{Rng, Tick};
 use crate::health;
 use crate::policy;
@@ -63,6 +63,8 @@ struct Planned {
     plan: Plan,
     // What the plan's candidates are among the targets.
     eligible: Vec<usize>,
+    // Where clients stay with a target: the hashes of those that are eligible, in order, and their places among the targets.
+    known: Box<[(u64, usize)]>,
 }
 
 impl Epoch {
@@ -185,6 +187,15 @@ impl GroupCore {
         planned.eligible.get(place).copied()
     }
 
+    /// The target whose address has this hash, where clients stay with theirs and requests may go to it. Its weight, tier and zone
+    /// are for those who come new.
+    pub fn stays(&self, hash: u64) -> Option<usize> {
+        let planned = self.planned();
+        let known = &planned.known;
+        let at = known.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
+        known.get(at).map(|(_, place)| *place)
+    }
+
     /// When every target that takes part has refused: one of another tier or zone, or one that probes call unhealthy, which
     /// may have come back since.
     pub fn last_resort(&self, tried: &[usize]) -> Option<usize> {
@@ -209,12 +220,14 @@ impl GroupCore {
 
     fn plan(&self, version: u64) -> Planned {
         let group = &self.group;
-        let members: Vec<Member> = group.targets.iter().map(member).collect();
-        let settings = &group.traffic.balance;
-        let chosen = balance::choose(&members, settings, group.fail_open, Tick::now());
+        let (members, chosen) = choose(group);
         let (candidates, all) = (&chosen.candidates, members.len());
-        let plan = Plan::build(group.algorithm, settings.bound, candidates, all);
-        Planned { version, again: chosen.again, plan, eligible: chosen.members }
+        let plan = Plan::build(group.algorithm, group.traffic.balance.bound, candidates, all);
+        let known = match &group.traffic.sticky {
+            Some(_) => known(&members, &chosen.members),
+            None => Box::default(),
+        };
+        Planned { version, again: chosen.again, plan, eligible: chosen.members, known }
     }
 }
 
@@ -222,6 +235,25 @@ impl Planned {
     fn is_due(&self) -> bool {
         self.again != Tick::NEVER && Tick::now() >= self.again
     }
+}
+
+/// Every target of a group as balancing sees it now, and who takes part.
+pub fn choose(group: &Group) -> (Vec<Member>, Chosen) {
+    let members: Vec<Member> = group.targets.iter().map(member).collect();
+    let chosen = balance::choose(&members, &group.traffic.balance, group.fail_open, Tick::now());
+    (members, chosen)
+}
+
+// Whom clients may stay with: all that are usable, or else those that are used for want of any.
+fn known(members: &[Member], chosen: &[usize]) -> Box<[(u64, usize)]> {
+    let usable =
+        |at: &usize| members.get(*at).is_some_and(|member| member.standing == Standing::Usable);
+    let usable: Vec<usize> = (0..members.len()).filter(usable).collect();
+    let all = if usable.is_empty() { chosen } else { usable.as_slice() };
+    let hash = |at: &usize| members.get(*at).map(|member| (member.hash, *at));
+    let mut known: Vec<(u64, usize)> = all.iter().filter_map(hash).collect();
+    known.sort_unstable();
+    known.into()
 }
 
 fn member(target: &Target) -> Member {

@@ -42,6 +42,7 @@ use crate::net::{Buffers, Delays, Network, Pipes, Timers};
 use crate::observe::{Format, Record, Sink};
 use crate::protect::Importance;
 use crate::snapshot::{Rule, Snapshot, TargetLive};
+use crate::sticky::Memory;
 use crate::store::Store;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -70,6 +71,8 @@ pub struct Shard {
     pub delays: Rc<Delays>,
     /// What policies have asked control.
     pub asks: Asks,
+    /// Cookies that were opened, of clients that stay where they are.
+    pub sticky: RefCell<Memory>,
     /// Stored responses, which all workers share.
     pub store: Arc<Store>,
     /// How other workers are told something.
@@ -293,6 +296,7 @@ impl Shard {
             handshakes: Rc::default(),
             delays: Rc::default(),
             asks: Asks::default(),
+            sticky: RefCell::default(),
             store: shares.store,
             lines: Rc::new(Lines::new(worker, shares.post.clone())),
             post: shares.post,

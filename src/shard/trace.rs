@@ -4,6 +4,7 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::http::grpc::Call;
 use crate::shard::Trial;
+use crate::sticky::Steer;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub struct Trace {
     pub avoid: Option<usize>,
     /// Told of each target that is tried.
     pub picked: Option<Rc<Cell<Option<usize>>>>,
+    /// What cookies have said of where the client stays.
+    pub steer: Steer,
     /// Attempts that may follow the one that is made now.
     pub repeats: u32,
     /// The trial of a breaker that it is.

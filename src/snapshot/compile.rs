@@ -36,6 +36,8 @@ pub enum NotCompiled {
         /// What is wrong.
         wrong: Wrong,
     },
+    /// There are no keys: the system has no randomness.
+    Seals,
 }
 
 impl std::fmt::Display for NotCompiled {
@@ -46,6 +48,7 @@ impl std::fmt::Display for NotCompiled {
                 write!(f, "{}: {found}", file.display())
             }
             NotCompiled::Policy { wrong, .. } => f.write_str(&wrong.found),
+            NotCompiled::Seals => f.write_str("no randomness from the system"),
         }
     }
 }
@@ -57,6 +60,8 @@ impl std::fmt::Display for NotCompiled {
 pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCompiled> {
     let policies = policies::compile(config, context)
         .map_err(|(policy, wrong)| NotCompiled::Policy { policy, wrong })?;
+    let seals = Seals::new(&config.server.secrets, context.old.map(|old| &old.seals));
+    let seals = seals.ok_or(NotCompiled::Seals)?;
     let group_ids: HashMap<&str, usize> =
         config.groups.iter().enumerate().map(|(i, g)| (g.name.as_str(), i)).collect();
     let listener_ids: HashMap<&str, route::ListenerId> = (0..)
@@ -73,10 +78,14 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         .old
         .map(|old| old.groups.iter().map(|g| (&*g.name, &**g)).collect())
         .unwrap_or_default();
-    let groups = config.groups.iter().map(|group| {
-        let old = old_groups.get(group.name.as_str()).copied();
-        Arc::new(compile_group(group, old, config, context))
-    });
+    let groups: Vec<Arc<Group>> = config
+        .groups
+        .iter()
+        .map(|group| {
+            let old = old_groups.get(group.name.as_str()).copied();
+            Arc::new(compile_group(group, old, config, context, &seals))
+        })
+        .collect();
     let fresh = || Arc::new(Meters::new(context.workers));
     let rules = config.rules.iter().map(|rule| Rule {
         name: Arc::from(rule.name.as_str()),
@@ -89,7 +98,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         upgrades: Upgrades::new(&rule.upgrade, &rule.origins),
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
         policies: Chain::new(&rule.policies, &policies),
-        traffic: traffic::of_rule(&rule.traffic),
+        traffic: traffic::of_rule(rule, &group_ids, &seals),
         meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
     });
     let challenges: Arc<Challenges> =
@@ -113,7 +122,8 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         hides: policies.iter().flat_map(|policy| policy.kind.hides()).collect(),
         owned: policies::owned(&policies),
         policies,
-        groups: groups.collect(),
+        groups,
+        seals,
         challenges,
     })
 }
@@ -254,6 +264,7 @@ fn compile_group(
     old: Option<&Group>,
     config: &Config,
     context: Context<'_>,
+    seals: &Seals,
 ) -> Group {
     let known: HashMap<&Address, &Arc<TargetLive>> = old
         .map(|o| o.targets.iter().map(|t| (&t.live.address, &t.live)).collect())
@@ -299,7 +310,7 @@ fn compile_group(
         max_idle: group.max_idle,
         idle_timeout: group.idle_timeout,
         drain: group.drain,
-        traffic: traffic::of_group(&group.traffic),
+        traffic: traffic::of_group(group, seals),
         live,
     }
 }

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod live;
 pub mod policies;
 pub mod redirect;
+pub mod seals;
 pub mod secure;
 pub mod traffic;
 pub mod upgrades;
@@ -16,6 +17,7 @@ pub mod upgrades;
 pub use compile::compile;
 pub use live::{Address, GroupLive, Opening, TargetLive};
 pub use policies::{Chain, Policy};
+pub use seals::Seals;
 pub use secure::Secure;
 pub use traffic::{Aggregate, GroupTraffic, RuleTraffic};
 pub use upgrades::Upgrades;
@@ -69,6 +71,8 @@ pub struct Snapshot {
     pub ranked: bool,
     /// Whether any listener asks clients for certificates, so that hosts must not be reached by another.
     pub guarded: bool,
+    /// What cookies that keep clients where they are are sealed with.
+    pub seals: Seals,
     /// Answers to an ACME authority; the same in every snapshot of a process.
     pub challenges: Arc<crate::tls::Challenges>,
 }

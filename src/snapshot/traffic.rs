@@ -2,11 +2,14 @@
 //!
 //! Most rules say nothing of it: [`RuleTraffic::staged`] and [`RuleTraffic::shaped`] are what a request of those costs.
 
+use crate::balance::hash_key;
 use crate::config;
 use crate::fanout::{AggregateSettings, InjectSettings, MirrorSettings};
 use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings, Retry};
+use crate::snapshot::Seals;
 use crate::transform::compress;
 use crate::{cache, sticky, transform};
+use std::collections::HashMap;
 
 /// What a rule does with traffic.
 #[derive(Debug, Default)]
@@ -15,10 +18,12 @@ pub struct RuleTraffic {
     pub staged: bool,
     /// Whether anything is done to responses: fields, bodies, codings, storing.
     pub shaped: bool,
+    /// Whether which group takes a request is told by more than weights.
+    pub steered: bool,
     /// How clients stay with one group.
-    pub sticky: Option<Box<sticky::GroupSettings>>,
-    /// Which requests try another group.
-    pub canary: Option<Box<sticky::CanarySettings>>,
+    pub sticky: Option<Box<sticky::GroupStick>>,
+    /// Which clients try another group.
+    pub canary: Option<Box<sticky::Canary>>,
     /// When a request is tried again; `None` for the group's.
     pub retry: Option<Box<Retry>>,
     /// Whose requests are shed first.
@@ -45,7 +50,7 @@ pub struct GroupTraffic {
     /// Who takes part, and with what weight.
     pub balance: crate::balance::Settings,
     /// How clients stay with one target.
-    pub sticky: Option<Box<sticky::TargetSettings>>,
+    pub sticky: Option<Box<sticky::TargetStick>>,
     /// When a target is taken out.
     pub outlier: Option<Box<OutlierSettings>>,
     /// When the group is given a rest.
@@ -64,10 +69,19 @@ pub struct Aggregate {
 }
 
 /// Of a rule.
-pub fn of_rule(said: &config::RuleTraffic) -> RuleTraffic {
+pub fn of_rule(
+    rule: &config::Rule,
+    group_ids: &HashMap<&str, usize>,
+    seals: &Seals,
+) -> RuleTraffic {
+    let said = &rule.traffic;
     let mut traffic = RuleTraffic {
-        sticky: said.sticky.clone().map(Box::new),
-        canary: said.canary.clone().map(Box::new),
+        steered: said.sticky.is_some() || said.canary.is_some(),
+        sticky: said.sticky.as_ref().map(|said| Box::new(group_stick(said, rule, seals))),
+        canary: said.canary.as_ref().and_then(|said| {
+            let group = *group_ids.get(said.group.as_str())?;
+            Some(Box::new(sticky::Canary::new(said, &rule.name, group, &seals.ring)))
+        }),
         retry: said.retry.clone().map(Box::new),
         importance: said.importance,
         request: said.request.clone().map(Box::new),
@@ -88,11 +102,27 @@ pub fn of_rule(said: &config::RuleTraffic) -> RuleTraffic {
     traffic
 }
 
+// Groups are known by their names: an index is another group's after a reload.
+fn group_stick(
+    said: &sticky::GroupSettings,
+    rule: &config::Rule,
+    seals: &Seals,
+) -> sticky::GroupStick {
+    let groups = match &rule.action {
+        config::Action::Forward(groups) => groups.as_slice(),
+        _ => &[],
+    };
+    let groups = groups.iter().map(|g| (hash_key(g.group.as_bytes()), g.weight));
+    sticky::GroupStick::new(said, &rule.name, groups, &seals.ring)
+}
+
 /// Of a group.
-pub fn of_group(said: &config::GroupTraffic) -> GroupTraffic {
+pub fn of_group(group: &config::Group, seals: &Seals) -> GroupTraffic {
+    let said = &group.traffic;
+    let stick = |said| sticky::TargetStick::new(said, &group.name, &seals.ring);
     GroupTraffic {
         balance: said.balance,
-        sticky: said.sticky.clone().map(Box::new),
+        sticky: said.sticky.as_ref().map(stick).map(Box::new),
         outlier: said.outlier.clone().map(Box::new),
         breaker: said.breaker.clone().map(Box::new),
         bounds: said.bounds.clone().map(Box::new),

@@ -5,6 +5,7 @@ use crate::config::check::Seen;
 use crate::config::item::{Item, Table};
 use crate::config::keys::Keys;
 use crate::config::problem::Wrong;
+use crate::config::secrets::{SECRET, secrets};
 use crate::config::{Config, Problem, When, syntax, target_tls};
 use crate::policy::Settings as Kind;
 use crate::policy::jwt::{Algorithm, Algorithms};
@@ -48,7 +49,6 @@ const KEYS: Keys = &[
 ];
 
 const URL: &str = "an https URL such as \"https://id.example.com/\"; http only for this machine";
-const SECRET: &str = "a secret of 32 to 512 octets, such as of `openssl rand -hex 32`";
 const ORIGIN: &str = "an origin such as \"https://www.example.com\", without a path";
 const COOKIE: &str = "1 to 64 letters, digits, \".\", \"_\" or \"-\", without __Host- or __Secure-";
 const PARAMETER: &str = "a parameter such as \"prompt=select_account\"";
@@ -67,7 +67,7 @@ pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
         .need("client_id", "the name that the provider knows this site by")
         .and_then(|item| item.parsed("1 to 256 visible characters", visible));
     let client_secret = table.item("client_secret").and_then(|item| client_secret(&item));
-    let secrets = secrets(&table);
+    let secrets = table.need("secret", SECRET).and_then(|item| secrets(&item));
     let paths = paths(&table);
     let words = [("basic", ClientAuth::Basic), ("post", ClientAuth::Post)];
     let actions = [
@@ -122,27 +122,6 @@ pub(super) fn read(item: &Item<'_>, _: &mut Seen) -> Option<Settings> {
         secrets: secrets?,
     };
     Some(settings)
-}
-
-fn secrets(table: &Table<'_>) -> Option<Vec<Secret>> {
-    let item = table.need("secret", SECRET)?;
-    let items = item.one_or_more(SECRET);
-    let read: Vec<Secret> = items.iter().filter_map(secret).collect();
-    let distinct = read.iter().enumerate().all(|(at, one)| !read.iter().take(at).any(|o| o == one));
-    if !distinct {
-        item.problem("a secret twice", "each secret once", None);
-    }
-    (!read.is_empty()).then_some(read)
-}
-
-// What was found is not said: it may be most of a secret.
-fn secret(item: &Item<'_>) -> Option<Secret> {
-    let text = item.text(SECRET)?;
-    if (32..=512).contains(&text.len()) {
-        return Some(Secret::new(text.as_bytes()));
-    }
-    item.problem(format!("{} octets", text.len()), SECRET, None);
-    None
 }
 
 // RFC 6749 appendix A.2. Again, what was found is not said.

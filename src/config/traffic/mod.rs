@@ -11,7 +11,7 @@ pub(super) mod compress;
 pub(super) mod mirror;
 pub(super) mod protect;
 pub(super) mod retry;
-pub(super) mod sticky;
+pub mod sticky;
 
 use crate::config::check::Seen;
 use crate::config::item::Table;
@@ -81,10 +81,10 @@ pub(super) fn tables() -> impl Iterator<Item = &'static (&'static str, Keys)> {
 }
 
 /// Of a rule.
-pub(super) fn of_rule(table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
+pub(super) fn of_rule(table: &Table<'_>, seen: &mut Seen) -> RuleTraffic {
     RuleTraffic {
-        sticky: None,
-        canary: None,
+        sticky: sticky::of_rule(table),
+        canary: sticky::canary(table, seen),
         retry: retry::read(table),
         importance: protect::importance(table),
         request: None,
@@ -101,7 +101,7 @@ pub(super) fn of_rule(table: &Table<'_>, _seen: &mut Seen) -> RuleTraffic {
 pub(super) fn of_group(table: &Table<'_>, _seen: &mut Seen) -> GroupTraffic {
     GroupTraffic {
         balance: balancing::settings(table),
-        sticky: None,
+        sticky: sticky::of_group(table),
         outlier: protect::outlier(table),
         breaker: protect::breaker(table),
         bounds: protect::bounds(table),

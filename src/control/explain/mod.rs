@@ -12,10 +12,10 @@ pub use ask::{Query, explain, live};
 use crate::config::{self, Config, Place};
 use crate::control::expect::{RESOLVED, name_in};
 use crate::control::rehearsal::{Part, Played, Stage, plain};
-use crate::health;
 use crate::http::request::RequestHead;
 use crate::policy::{Findings, Subject};
 use crate::route::{ListenerId, RuleId};
+use crate::shard::epoch;
 use crate::snapshot::compile::{Context, compile};
 use crate::snapshot::expect::{listener_for, why, written};
 use crate::snapshot::{Group, Snapshot};
@@ -140,6 +140,8 @@ pub struct TargetSaid {
     pub target: String,
     /// Its weight.
     pub weight: u32,
+    /// Its tier.
+    pub tier: u8,
     /// Its zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
@@ -346,20 +348,20 @@ impl Placed<'_> {
         let of =
             |snapshot: &Snapshot| snapshot.groups.iter().find(|g| *g.name == *name).map(Arc::clone);
         let group: Arc<Group> = self.running.and_then(of).or_else(|| of(self.snapshot))?;
-        let states: Vec<health::State> = group.targets.iter().map(|t| t.live.health()).collect();
-        let eligible = health::eligible(&states, group.fail_open);
+        let (_, chosen) = epoch::choose(&group);
         let targets = group.targets.iter().enumerate().map(|(at, target)| TargetSaid {
             target: target.live.name.to_string(),
             weight: target.weight,
+            tier: target.tier,
             zone: target.zone.clone(),
-            state: target.live.health().name(),
-            candidate: target.weight > 0 && eligible.targets.contains(&at),
+            state: target.live.state().name(),
+            candidate: target.weight > 0 && chosen.members.contains(&at),
             in_flight: target.live.meters.sum().active,
         });
         Some(GroupSaid {
             name: name.to_owned(),
             algorithm: algorithm(&written.algorithm),
-            failed_open: eligible.failed_open,
+            failed_open: chosen.failed_open,
             targets: targets.collect(),
         })
     }

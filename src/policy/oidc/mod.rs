@@ -42,6 +42,9 @@ use std::time::Duration;
 /// Whether it asks who the sender is.
 pub const IDENTIFIES: bool = true;
 
+// What the keys of its cookies are derived with.
+const DOMAIN: &[u8] = b"ringgate oidc 1";
+
 /// As written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -214,7 +217,7 @@ impl Policy {
         let key = file(&settings.signing_key)?;
         let signer = Signer::new(&settings.secrets, key.as_deref());
         let wrong = |found| Wrong { file: settings.signing_key.clone(), found };
-        let ring = Ring::of(&settings.secrets)
+        let ring = Ring::of(DOMAIN, &settings.secrets)
             .ok_or(Wrong { file: None, found: "no secret for the cookies".to_owned() })?;
         Ok(Policy {
             provider: Provider::new(&settings, ca, old.map(|old| &old.provider)),

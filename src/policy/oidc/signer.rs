@@ -6,7 +6,7 @@
 //! as a JWK Set, and one by one in PEM as ALB publishes its own. Called by the policy's check.
 
 use crate::base::sealed::{Secret, base64url, derive};
-use crate::policy::oidc::Settings;
+use crate::policy::oidc::{DOMAIN, Settings};
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -142,7 +142,7 @@ impl Key {
 // A key that follows from a secret: the scalar is drawn from it until the curve takes it, which is nearly always at once.
 fn key_of(secret: &Secret) -> Option<EcdsaKeyPair> {
     (0..8u8).find_map(|n| {
-        let scalar = derive::<32>(secret, &[b"signing key ".as_slice(), &[n]].concat())?;
+        let scalar = derive::<32>(DOMAIN, secret, &[b"signing key ".as_slice(), &[n]].concat())?;
         // ECPrivateKey (RFC 5915) without the public point, which the library computes.
         let mut der = vec![0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20];
         der.extend_from_slice(&scalar);
