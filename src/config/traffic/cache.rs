@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     const REST: &str = "\n[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\n[group.g]\ntargets = ['a:1']\n\
-        [policy.p]\nbasic = { users = '/u' }\n[policy.r]\nrate = { limit = '1/s' }\n";
+        [policy.p]\nbasic = { files = '/u' }\n[policy.r]\nrate = { limit = '1/s' }\n";
 
     fn parse(rule: &str) -> Result<Config, Vec<String>> {
         let text = format!("[[rule]]\nname = 'r'\n{rule}{REST}");
