@@ -4,7 +4,7 @@
 //! text format; `text` turns that into the classic one for those who do not ask for OpenMetrics.
 
 use crate::admin::scrape::{AcmeStat, Scrape, TargetStat};
-use crate::admin::{jwks, policies, tls};
+use crate::admin::{guards, jwks, policies, tls};
 use crate::base::meters::{BOUNDS, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -35,6 +35,7 @@ impl Collector for Families {
         objects(&Scope::groups(s), &mut encoder)?;
         objects(&Scope::targets(s), &mut encoder)?;
         targets(&s.targets, &mut encoder)?;
+        guards::families(s, &mut encoder)?;
         tls::families(&s.tls, &mut encoder)?;
         tls::streams(&s.streams, &mut encoder)?;
         policies::families(&s.policies, &mut encoder)?;
@@ -247,7 +248,7 @@ fn named<'a>(
     objects.iter().map(move |(name, totals)| (vec![(label, name.as_str())], totals))
 }
 
-fn target_labels(target: &TargetStat) -> Labels<'_> {
+pub(super) fn target_labels(target: &TargetStat) -> Labels<'_> {
     vec![("group", target.group.as_str()), ("target", target.target.as_str())]
 }
 

@@ -4,6 +4,7 @@
 //! [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
 
 pub mod asks;
+mod guards;
 pub mod host;
 mod jwks;
 pub mod metrics;
@@ -15,6 +16,9 @@ pub mod text;
 pub mod tls;
 
 pub use asks::AskStat;
-pub use scrape::{AcmeStat, JwksStat, Scrape, Source, TargetStat, UsageStat, WorkerStat};
+pub use scrape::{
+    AcmeStat, BreakerStat, GuardStat, JwksStat, OutStat, QueueStat, Scrape, Source, TargetStat,
+    UsageStat, WorkerStat,
+};
 pub use serve::serve;
 pub use tls::{StreamStat, TlsStat};

@@ -2,6 +2,7 @@
 //!
 //! Text from outside (a probe's last error) reaches JSON strings only, never HTML.
 
+use crate::admin::guards;
 use crate::admin::scrape::{Scrape, TargetStat};
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ struct Page<'a> {
 struct GroupView<'a> {
     name: &'a str,
     healthy: usize,
+    #[serde(flatten)]
+    guard: guards::GroupView<'a>,
     targets: Vec<TargetView<'a>>,
 }
 
@@ -41,6 +44,8 @@ struct TargetView<'a> {
     connections: u64,
     idle_connections: u64,
     connect_errors: u64,
+    #[serde(flatten)]
+    guard: guards::TargetView<'a>,
 }
 
 /// The page at `/targets`: every group with its targets.
@@ -53,6 +58,7 @@ pub fn targets(scrape: &Scrape) -> String {
         GroupView {
             name,
             healthy: targets.iter().filter(|target| target.state == "healthy").count(),
+            guard: guards::group_view(scrape, name),
             targets: targets.into_iter().map(view).collect(),
         }
     });
@@ -77,5 +83,6 @@ fn view(target: &TargetStat) -> TargetView<'_> {
         connections: target.totals.connections,
         idle_connections: target.idle_connections,
         connect_errors: target.totals.connect_errors,
+        guard: guards::target_view(target),
     }
 }

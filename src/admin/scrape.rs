@@ -81,6 +81,10 @@ pub struct Scrape {
     pub jwks: Vec<JwksStat>,
     /// What policies have asked beside the data path.
     pub asks: AskStat,
+    /// What keeps each group's targets from harm.
+    pub guards: Vec<GuardStat>,
+    /// Requests that were shed, by importance.
+    pub shed: Vec<(&'static str, u64)>,
     /// What each policy has decided, by name.
     pub policies: Vec<(String, Decisions)>,
     /// The usage ledger, where there is one.
@@ -180,4 +184,66 @@ pub struct TargetStat {
     pub totals: Totals,
     /// Idle connections kept to it.
     pub idle_connections: u64,
+    /// Why, and for how long, it is taken out; `None` while it is not.
+    pub out: Option<OutStat>,
+    /// How often it was taken out, by reason; empty where nothing watches it.
+    pub ejections: Vec<(&'static str, u64)>,
+    /// Requests that it has in flight; `None` where they are not bounded.
+    pub in_flight: Option<u64>,
+    /// Connections to it that are open or being opened; `None` where they are not bounded.
+    pub opened: Option<u64>,
+}
+
+/// Why a target is taken out.
+#[derive(Clone, Debug, Default)]
+pub struct OutStat {
+    /// A stable code.
+    pub reason: &'static str,
+    /// A sentence.
+    pub description: &'static str,
+    /// For how long it has been out.
+    pub since_seconds: u64,
+    /// For how long it will be.
+    pub left_seconds: u64,
+}
+
+/// What keeps the targets of a group from harm.
+#[derive(Clone, Debug, Default)]
+pub struct GuardStat {
+    /// The group's name.
+    pub group: String,
+    /// Targets that are taken out; `None` where nothing watches them.
+    pub ejected: Option<u64>,
+    /// Its breaker, if it has one.
+    pub breaker: Option<BreakerStat>,
+    /// Its queue, if it has bounds.
+    pub queue: Option<QueueStat>,
+}
+
+/// The breaker of a group.
+#[derive(Clone, Debug, Default)]
+pub struct BreakerStat {
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    /// For how long.
+    pub since_seconds: u64,
+    /// How often it has become so, by state.
+    pub changes: Vec<(&'static str, u64)>,
+    /// Requests that it did not let in.
+    pub refused: u64,
+}
+
+/// The queue of a group.
+#[derive(Clone, Debug, Default)]
+pub struct QueueStat {
+    /// Requests that wait.
+    pub length: u64,
+    /// Requests that have waited.
+    pub waited: u64,
+    /// For how long, all together, in microseconds.
+    pub waited_us: u64,
+    /// Of these, those that waited too long.
+    pub late: u64,
+    /// Requests that found it full.
+    pub refused: u64,
 }

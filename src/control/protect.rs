@@ -138,7 +138,8 @@ mod tests {
     // Hazard UP-18: what two workers have seen counts together.
     #[test]
     fn who_fails_too_often_in_an_interval_is_out_until_its_time_is_over() {
-        let snapshot = snapshot(&format!("{THREE}\noutlier = {{ interval = '1s', ejection = '5s' }}"), None);
+        let snapshot =
+            snapshot(&format!("{THREE}\noutlier = {{ interval = '1s', ejection = '5s' }}"), None);
         let mut guardian = Guardian::default();
         guardian.look(&snapshot, at(0));
         (0..2).for_each(|place| serve(&snapshot, place, 100, 0));

@@ -135,6 +135,7 @@ pub async fn serve(
             _ = look.tick() => {
                 service.bury();
                 service.tend();
+                service.probes.guard(&service.shared.current.load_full());
                 service.tell_alive();
             }
         }

@@ -6,11 +6,12 @@ use crate::admin::{
 use crate::base::{Tick, tick};
 use crate::config::Config;
 use crate::control::watch::Healths;
-use crate::control::{acme, answers, explain, jwks, ledger};
+use crate::control::{acme, answers, explain, guards, jwks, ledger};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
 use crate::observe::LogHandle;
+use crate::protect::Importance;
 use crate::shard::{HandshakeCounts, Pulse, Seat, handshakes};
 use crate::snapshot::{self, Snapshot};
 use crate::tls::facts::CIPHERS;
@@ -123,6 +124,10 @@ impl Shared {
                     last_error: known.as_ref().and_then(|t| t.last_error()).map(str::to_owned),
                     since_seconds: known.as_ref().map_or(0, |t| now.since(t.since()).as_secs()),
                     idle_connections: totals.idle,
+                    out: guards::out(&target.live, now),
+                    ejections: guards::ejections(group, &target.live),
+                    in_flight: guards::in_flight(group, &target.live),
+                    opened: guards::opened(group, &target.live),
                     totals,
                 });
             }
@@ -195,6 +200,8 @@ impl Source for Shared {
                 .map(|g| (g.name.to_string(), g.live.meters.sum()))
                 .collect(),
             targets: self.targets(&snapshot),
+            guards: guards::stats(&snapshot, Tick::now()),
+            shed: Importance::ALL.map(|i| (i.name(), sum(&|p| p.shed.value(i)))).to_vec(),
             takings_ok: self.takings_ok.load(Ordering::Relaxed),
             takings_failed: self.takings_failed.load(Ordering::Relaxed),
             reloads_ok: self.reloads_ok.load(Ordering::Relaxed),

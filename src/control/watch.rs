@@ -5,6 +5,7 @@
 use crate::base::{Rng, Tick};
 use crate::config::{Config, Health, TargetAddress};
 use crate::control::probe::{Check, ProbeTarget, probe};
+use crate::control::protect::Guardian;
 use crate::control::resolve::{Known, Resolver};
 use crate::health::{self, Thresholds, Tracker};
 use crate::snapshot::{Address, GroupLive, Snapshot, TargetLive};
@@ -38,6 +39,7 @@ impl Healths {
 pub struct Probes {
     /// What they know.
     pub healths: Healths,
+    guardian: Guardian,
     tasks: HashMap<Key, Probing>,
 }
 
@@ -74,6 +76,11 @@ impl Probes {
             gone.task.abort();
             self.healths.with(|all| all.remove(&key));
         }
+    }
+
+    /// Takes out targets whose answers are bad, and takes back those whose time is over; done ten times a second.
+    pub fn guard(&mut self, snapshot: &Snapshot) {
+        self.guardian.look(snapshot, Tick::now());
     }
 
     fn start(

@@ -67,7 +67,8 @@ impl Count {
 pub struct Line {
     total: CachePadded<AtomicU32>,
     turn: AtomicU32,
-    workers: usize,
+    /// Workers of the machine, without those that may be started in their stead.
+    pub workers: usize,
     // Made when somebody waits for the first time.
     places: OnceLock<Box<[CachePadded<[AtomicU32; 3]>]>>,
     /// Requests that have waited.
@@ -86,7 +87,7 @@ impl Line {
         Line {
             total: CachePadded::default(),
             turn: AtomicU32::new(0),
-            workers: workers + SPARE,
+            workers,
             places: OnceLock::new(),
             waited: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
@@ -147,7 +148,7 @@ impl Line {
     }
 
     fn place(&self, worker: usize, importance: Importance) -> Option<&AtomicU32> {
-        let make = || (0..self.workers).map(|_| CachePadded::default()).collect();
+        let make = || (0..self.workers + SPARE).map(|_| CachePadded::default()).collect();
         let places = self.places.get_or_init(make);
         places.get(worker).or(places.last())?.get(importance.index())
     }

@@ -64,6 +64,14 @@ impl Drop for Held {
 pub struct Opened {
     live: Arc<TargetLive>,
     lines: Rc<Lines>,
+    bounded: bool,
+}
+
+impl Opened {
+    /// Whether the target may have so many and no more.
+    pub fn is_bounded(&self) -> bool {
+        self.bounded
+    }
 }
 
 impl Drop for Opened {
@@ -104,7 +112,8 @@ impl Lines {
                 return None;
             }
         }
-        Some(Opened { live: Arc::clone(&target.live), lines: Rc::clone(self) })
+        let bounded = target.most.get() != u32::MAX;
+        Some(Opened { live: Arc::clone(&target.live), lines: Rc::clone(self), bounded })
     }
 
     /// Begins to wait, behind those of the same importance, or `first` of them; `None` where `most` wait already.

@@ -60,7 +60,16 @@ struct Registered {
     sock: Sock,
     key: usize,
     // Behind the socket, which is closed before its place is free.
-    _opened: Opened,
+    opened: Opened,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // The driver may close it a moment later, and whoever takes its place must not be there before the target hears.
+        if self.opened.is_bounded() {
+            self.sock.finish_writing();
+        }
+    }
 }
 
 /// An open connection to a target, in use by one exchange.
@@ -136,7 +145,7 @@ impl TargetCore {
     /// Takes up a connection that was just opened.
     pub fn opened(self: &Rc<TargetCore>, sock: Sock, opened: Opened) -> TargetConn {
         let key = self.open.borrow_mut().insert(Some(sock.slot()));
-        let conn = Some(Registered { sock, key, _opened: opened });
+        let conn = Some(Registered { sock, key, opened });
         let (target, held) = (Rc::clone(self), Held::default());
         TargetConn { conn, place: None, target, reused: false, held }
     }

@@ -230,3 +230,85 @@ fn retry_after(item: &Item<'_>, usual: Option<Duration>) -> Option<Duration> {
         _ => item.boolean_or(KIND).and_then(|on| usual.filter(|_| on)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, GroupTraffic, parse};
+
+    fn read(group: &str) -> Result<Config, String> {
+        let file = format!(
+            "[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\n[group.g]\ntargets = ['a:1']\n{group}\n"
+        );
+        parse(&file, "a.toml", &|_| None).map_err(|problems| problems.to_string())
+    }
+
+    fn good(group: &str) -> GroupTraffic {
+        let config = read(group).unwrap_or_else(|problems| panic!("{group}\n{problems}"));
+        config.groups.first().unwrap().traffic.clone()
+    }
+
+    #[test]
+    fn says_what_is_meant() {
+        assert_eq!(good("outlier = true").outlier, Some(OutlierSettings::default()));
+        assert_eq!(good("outlier = {}").outlier, Some(OutlierSettings::default()));
+        assert_eq!(good("outlier = false").outlier, None);
+        assert_eq!(good("breaker = true").breaker, Some(BreakerSettings::default()));
+        let all = "outlier = { status = [429, '500-599'], failures = 'timeout', consecutive = 'off', \
+            interval = '2s', requests = 7, failure_share = 'off', deviations = 2, targets = 3, \
+            slower = 2.5, ejection = '400s', max_ejected = '12.5%', retry_after = '5s' }";
+        let outlier = good(all).outlier.unwrap();
+        let timeout_only = Blame {
+            statuses: vec![429..=429, 500..=599],
+            connect: false,
+            timeout: true,
+            reset: false,
+            protocol: false,
+        };
+        assert_eq!(outlier.blame, timeout_only);
+        assert_eq!((outlier.consecutive, outlier.failure_share), (None, None));
+        assert_eq!((outlier.deviations, outlier.slower), (Some(2000), Some(2500)));
+        let four_hundred = Duration::from_secs(400);
+        assert_eq!((outlier.ejection, outlier.longest), (four_hundred, four_hundred));
+        assert_eq!((outlier.max_ejected, outlier.targets, outlier.requests), (1250, 3, 7));
+        assert_eq!(outlier.retry_after, Some(Duration::from_secs(5)));
+        assert_eq!(good("outlier = { retry_after = false }").outlier.unwrap().retry_after, None);
+        let bounds = good("bounds = { max_requests = 3 }").bounds.unwrap();
+        assert_eq!(bounds, BoundSettings { max_requests: Some(3), ..BoundSettings::default() });
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (group, expected) in [
+            ("outlier = 1", "group.g.outlier"),
+            ("outlier = { status = 200 }", "group.g.outlier.status"),
+            ("outlier = { status = ['200-599'] }", "a status from 400 to 599"),
+            ("outlier = { failures = ['status'] }", "\"connect\", \"timeout\""),
+            ("outlier = { consecutive = 0 }", "from 1 to 1000000, or \"off\""),
+            ("outlier = { deviations = 0.01 }", "a number from 0.1 to 100"),
+            ("outlier = { slower = 1 }", "a number from 1.1 to 100"),
+            ("outlier = { slower = 1e3 }", "a number from 1.1 to 100"),
+            ("outlier = { slower = -2.0 }", "a number from 1.1 to 100"),
+            ("outlier = { targets = 1 }", "from 2 to 10000"),
+            ("outlier = { ejection = '10s', longest = '5s' }", "no less than ejection"),
+            ("outlier = { interval = '1ms' }", "a duration from 100ms to 1h"),
+            ("outlier = { max_ejected = '110%' }", "a share from"),
+            (
+                "outlier = { consecutive = 'off', failure_share = 'off', deviations = 'off', retry_after = false }",
+                "something to look at",
+            ),
+            ("breaker = { failure_share = 'off' }", "failure_share or consecutive"),
+            ("breaker = { trials = 0 }", "from 1 to 1000"),
+            ("bounds = {}", "max_connections or max_requests"),
+            ("bounds = { queue = 3 }", "max_connections or max_requests"),
+            ("bounds = { max_requests = 0 }", "from 1 to 1000000"),
+            (
+                "bounds = { max_requests = 1, queue = 0, queue_timeout = '1s' }",
+                "queue_timeout without a queue",
+            ),
+        ] {
+            let problems = read(group).err().unwrap_or_else(|| panic!("taken: {group}"));
+            assert!(problems.contains(expected), "{group}\n{problems}");
+        }
+    }
+}
