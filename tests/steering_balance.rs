@@ -7,9 +7,9 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{Client, Origin, Ringgate, eventually, free_address, get};
 
 /// One group with these targets and further lines, in a process of zone a.
@@ -59,8 +59,12 @@ fn checked(name: &'static str) -> (Origin, Arc<AtomicBool>) {
     (origin, well)
 }
 
-const PROBES: &str = "health = { type = \"http\", path = \"/health\", interval = \"50ms\", timeout = \"50ms\", \
-                      healthy = 1, unhealthy = 1 }\n";
+/// Two failures, since a machine that is busy answers late now and then.
+const PROBES: &str = "health = { type = \"http\", path = \"/health\", interval = \"250ms\", timeout = \"250ms\", \
+                      healthy = 1, unhealthy = 2 }\n";
+/// One failure, and then none for as long as a test takes.
+const ONE_PROBE: &str = "health = { type = \"http\", path = \"/health\", interval = \"300s\", timeout = \"5s\", \
+                         unhealthy = 1 }\n";
 
 // ---------------------------------------------------------------- tiers
 
@@ -190,10 +194,8 @@ fn weights_change_at_the_next_request_and_nothing_is_forgotten() {
         [&a, &b, &c].into_iter().zip(weights).map(one).collect::<Vec<_>>()
     };
     let listen = free_address();
-    // Probes of a ill target that come so seldom that none comes again during this test.
-    let probes = PROBES.replace("50ms\", timeout", "300s\", timeout");
     b_well.store(false, Ordering::SeqCst);
-    let ringgate = Ringgate::start(&file(listen, &of([1, 1, 1]), &probes));
+    let ringgate = Ringgate::start(&file(listen, &of([1, 1, 1]), ONE_PROBE));
     eventually("b is out", || names(listen, 6) == ["a", "c"]);
     b_well.store(true, Ordering::SeqCst);
     let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(listen)).collect();
@@ -202,7 +204,7 @@ fn weights_change_at_the_next_request_and_nothing_is_forgotten() {
     (0..16).for_each(|n| drop(ask(n)));
     let connections = (a.connections(), c.connections());
     for weights in [[3, 9, 1], [1, 1, 4], [0, 5, 1], [2, 1, 2]] {
-        ringgate.reload(&file(listen, &of(weights), &probes));
+        ringgate.reload(&file(listen, &of(weights), ONE_PROBE));
         // Whatever worker a client is with: the round is the machine's.
         let mut counts: HashMap<String, u32> = HashMap::new();
         for n in 0..20 {
@@ -325,51 +327,41 @@ fn maglev_keeps_keys_and_moves_few() {
 
 // ---------------------------------------------------------------- least time
 
-/// An origin that takes its time to answer, which can be changed.
-fn taking(name: &'static str, ms: u64) -> (Origin, Arc<AtomicU64>) {
-    let time = Arc::new(AtomicU64::new(ms));
-    let its_time = Arc::clone(&time);
-    let origin = Origin::script(move |conn| {
+/// An origin that takes so many milliseconds to answer.
+fn taking(name: &'static str, ms: u64) -> Origin {
+    Origin::script(move |conn| {
         while conn.request()?.is_some() {
-            std::thread::sleep(Duration::from_millis(its_time.load(Ordering::SeqCst)));
+            std::thread::sleep(Duration::from_millis(ms));
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}", name.len());
             conn.send(format!("{head}\r\n\r\n{name}"))?;
         }
         Ok(())
-    });
-    (origin, time)
+    })
 }
 
-/// So many clients at the same time, each with so many requests, one after the other; all times, sorted.
-fn times(listen: SocketAddr, clients: usize, requests: usize) -> Vec<Duration> {
+/// So many clients at the same time, each with so many requests, one after the other.
+fn ask_together(listen: SocketAddr, clients: usize, requests: usize) {
     let one = move || {
         let mut client = Client::connect(listen);
-        let timed = |_| {
-            let began = Instant::now();
-            assert_eq!(client.get("/").status(), 200);
-            began.elapsed()
-        };
-        (0..requests).map(timed).collect::<Vec<_>>()
+        (0..requests).for_each(|_| assert_eq!(client.get("/").status(), 200));
     };
     let threads: Vec<_> = (0..clients).map(|_| std::thread::spawn(one)).collect();
-    let mut all: Vec<Duration> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
-    all.sort();
-    all
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 #[test]
 fn least_time_leaves_a_slow_target_alone() {
     let quick: Vec<_> = ["a", "b", "c"].iter().map(|name| taking(name, 5)).collect();
-    let (slow, _) = taking("slow", 50);
-    let mut targets: Vec<String> = quick.iter().map(|(origin, _)| at(origin, "")).collect();
+    let slow = taking("slow", 300);
+    let mut targets: Vec<String> = quick.iter().map(|origin| at(origin, "")).collect();
     targets.push(at(&slow, ""));
     let listen = free_address();
     let _ringgate = Ringgate::start(&file(listen, &targets, "algorithm = \"least_time\"\n"));
-    let all = times(listen, 8, 100);
+    ask_together(listen, 8, 100);
     // What it takes depends on who else uses this machine; who gets it hardly does.
     let got = slow.requests().len();
     assert!(got >= 1, "a target that nobody knows is tried");
-    assert!(got <= all.len() / 20, "{got} of {} went to the slow one", all.len());
+    assert!(got <= 80, "{got} of 800 went to the slow one");
 }
 
 #[test]
@@ -377,15 +369,15 @@ fn least_time_does_not_take_failing_fast_for_being_fast() {
     let good: Vec<_> = ["a", "b"].iter().map(|name| taking(name, 5)).collect();
     let broken = Origin::answering("HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
     let deaf = Origin::script(|conn| conn.request().map(|_| ()));
-    let mut targets: Vec<String> = good.iter().map(|(origin, _)| at(origin, "")).collect();
+    let mut targets: Vec<String> = good.iter().map(|origin| at(origin, "")).collect();
     targets.extend([at(&broken, ""), at(&deaf, "")]);
     let listen = free_address();
     let _ringgate = Ringgate::start(&file(listen, &targets, "algorithm = \"least_time\"\n"));
     let mut client = Client::connect(listen);
     let mut failed = 0;
     for _ in 0..200 {
-        failed += usize::from(client.get("/").status() != 200);
-        if failed > 0 && client.wire.pending().is_empty() {
+        if client.get("/").status() != 200 {
+            failed += 1;
             client = Client::connect(listen);
         }
     }
