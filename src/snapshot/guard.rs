@@ -49,6 +49,7 @@ impl Group {
             if out.until > now && settings.is_some() {
                 continue;
             }
+            target.live.returned(now);
             watch.restore(settings.and_then(|settings| settings.consecutive));
             self.live.version.fetch_add(1, Ordering::Release);
             each(target);
