@@ -67,8 +67,7 @@ impl Count {
 pub struct Line {
     total: CachePadded<AtomicU32>,
     turn: AtomicU32,
-    /// Workers of the machine, without those that may be started in their stead.
-    pub workers: usize,
+    workers: usize,
     // Made when somebody waits for the first time.
     places: OnceLock<Box<[CachePadded<[AtomicU32; 3]>]>>,
     /// Requests that have waited.
