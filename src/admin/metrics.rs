@@ -40,6 +40,7 @@ impl Collector for Families {
         tls::streams(&s.streams, &mut encoder)?;
         policies::families(&s.policies, &mut encoder)?;
         crate::admin::asks::families(&s.asks, &mut encoder)?;
+        crate::admin::changes::families(&s.unmapped, &mut encoder)?;
         policies::usage(s.usage.as_ref(), &mut encoder)?;
         jwks::families(&s.jwks, &mut encoder)?;
         acme(&s.acme, &mut encoder)

@@ -4,6 +4,7 @@
 //! [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
 
 pub mod asks;
+mod changes;
 mod guards;
 pub mod host;
 mod jwks;

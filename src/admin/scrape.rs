@@ -93,6 +93,8 @@ pub struct Scrape {
     pub deviations: Vec<(&'static str, &'static str, u64)>,
     /// Calls of gRPC by the name of their status.
     pub calls: Vec<(&'static str, u64)>,
+    /// Bodies that rules should have changed and could not, by reason.
+    pub unmapped: Vec<(&'static str, u64)>,
 }
 
 /// One place where keys of an issuer are fetched.

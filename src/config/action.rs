@@ -6,17 +6,58 @@ use crate::config::check::{Kind, Seen};
 use crate::config::item::{Item, Table};
 use crate::config::keys::{FORWARD, REDIRECT, RESPOND};
 use crate::config::problem::Wrong;
-use crate::config::{Action, Redirect, Respond, WeightedGroup, syntax};
+use crate::config::template::{media_type, parse, read_content, template};
+use crate::config::{Action, WeightedGroup, syntax};
 use crate::http::known::Known;
+use crate::transform::page::kind_of;
+use crate::transform::{Scope, Template};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// `redirect`: templates; parts left out keep the request's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// `http`, `https` or `#{protocol}`.
+    pub scheme: Option<String>,
+    /// The host.
+    pub host: Option<Template>,
+    /// A number or `#{port}`.
+    pub port: Option<Template>,
+    /// Begins with `/`.
+    pub path: Option<Template>,
+    /// Without the `?`.
+    pub query: Option<Template>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// `respond`: an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// `Content-Type`; left out with an empty body.
+    pub content_type: Option<String>,
+    /// The body, sent as UTF-8.
+    pub body: Template,
+    /// Further fields.
+    pub headers: Vec<(String, Template)>,
+    /// Where the body lies instead.
+    pub file: Option<PathBuf>,
+    /// The octets of that file, once control has read them.
+    pub octets: Option<Arc<[u8]>>,
+}
 
 /// The most groups of one `forward`.
 const MOST_GROUPS: usize = 100;
 /// The longest body of a `respond`, in octets.
 const LONGEST_BODY: usize = 64 << 10;
+/// The longest part of a redirect, in octets.
+const LONGEST_PART: usize = 2048;
 const WEIGHT: std::ops::RangeInclusive<u64> = 0..=999;
 
-/// The one action of a table.
-pub(super) fn action(table: &Table<'_>, seen: &mut Seen) -> Option<Action> {
+/// The one action of a table; `scope` is what its templates know.
+pub(super) fn action(table: &Table<'_>, seen: &mut Seen, scope: Scope) -> Option<Action> {
     let forward = table.item("forward");
     let redirect = table.item("redirect");
     let respond = table.item("respond");
@@ -35,8 +76,8 @@ pub(super) fn action(table: &Table<'_>, seen: &mut Seen) -> Option<Action> {
         }
     }
     let forward = forward.map(|item| Action::Forward(groups(&item, seen)));
-    let redirect = redirect.and_then(|item| redirection(&item).map(Action::Redirect));
-    let respond = respond.and_then(|item| response(&item).map(Action::Respond));
+    let redirect = redirect.and_then(|item| redirection(&item, scope).map(Action::Redirect));
+    let respond = respond.and_then(|item| response(&item, scope).map(Action::Respond));
     forward.or(redirect).or(respond)
 }
 
@@ -79,12 +120,15 @@ fn used(group: String, weight: u64, item: &Item<'_>, seen: &mut Seen) -> Weighte
 }
 
 /// `redirect = { ... }`, after ALB: parts left out keep the request's, and one must differ.
-fn redirection(item: &Item<'_>) -> Option<Redirect> {
+fn redirection(item: &Item<'_>, scope: Scope) -> Option<Redirect> {
     let table = item.table(REDIRECT)?;
     let part = |key: &str, kind: &str, check: &dyn Fn(&str) -> bool| {
-        table.item(key)?.parsed(kind, |text| {
-            let around = syntax::template(text)?;
-            if check(&around) { Ok(text.to_owned()) } else { Wrong::plain() }
+        template(&table.item(key)?, kind, scope, |template| {
+            let around = template.around();
+            if around.len() > LONGEST_PART {
+                return Wrong::expected(format!("at most {LONGEST_PART} octets"));
+            }
+            if check(&around) { Ok(()) } else { Wrong::plain() }
         })
     };
     let schemes = ["http", "https", "#{protocol}"].map(|scheme| (scheme, scheme.to_owned()));
@@ -92,6 +136,12 @@ fn redirection(item: &Item<'_>) -> Option<Redirect> {
     let host = part("host", "a host, with #{host} for the request's, without port", &|text| {
         syntax::host_pattern(text).is_ok() && !text.contains(['*', '?'])
     });
+    if let (Some(item), Some(host)) = (table.item("host"), &host)
+        && host.ends_as_clients_choose()
+    {
+        let expected = "a host whose end clients cannot choose, as \"#{header.x}.example.com\"";
+        item.problem("a host that any client can choose", expected, None);
+    }
     let path = part("path", "a path that begins with a single \"/\", percent-encoded", &|text| {
         text.starts_with('/') && !text.starts_with("//") && is_target_part(text)
     });
@@ -121,59 +171,96 @@ fn redirection(item: &Item<'_>) -> Option<Redirect> {
     Some(Redirect { scheme, host, port, path, query, status: status? })
 }
 
-fn is_target_part(text: &str) -> bool {
+pub(super) fn is_target_part(text: &str) -> bool {
     syntax::is_visible(text) && !text.contains(['?', '#', '\\', '"', '<', '>'])
 }
 
-fn port(item: &Item<'_>) -> Option<String> {
+fn port(item: &Item<'_>) -> Option<Template> {
     const KIND: &str = "a port from 1 to 65535 or \"#{port}\"";
     if item.is_integer() {
-        return item.integer_or(KIND, 1..=65_535).map(|port| port.to_string());
+        let port = item.integer_or(KIND, 1..=65_535);
+        return port.map(|port| Template::literal(&port.to_string()));
     }
     item.parsed(KIND, |text| match syntax::port(text) {
-        Some(port) => Ok(port.to_string()),
-        None if text == "#{port}" => Ok(text.to_owned()),
+        Some(port) => Ok(Template::literal(&port.to_string())),
+        None if text == "#{port}" => parse(text, Scope::ANY),
         None => Wrong::plain(),
     })
 }
 
 /// `respond = { ... }`
-fn response(item: &Item<'_>) -> Option<Respond> {
+fn response(item: &Item<'_>, scope: Scope) -> Option<Respond> {
     let table = item.table(RESPOND)?;
-    let status = table.need("status", "a status from 200 to 599");
-    let status = status.and_then(|item| item.integer_or("a status from 200 to 599", 200..=599));
+    let file = table.item("file").and_then(|item| file(&item));
+    let status = match table.item("status") {
+        // A file is something to be found.
+        None if file.is_some() => Some(200),
+        None => table.need("status", "a status from 200 to 599").and(None),
+        Some(item) => item.integer_or("a status from 200 to 599", 200..=599),
+    };
     let status = status.and_then(|status| u16::try_from(status).ok());
+    // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+    let bodiless = status.is_some_and(|status| [204, 205, 304].contains(&status));
+    let kind = table.item("content_type").and_then(|item| media_type(&item));
+    let of_text = kind.as_deref().unwrap_or("text/plain; charset=utf-8");
     let body = table.item("body").and_then(|item| {
-        let body = item.text("a string")?;
-        if body.len() > LONGEST_BODY {
-            item.problem(format!("{} octets", body.len()), format!("at most {LONGEST_BODY}"), None);
-        }
-        // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
-        if !body.is_empty() && status.is_some_and(|status| [204, 205, 304].contains(&status)) {
+        let body = item.parsed("a string", |text| {
+            if text.len() > LONGEST_BODY {
+                let found = format!("{} octets", text.len());
+                item.problem(found, format!("at most {LONGEST_BODY}"), None);
+            }
+            read_content(text, of_text, scope)
+        })?;
+        if body.template.constant() != Some("") && bodiless {
             item.problem("a body", "none, as its status has none", None);
         }
-        Some(body.into_owned())
+        Some(body.template)
     });
+    if let Some(item) = table.item("file") {
+        if table.item("body").is_some() {
+            item.problem("file beside body", "one of them", None);
+        }
+        if bodiless {
+            item.problem("a file", "none, as its status has no body", None);
+        }
+    }
     let body = body.unwrap_or_default();
-    let content_type = table.item("content_type").and_then(|item| {
-        item.parsed("a media type such as \"text/plain; charset=utf-8\"", |text| {
-            let (kind, _) = text.split_once(';').unwrap_or((text, ""));
-            let (kind, subtype) = kind.trim_end().split_once('/').unwrap_or_default();
-            let fits = syntax::is_token(kind) && syntax::is_token(subtype);
-            if fits && syntax::is_field_value(text) {
-                return Ok(text.to_owned());
-            }
-            Wrong::plain()
-        })
-    });
-    let default = (!body.is_empty()).then(|| "text/plain; charset=utf-8".to_owned());
-    let headers = table.item("headers").map(|item| fields(&item, refused_in_response));
+    let default = match &file {
+        Some(file) => Some(kind_of(file).to_owned()),
+        None => (body.constant() != Some("")).then(|| of_text.to_owned()),
+    };
+    let headers = table.item("headers").map(|item| fields_of(&item, scope));
     Some(Respond {
         status: status.unwrap_or_default(),
-        content_type: content_type.or(default),
+        content_type: kind.or(default),
         body,
         headers: headers.unwrap_or_default(),
+        file,
+        octets: None,
     })
+}
+
+/// The path of a file whose content is sent.
+pub(super) fn file(item: &Item<'_>) -> Option<PathBuf> {
+    item.parsed("the path of a file", |text| match text {
+        "" => Wrong::plain(),
+        text if text.contains('\0') => Wrong::plain(),
+        text => Ok(PathBuf::from(text)),
+    })
+}
+
+// The fields of an answer, whose values may be templates.
+fn fields_of(item: &Item<'_>, scope: Scope) -> Vec<(String, Template)> {
+    let pairs = fields(item, refused_in_response).into_iter();
+    pairs
+        .filter_map(|(name, value)| match parse(&value, scope) {
+            Ok(value) => Some((name, value)),
+            Err(wrong) => {
+                item.problem(format!("{name} = {value:?}"), wrong.expected, wrong.hint);
+                None
+            }
+        })
+        .collect()
 }
 
 /// Why a response may not name a field: framing and the connection are ours (RFC 9112 section 6, RFC 9110 section 7.6.1).

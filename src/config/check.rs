@@ -6,6 +6,7 @@
 use crate::config::item::{Item, Table};
 use crate::config::problem::{Problem, did_you_mean, quoted};
 use crate::config::traffic::balancing;
+use crate::config::traffic::change;
 use crate::config::units::show_size;
 use crate::config::{Config, Limits, Listener, Place, Protocol, acme};
 use crate::config::{policy, relayed};
@@ -164,6 +165,7 @@ pub(super) fn check(config: &mut Config, seen: &Seen, main: &Place, problems: &m
     relayed::check(config, problems);
     policy::check(config, problems);
     balancing::check(config, problems);
+    change::check(config, problems);
 }
 
 /// What ALPN agrees on is spoken, so it cannot be offered by a listener that is not to speak it.

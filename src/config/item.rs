@@ -118,6 +118,11 @@ impl<'a> Item<'a> {
         self.value.get_ref().is_integer()
     }
 
+    /// Whether it is true or false.
+    pub(super) fn is_boolean(&self) -> bool {
+        self.value.get_ref().is_bool()
+    }
+
     /// A string, with variables replaced; `kind` says what was expected if it is none.
     pub(super) fn text(&self, kind: &str) -> Option<Cow<'a, str>> {
         let DeValue::String(text) = self.value.get_ref() else {

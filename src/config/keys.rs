@@ -84,6 +84,7 @@ pub(super) const LISTENER: Keys = &[
     "default",
     "policy",
     "tls",
+    "errors",
 ];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["handshake", "header", "body", "keep_alive", "idle"];
 pub(super) const HSTS: Keys = &["max_age", "include_subdomains", "preload"];

@@ -9,9 +9,10 @@ use crate::config::keys::{ACTION, LISTENER, LISTENER_TIMEOUTS};
 use crate::config::relayed;
 use crate::config::sections;
 use crate::config::{Action, Listener, Protocol, Respond, Steer, syntax};
-use crate::config::{action, listener_tls, policy};
+use crate::config::{action, listener_tls, policy, traffic};
 use crate::http::desync::Mode;
 use crate::http::proxy_protocol::Versions;
+use crate::transform::Scope;
 use std::net::SocketAddr;
 
 /// The length of an accept queue where the file gives none.
@@ -55,13 +56,16 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         protocol,
         default: table.item("default").map_or_else(not_found, |item| {
             let table = item.table(ACTION);
-            table.and_then(|table| action::action(&table, seen)).unwrap_or_else(not_found)
+            table
+                .and_then(|table| action::action(&table, seen, Scope::ANY))
+                .unwrap_or_else(not_found)
         }),
         steer: steer.unwrap_or(Steer::Off),
         backlog: u32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(u32::MAX),
         proxy_protocol: proxy_protocol.flatten(),
         http2: table.item("http2").and_then(|item| item.boolean()).unwrap_or(true),
         desync: desync.unwrap_or_default(),
+        errors: traffic::change::errors(&table),
         hsts: hsts::hsts(&table, secure),
         redirect_https: hsts::redirect_https(&table, secure),
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),

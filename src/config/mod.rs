@@ -16,6 +16,7 @@ mod item;
 mod keys;
 mod listener;
 mod listener_tls;
+mod pages;
 mod policy;
 mod problem;
 mod read;
@@ -26,16 +27,19 @@ mod sections;
 mod server;
 mod syntax;
 mod target_tls;
+mod template;
 mod traffic;
 mod units;
 mod usage;
 
 pub use acme::{Acme, Challenge, ExternalAccount, ListenerAcme};
+pub use action::{Redirect, Respond};
 pub use doubts::doubts;
 pub use hsts::Hsts;
 pub use http2::Http2Limits;
 pub use keys::known_keys;
 pub use listener_tls::{CertificateFiles, ClientAuth, ListenerTls};
+pub use pages::{pages, read_pages};
 pub use policy::{Policy, PolicyAnswer, materials};
 pub use problem::{Problem, Problems};
 pub use read::{load, parse};
@@ -48,6 +52,7 @@ pub use usage::Usage;
 
 use crate::http::desync;
 use crate::http::proxy_protocol::{Version, Versions};
+use crate::transform::page::ErrorPage;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -269,6 +274,8 @@ pub struct Listener {
     pub desync: desync::Mode,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
+    /// Error pages, where a rule has none.
+    pub errors: Vec<ErrorPage>,
     /// `Strict-Transport-Security` of every response.
     pub hsts: Option<Hsts>,
     /// The port of https that every request is sent to.
@@ -402,37 +409,6 @@ pub struct WeightedGroup {
     pub weight: u32,
     /// Where it stands in the file.
     pub place: Place,
-}
-
-/// `redirect`: parts left out keep the request's. Templates know `#{protocol}`, `#{host}`, `#{port}`, `#{path}`
-/// (without its leading slash) and `#{query}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Redirect {
-    /// `http`, `https` or `#{protocol}`.
-    pub scheme: Option<String>,
-    /// The host.
-    pub host: Option<String>,
-    /// A number or `#{port}`, as text.
-    pub port: Option<String>,
-    /// Begins with `/`.
-    pub path: Option<String>,
-    /// Without the `?`.
-    pub query: Option<String>,
-    /// 301, 302, 303, 307 or 308.
-    pub status: u16,
-}
-
-/// `respond`: a fixed answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Respond {
-    /// 200 to 599.
-    pub status: u16,
-    /// `Content-Type`; left out with an empty body.
-    pub content_type: Option<String>,
-    /// The body, sent as UTF-8.
-    pub body: String,
-    /// Further fields.
-    pub headers: Vec<(String, String)>,
 }
 
 /// `[group.NAME]`.

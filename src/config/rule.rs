@@ -11,6 +11,7 @@ use crate::config::sections::{self, BODY};
 use crate::config::syntax::{self, value_pattern};
 use crate::config::{Action, Expect, ExpectSent, Respond, Rule, Taker, When};
 use crate::config::{policy, relayed, traffic};
+use crate::transform::Scope;
 
 /// The largest `priority`.
 const LAST_PRIORITY: u64 = 1_000_000;
@@ -31,7 +32,7 @@ pub(super) fn rule(item: &Item<'_>, seen: &mut Seen) -> Option<Rule> {
     let priority = table.item("priority").and_then(|item| item.integer(0..=LAST_PRIORITY));
     let limits = table.item("limits").and_then(|item| item.table(RULE_LIMITS));
     let body_limit = limits.and_then(|table| table.item("body")?.size_or_none(BODY));
-    let action = action::action(&table, seen);
+    let action = action::action(&table, seen, Scope::RULE);
     Some(Rule {
         name: name.unwrap_or_default(),
         listeners: listeners(&table, seen),

@@ -1,4 +1,4 @@
-//! The grammar of single values: names, addresses, patterns, tokens, templates.
+//! The grammar of single values: names, addresses, patterns, tokens.
 //!
 //! Pure functions from a text to a value or to what is wrong with it. They look nothing up: whether a group exists is
 //! for `check`. Called by the readers of the sections.
@@ -221,31 +221,6 @@ pub(super) fn statuses(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     }
 }
 
-/// A text with `#{protocol}`, `#{host}`, `#{port}`, `#{path}` and `#{query}`; given back with each of them replaced by
-/// one `x`, for looking at what stands around them.
-pub(super) fn template(text: &str) -> Result<String, Wrong> {
-    const KNOWN: [&str; 5] = ["protocol", "host", "port", "path", "query"];
-    if text.len() > LONGEST {
-        return Wrong::expected(format!("at most {LONGEST} octets"));
-    }
-    let mut around = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("#{") {
-        around.push_str(before);
-        around.push('x');
-        match after.split_once('}') {
-            Some((name, after)) if KNOWN.contains(&name) => rest = after,
-            _ => {
-                return Wrong::expected(
-                    "a text in which only #{protocol}, #{host}, #{port}, #{path} and #{query} are replaced",
-                );
-            }
-        }
-    }
-    around.push_str(rest);
-    Ok(around)
-}
-
 /// Octets that a request target may hold as they are.
 pub(super) fn is_visible(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
@@ -333,15 +308,5 @@ mod tests {
         check(statuses, &["200", "200-299", "599"], &["", "199", "600", "299-200", "2xx", "200-"]);
         check(regex, &["^/v[0-9]+/", "a|b"], &["(", "(?=x)", "a{1000}{1000}"]);
         assert!(is_field_value("a \t ü") && !is_field_value("a\r\n") && !is_field_value(" a"));
-    }
-
-    #[test]
-    fn knows_templates() {
-        check(
-            template,
-            &["", "/x/#{path}", "#{host}:#{port}"],
-            &["#{", "#{nope}", "#{path", "#{}"],
-        );
-        assert_eq!(template("/#{path}?#{query}").unwrap(), "/x?x");
     }
 }

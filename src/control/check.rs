@@ -5,7 +5,7 @@
 
 use crate::config::{self, Config, Problem, Problems};
 use crate::control::fresh::Files;
-use crate::control::{expect as played, listener_tls, policies, target_tls};
+use crate::control::{expect as played, listener_tls, pages, policies, target_tls};
 use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
 use crate::route::CompileError;
@@ -63,7 +63,8 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
         listener_tls::prepare(&mut config, &mut files);
     problems.extend(wrong);
     warnings.extend(more);
-    let wrong = policies::prepare(&mut config, &mut files);
+    let mut wrong = policies::prepare(&mut config, &mut files);
+    wrong.extend(pages::prepare(&mut config, &mut files));
     let whole = wrong.is_empty();
     problems.extend(wrong);
     if !whole {
@@ -72,6 +73,7 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
     let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
     match snapshot::compile(&config, context) {
         Ok(snapshot) => {
+            problems.extend(pages::forged(&snapshot, &config));
             problems.extend(expect::unmet(&snapshot, &config));
             problems.extend(played::unmet(&config));
             warnings.extend(expect::hidden(&snapshot, &config));

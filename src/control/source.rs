@@ -12,7 +12,7 @@ use crate::http::desync::Reason;
 use crate::http::grpc;
 use crate::observe::LogHandle;
 use crate::protect::Importance;
-use crate::shard::{HandshakeCounts, Pulse, Seat, handshakes};
+use crate::shard::{HandshakeCounts, Pulse, Seat, Unmapped, handshakes};
 use crate::snapshot::{self, Snapshot};
 use crate::tls::facts::CIPHERS;
 use crate::tls::{self, Certificate};
@@ -182,6 +182,8 @@ impl Source for Shared {
         let faults = Fault::ALL.iter().map(|f| (f.code(), sum(&|p| p.faults.value(*f))));
         let calls = grpc::STATUSES.iter().enumerate();
         let calls = calls.map(|(at, name)| (*name, sum(&|p| p.calls.value(at))));
+        let unmapped =
+            Unmapped::ALL.iter().map(|why| (why.name(), sum(&|p| p.unmapped.value(*why))));
         Scrape {
             version: env!("CARGO_PKG_VERSION"),
             driver: self.driver,
@@ -232,6 +234,7 @@ impl Source for Shared {
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),
             max_connections: self.max_connections.load(Ordering::Relaxed),
             calls: calls.filter(|(_, count)| *count > 0).collect(),
+            unmapped: unmapped.filter(|(_, count)| *count > 0).collect(),
             faults: faults.filter(|(_, count)| *count > 0).collect(),
         }
     }

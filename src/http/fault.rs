@@ -99,6 +99,9 @@ faults! {
     QueueFull Gateway 503 "queue_full" "Every target of the group has as many requests as `bounds` allows, and as many wait as its `queue` allows.",
     QueueTimeout Gateway 503 "queue_timeout" "No target of the group had room for the request within the `queue_timeout` of its `bounds`.",
     TargetFull Gateway 503 "target_full" "The target has as many connections as `max_connections` of its group's `bounds` allows.",
+    UnfitValue Client 400 "unfit_value" "What the request says makes no path and no host that the rule may send on.",
+    JsonUnfit Client 400 "bad_json" "The rule changes the JSON of the request, and its body is none that can be: malformed, nested deeper than 64 levels, with a name twice, or no object.",
+    JsonWanted Client 415 "json_wanted" "The rule changes JSON, and the request's body is of another type or has a content coding.",
     NoRoute Gateway 404 "no_route" "No rule takes this request.",
     NoTarget Gateway 503 "no_target" "The group has no target that can take requests.",
     Overloaded Gateway 503 "overloaded" "ringgate has no room for this connection.",
@@ -151,6 +154,7 @@ faults! {
     TruncatedBody Target 502 "truncated_body" "The target closed the connection in the middle of the body.",
     BodyStalled Target 504 "body_stalled" "The target's body made no progress for `timeouts.body`.",
     ResponseChunk Target 502 "bad_response_chunk" "The target's chunked body is malformed.",
+    ResponseJson Target 502 "bad_response_json" "The rule changes the JSON of the response, and its body is none that can be, or is too large.",
 }
 
 impl Fault {

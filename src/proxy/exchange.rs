@@ -7,7 +7,7 @@ use crate::http::{Fault, Framing, Known, Method, RequestView, Version, request::
 use crate::net::{Buf, Sock};
 use crate::proxy::policies::{self, Step};
 use crate::proxy::upgrade::{self, Upgrade};
-use crate::proxy::{aggregate, call, finish, forward, reply, staged, steer, upstream_head};
+use crate::proxy::{aggregate, call, finish, forward, pages, reply, staged, steer, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
 use crate::snapshot::secure;
@@ -175,6 +175,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
         Action::Aggregate(parts) => Box::pin(aggregate::answer(x, rule, parts)).await,
         Action::Redirect(template) => reply::redirect(x, template).await,
         Action::Respond(fixed) => reply::configured(x, fixed).await,
+        Action::Page(page) => Box::pin(pages::answer(x, page)).await,
         Action::NotFound => Err(Fault::NoRoute),
     }
 }

@@ -8,9 +8,9 @@ use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
 use crate::proxy::policies::Chains;
 use crate::proxy::receive::{connection_field, hsts, whole};
-use crate::proxy::{Exchange, policies, upgrade};
+use crate::proxy::{Exchange, facts, pages, policies, upgrade};
 use crate::snapshot::FixedResponse;
-use crate::snapshot::redirect::{RedirectTemplate, Via};
+use crate::snapshot::redirect::RedirectTemplate;
 
 /// Sends a fixed answer.
 ///
@@ -50,17 +50,11 @@ async fn answer(
 /// Sends the client elsewhere.
 ///
 /// # Errors
-/// As [`fixed`]; [`Fault::Internal`] when the location cannot be written as a field.
+/// As [`fixed`]; [`Fault::UnfitValue`] when no location can be made of the request.
 pub async fn redirect(x: &mut Exchange<'_>, template: &RedirectTemplate) -> Result<(), Fault> {
-    let scheme = x.client.scheme();
-    let port = match x.scratch.request.port {
-        Some(port) => port,
-        None if x.scratch.request.host.is_empty() => x.client.port,
-        None if scheme == "https" => 443,
-        None => 80,
-    };
     let mut location = Vec::new();
-    template.location(&x.view(), Via { scheme, port }, &mut location);
+    let made = facts::with(x, |facts| template.location(facts, &mut location));
+    made.map_err(|_| Fault::UnfitValue)?;
     let mut out = begin(x, template.status);
     if !write::built_field(&mut out, b"location", &location) {
         return Err(Fault::Internal);
@@ -88,14 +82,20 @@ pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
     let media = Media::preferred(x.view().fields);
     let epoch = std::rc::Rc::clone(x.epoch);
     let (status, told) = policies::answer_of(&epoch.snapshot, x.scratch.trace.policy, fault);
+    let page = if told.is_none() { pages::of_fault(x, fault, status) } else { None };
+    let status = page.as_ref().map_or(status, |(status, ..)| *status);
     let mut body = Vec::new();
     let mut out = begin(x, status);
-    match told {
-        Some(told) => {
+    match (told, page) {
+        (Some(told), _) => {
             out.extend_from_slice(&told.fields);
             body.extend_from_slice(&told.body);
         }
-        None => {
+        (None, Some((_, kind, page))) => {
+            write::built_field(&mut out, b"content-type", kind.as_bytes());
+            body = page;
+        }
+        (None, None) => {
             let detail = Some(x.scratch.findings.detail.as_str()).filter(|d| !d.is_empty());
             problem::body(&mut body, (fault, status), detail, &x.scratch.request_id, media);
             write::field(&mut out, b"content-type", media.name().as_bytes());
@@ -131,7 +131,8 @@ async fn own_to_call(x: &mut Exchange<'_>, fault: Fault) {
     }
 }
 
-fn begin(x: &mut Exchange<'_>, status: u16) -> Vec<u8> {
+/// Begins the head of an answer.
+pub(super) fn begin(x: &mut Exchange<'_>, status: u16) -> Vec<u8> {
     x.keep &= x.body_is_here();
     let mut out = std::mem::take(&mut x.scratch.reply);
     out.clear();
@@ -140,12 +141,14 @@ fn begin(x: &mut Exchange<'_>, status: u16) -> Vec<u8> {
     out
 }
 
-async fn send(
+/// Ends the head of an answer, and sends it with its body where it has one.
+pub(super) async fn send(
     x: &mut Exchange<'_>,
     mut out: Vec<u8>,
     status: u16,
     body: &[u8],
 ) -> Result<(), Fault> {
+    pages::dress(x, status, &mut out);
     // RFC 9110 section 8.6: no Content-Length with 204; 304 would carry that of the representation.
     if !matches!(status, 204 | 304) {
         write::content_length(&mut out, body.len() as u64);

@@ -7,7 +7,7 @@
 use crate::http::Fault;
 use crate::net::{Buf, Sock};
 use crate::proxy::stages::{Stage, Stages};
-use crate::proxy::{Exchange, cached, change, coding};
+use crate::proxy::{Exchange, cached, coding, dress};
 use std::time::Duration;
 
 /// How a response goes on.
@@ -22,9 +22,12 @@ pub enum Shape {
 /// Whether anything is done to responses of this exchange.
 #[inline]
 pub fn wants(x: &Exchange<'_>) -> bool {
+    if x.scratch.trace.inner {
+        return false;
+    }
     let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
-    let rule = rule.filter(|_| !x.scratch.trace.inner);
-    rule.is_some_and(|rule| rule.traffic.shaped)
+    // A listener's error pages may be for any rule.
+    rule.is_some_and(|rule| rule.traffic.shaped) || !x.listener.errors.is_empty()
 }
 
 /// Decides on the parsed response, whose head is the first `head` octets of `up`.
@@ -41,7 +44,7 @@ pub async fn prepare(
     x.scratch.added.clear();
     let mut stages = Stages::default();
     // Bodies that are replaced or mapped are here whole afterwards, as if the target had sent them.
-    let personal = change::body(x, sock, up, head, stall).await?;
+    let personal = dress::body(x, sock, up, head, stall).await?;
     let section = up.filled().get(..head).unwrap_or_default();
     if let Some(decoder) = coding::decode(x, section) {
         stages.push(Stage::Decode(decoder));
@@ -54,6 +57,6 @@ pub async fn prepare(
         stages.push(Stage::Encode(encoder));
     }
     // Last, so that the store keeps what the target has said: it is dressed whenever it is given.
-    change::dress(x, section);
+    dress::dress(x, section);
     Ok(Shape::Pass(Some(stages).filter(|stages| !stages.is_empty())))
 }

@@ -20,7 +20,7 @@ pub async fn forward(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
     if traffic.cache.is_some() && cached::answer(x, rule).await? {
         return Ok(());
     }
-    if traffic.request.is_some() {
+    if traffic.request.is_some() || traffic.reads_response {
         change::request(x, rule).await?;
     }
     if traffic.mirror.is_some() {

@@ -26,6 +26,7 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
         }
         let authority = head.authority.of(buf);
         let authority = given(&sent.host).unwrap_or(authority);
+        let authority = if sent.host_of_target { host_of_target(x) } else { authority };
         field(&mut out, b"host", if authority.is_empty() { host } else { authority });
         kept_fields(x, trusted, &mut out);
         match head.framing {
@@ -67,6 +68,14 @@ pub fn render(x: &mut Exchange<'_>, host: &[u8]) {
 pub fn add_expect(head: &mut Vec<u8>) {
     head.truncate(head.len().saturating_sub(2));
     head.extend_from_slice(b"expect: 100-continue\r\n\r\n");
+}
+
+// As the file names it; empty for one that is not known.
+fn host_of_target<'x>(x: &'x Exchange<'_>) -> &'x [u8] {
+    let trace = &x.scratch.trace;
+    let group = trace.group.and_then(|at| x.epoch.snapshot.groups.get(at));
+    let target = group.and_then(|group| group.targets.get(trace.target?));
+    target.map_or(&[], |target| target.host.as_bytes())
 }
 
 fn given(octets: &[u8]) -> Option<&[u8]> {

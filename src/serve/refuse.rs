@@ -2,13 +2,15 @@
 
 use crate::base::Tick;
 use crate::http::problem::{self, Media};
-use crate::http::{Fault, Fields, Method, write};
+use crate::http::{Fault, Fields, Method, RequestView, write};
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::Client;
 use crate::proxy::finish::{self, Unread};
 use crate::proxy::receive::{hsts, whole};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::Listener;
+use crate::transform::Facts;
+use crate::transform::page::ErrorPage;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,14 +33,12 @@ pub async fn refuse(
     id.clear();
     let random = shard.with_rng(|rng| rng.u128(..));
     id.extend_from_slice(format!("{random:032x}").as_bytes());
-    let mut body = Vec::new();
-    let media = Media::preferred(Fields::new(&[], &[]));
-    problem::body(&mut body, (fault, fault.status()), None, &id, media);
+    let (status, kind, body) = told(listener, client, fault, &id);
     let mut out = std::mem::take(&mut scratch.reply);
     out.clear();
-    write::status_line(&mut out, fault.status(), write::phrase(fault.status()).as_bytes());
+    write::status_line(&mut out, status, write::phrase(status).as_bytes());
     shard.with_date(|date| write::field(&mut out, b"date", date));
-    write::field(&mut out, b"content-type", media.name().as_bytes());
+    write::built_field(&mut out, b"content-type", kind.as_bytes());
     write::field(&mut out, b"x-ringgate-reason", fault.code().as_bytes());
     write::field(&mut out, b"x-request-id", &id);
     if fault == Fault::MethodRefused {
@@ -59,7 +59,7 @@ pub async fn refuse(
             began,
             fault,
             deviation: scratch.request.deviation,
-            status: if sent.is_ok() { fault.status() } else { 0 },
+            status: if sent.is_ok() { status } else { 0 },
             bytes_in: scratch.request.len as u64,
             bytes_out,
             request_id: &id,
@@ -71,6 +71,30 @@ pub async fn refuse(
     if sent.is_ok() && client.sock.stream().is_none() {
         linger(&client.sock, &mut shard.buffers.small()).await;
     }
+}
+
+// The status, the type and the body of the answer: the listener's page, or the usual problem.
+fn told<'l>(
+    listener: &'l Listener,
+    client: &Client,
+    fault: Fault,
+    id: &[u8],
+) -> (u16, &'l str, Vec<u8>) {
+    let (status, fields) = (fault.status(), Fields::new(&[], &[]));
+    if let Some(page) = ErrorPage::find(&listener.errors, status, true) {
+        let status = page.status_to.unwrap_or(status);
+        // Nothing of the request is known.
+        let peer = client.peer.ip().to_canonical();
+        let view = RequestView { method: b"", host: b"", path: b"", query: None, fields, peer };
+        let (reason, detail) = (fault.code(), fault.sentence());
+        let facts = Facts { request_id: id, status, reason, detail, ..Facts::of(view) };
+        let facts = Facts { scheme: client.scheme(), port: client.port, ..facts };
+        return (status, &page.content.kind, page.content.text(&facts));
+    }
+    let media = Media::preferred(fields);
+    let mut body = Vec::new();
+    problem::body(&mut body, (fault, status), None, id, media);
+    (status, media.name(), body)
 }
 
 /// Reads on for a moment: a close while octets are unread would be a reset, and could overtake the answer

@@ -17,6 +17,7 @@ pub mod sent;
 pub mod streams;
 pub mod target;
 pub mod trace;
+pub mod unmapped;
 
 pub use asks::{Ask, Asks};
 pub use epoch::Epoch;
@@ -31,6 +32,7 @@ pub use sent::Sent;
 pub use streams::StreamCounts;
 pub use target::{TargetConn, TargetCore};
 pub use trace::Trace;
+pub use unmapped::{Unmapped, UnmappedCounts};
 
 use crate::base::clients::Clients;
 use crate::base::lease::Lease;
@@ -133,6 +135,8 @@ pub struct Pulse {
     pub deviations: DeviationCounts,
     /// Calls of gRPC by their status.
     pub calls: CallCounts,
+    /// Bodies that rules should have changed and could not.
+    pub unmapped: UnmappedCounts,
 }
 
 /// Counts by [`Fault`].

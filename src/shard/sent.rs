@@ -11,6 +11,8 @@ pub struct Sent {
     pub target: Vec<u8>,
     /// The host, instead of the client's; empty for that.
     pub host: Vec<u8>,
+    /// Whether the host is the target's name, instead of the client's.
+    pub host_of_target: bool,
     /// The method, instead of the client's; empty for that.
     pub method: Vec<u8>,
     /// Fields, as lines, that are added.

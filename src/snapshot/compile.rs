@@ -9,6 +9,7 @@ use crate::health::State;
 use crate::policy::Wrong;
 use crate::protect::Importance;
 use crate::tls::{Challenges, Clients};
+use crate::transform::{Captures, Template};
 use std::collections::{HashMap, HashSet};
 
 /// What compiling needs besides the file.
@@ -99,6 +100,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
         policies: Chain::new(&rule.policies, &policies),
         traffic: traffic::of_rule(rule, &group_ids, &seals),
+        captures: captures(rule),
         meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
     });
     let challenges: Arc<Challenges> =
@@ -182,6 +184,7 @@ fn listeners(
             http2: listener.http2,
             policies: Chain::new(&listener.policies, policies),
             desync: listener.desync,
+            errors: listener.errors.clone(),
             hsts: listener.hsts.as_ref().map(hsts),
             redirect_https: listener.redirect_https.map(redirect_https),
             meters: match before {
@@ -210,7 +213,7 @@ fn redirect_https(port: u16) -> Box<[RedirectTemplate; 2]> {
     let template = |status| {
         RedirectTemplate::new(&config::Redirect {
             scheme: Some("https".to_owned()),
-            port: Some(port.to_string()),
+            port: Some(Template::literal(&port.to_string())),
             status,
             ..config::Redirect::default()
         })
@@ -237,11 +240,20 @@ fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
         config::Action::Redirect(redirect) => Action::Redirect(RedirectTemplate::new(redirect)),
         // Without a body of its own, a 404 is ringgate's answer, which explains itself.
         config::Action::Respond(r) if *r == bare_not_found() => Action::NotFound,
-        config::Action::Respond(respond) => Action::Respond(fixed(respond)),
+        config::Action::Respond(respond) => match page::Page::of(respond) {
+            Some(page) => Action::Page(Box::new(page)),
+            None => Action::Respond(fixed(respond)),
+        },
         config::Action::Aggregate(settings) => {
             Action::Aggregate(Box::new(Aggregate { settings: settings.clone() }))
         }
     }
+}
+
+// What the rule's patterns catch, where anything asks for it: each pattern is compiled for that.
+fn captures(rule: &config::Rule) -> Option<Box<Captures>> {
+    let reads = rule.templates().any(Template::reads_captures);
+    reads.then(|| Box::new(rule.captures()))
 }
 
 fn bare_not_found() -> config::Respond {
@@ -254,9 +266,11 @@ fn fixed(respond: &config::Respond) -> FixedResponse {
         crate::http::write::built_field(&mut fields, b"content-type", kind.as_bytes());
     }
     for (name, value) in &respond.headers {
+        let value = value.constant().unwrap_or_default();
         crate::http::write::built_field(&mut fields, name.as_bytes(), value.as_bytes());
     }
-    FixedResponse { status: respond.status, fields, body: respond.body.clone().into_bytes() }
+    let body = respond.body.constant().unwrap_or_default();
+    FixedResponse { status: respond.status, fields, body: body.as_bytes().to_vec() }
 }
 
 fn compile_group(
@@ -292,7 +306,8 @@ fn compile_group(
             };
             let (weight, tier, zone) = (target.weight, target.tier, target.zone.clone());
             let local = zone.is_some() && zone == config.server.zone;
-            targets.push(Target { weight, zone, local, tier, live });
+            let host = host_of(&target.address, group.tls.is_some());
+            targets.push(Target { weight, zone, local, tier, host, live });
         }
     }
     let (algorithm, key) = algorithm(&group.algorithm);
@@ -312,6 +327,21 @@ fn compile_group(
         drain: group.drain,
         traffic: traffic::of_group(group, seals),
         live,
+    }
+}
+
+// What a target is called by those who ask it: its name as written, with a port that is not the usual one.
+fn host_of(address: &TargetAddress, tls: bool) -> Box<str> {
+    let usual = if tls { 443 } else { 80 };
+    match address {
+        TargetAddress::Name(name, port) if *port == usual => name.trim_end_matches('.').into(),
+        TargetAddress::Name(name, port) => format!("{}:{port}", name.trim_end_matches('.')).into(),
+        TargetAddress::Ip(address) if address.port() == usual && address.is_ipv4() => {
+            address.ip().to_string().into()
+        }
+        TargetAddress::Ip(address) => address.to_string().into(),
+        // The path of a Unix socket is no authority.
+        TargetAddress::Unix(_) => "localhost".into(),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod expect;
 pub mod guard;
 pub mod live;
+pub mod page;
 pub mod policies;
 pub mod redirect;
 pub mod seals;
@@ -31,6 +32,8 @@ use crate::http::proxy_protocol::{Version, Versions};
 use crate::http::scan::SectionLimits;
 use crate::policy::Consumed;
 use crate::route;
+use crate::transform::Captures;
+use crate::transform::page::ErrorPage;
 use ipnet::IpNet;
 use redirect::RedirectTemplate;
 use std::net::{IpAddr, SocketAddr};
@@ -153,6 +156,8 @@ pub struct Listener {
     pub policies: Chain,
     /// What is done with requests that deviate.
     pub desync: desync::Mode,
+    /// Error pages, where a rule has none.
+    pub errors: Vec<ErrorPage>,
     /// The value of `Strict-Transport-Security`, which every response carries that has none of its target.
     pub hsts: Option<Box<[u8]>>,
     /// Where every request is sent instead of being served: GET and HEAD by the first, other methods by the second.
@@ -186,6 +191,8 @@ pub struct Rule {
     pub policies: Chain,
     /// What is done with its requests and responses beside sending them on.
     pub traffic: RuleTraffic,
+    /// What its patterns catch, where anything asks for it.
+    pub captures: Option<Box<Captures>>,
     /// What is counted.
     pub meters: Arc<Meters>,
 }
@@ -204,6 +211,8 @@ pub enum Action {
     Redirect(RedirectTemplate),
     /// A fixed answer.
     Respond(FixedResponse),
+    /// An answer that is made of the request, or lies in a file.
+    Page(Box<page::Page>),
     /// One answer made of several.
     Aggregate(Box<Aggregate>),
     /// No rule takes it: 404 with a reason.
@@ -216,7 +225,7 @@ impl Action {
         match self {
             Action::Forward { .. } => "forward",
             Action::Redirect(_) => "redirect",
-            Action::Respond(_) => "respond",
+            Action::Respond(_) | Action::Page(_) => "respond",
             Action::Aggregate(_) => "aggregate",
             Action::NotFound => "none",
         }
@@ -322,6 +331,8 @@ pub struct Target {
     pub local: bool,
     /// The lowest is used first.
     pub tier: u8,
+    /// What it is called where requests name it: as written, with its port unless that is the usual one.
+    pub host: Box<str>,
     /// What it has learnt; shared with its earlier and later self.
     pub live: Arc<TargetLive>,
 }

@@ -1,78 +1,71 @@
-//! Redirects: ALB's templates, parsed once, filled in per request.
+//! Redirects: ALB's templates and more, parsed once, filled in per request.
 //!
 //! Parts that are left out keep the request's. One departure from ALB: where only the scheme changes and the request
 //! came on the old scheme's default port, the new scheme's default is used, rather than `https://host:80/`.
 
 use crate::config::Redirect;
-use crate::http::RequestView;
+use crate::http::{host, write};
+use crate::transform::rewrite::Unfit;
+use crate::transform::{Facts, Place, Template};
 
 /// A compiled `redirect`.
 #[derive(Debug)]
 pub struct RedirectTemplate {
     /// The status of the answer.
     pub status: u16,
-    scheme: Option<Template>,
+    // `None` for that of the request.
+    scheme: Option<&'static str>,
     host: Option<Template>,
     port: Option<Template>,
     path: Option<Template>,
     query: Option<Template>,
 }
 
-#[derive(Debug)]
-struct Template(Vec<Piece>);
-
-#[derive(Debug, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    Protocol,
-    Host,
-    Port,
-    Path,
-    Query,
-}
-
-/// How the request reached ringgate.
-#[derive(Clone, Copy, Debug)]
-pub struct Via {
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// The port that the client named, or the listener's.
-    pub port: u16,
-}
-
 impl RedirectTemplate {
-    /// Parses the templates; what is not a known `#{...}` stays text (the file's check has refused it).
+    /// As written.
     pub fn new(redirect: &Redirect) -> RedirectTemplate {
-        let parse = |text: &Option<String>| text.as_deref().map(Template::parse);
         RedirectTemplate {
             status: redirect.status,
-            scheme: parse(&redirect.scheme),
-            host: parse(&redirect.host),
-            port: parse(&redirect.port),
-            path: parse(&redirect.path),
-            query: parse(&redirect.query),
+            scheme: match redirect.scheme.as_deref() {
+                Some("https") => Some("https"),
+                Some("http") => Some("http"),
+                _ => None,
+            },
+            host: redirect.host.clone(),
+            port: redirect.port.clone(),
+            path: redirect.path.clone(),
+            query: redirect.query.clone(),
         }
     }
 
+    /// Whether it reads what patterns of its rule have matched.
+    pub fn reads_captures(&self) -> bool {
+        let templates = [&self.host, &self.path, &self.query];
+        templates.into_iter().flatten().any(Template::reads_captures)
+    }
+
     /// Appends the `Location` for a request.
-    pub fn location(&self, view: &RequestView<'_>, via: Via, out: &mut Vec<u8>) {
-        let start = out.len();
-        match &self.scheme {
-            Some(scheme) => scheme.fill(view, via, out),
-            None => out.extend_from_slice(via.scheme.as_bytes()),
-        }
-        let scheme = out.get(start..).unwrap_or_default();
-        let default_port: u16 = if scheme == b"https" { 443 } else { 80 };
-        let scheme_changed = scheme != via.scheme.as_bytes();
+    ///
+    /// # Errors
+    /// [`Unfit`] where the host that is made of it is none.
+    pub fn location(&self, facts: &Facts<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+        let view = &facts.view;
+        let scheme = self.scheme.unwrap_or(facts.scheme);
+        let default_port: u16 = if scheme == "https" { 443 } else { 80 };
+        out.extend_from_slice(scheme.as_bytes());
         out.extend_from_slice(b"://");
         match &self.host {
-            Some(host) => host.fill(view, via, out),
+            Some(template) => {
+                let made = template.text(facts, Place::Host);
+                host::canonical(&made, &mut Vec::new()).map_err(|_| Unfit)?;
+                out.extend_from_slice(&made);
+            }
             None => out.extend_from_slice(view.host),
         }
-        self.port(view, via, default_port, scheme_changed, out);
+        self.port(facts, default_port, scheme != facts.scheme, out);
         let path_start = out.len();
         match &self.path {
-            Some(path) => path.fill(view, via, out),
+            Some(path) => path.fill(facts, Place::Path, out),
             None => out.extend_from_slice(view.path),
         }
         if out.get(path_start) != Some(&b'/') {
@@ -81,29 +74,23 @@ impl RedirectTemplate {
         let query_start = out.len();
         out.push(b'?');
         match (&self.query, view.query) {
-            (Some(query), _) => query.fill(view, via, out),
+            (Some(query), _) => query.fill(facts, Place::Query, out),
             (None, Some(query)) => out.extend_from_slice(query),
             (None, None) => {}
         }
         if out.len() == query_start + 1 {
             out.truncate(query_start);
         }
+        Ok(())
     }
 
-    fn port(
-        &self,
-        view: &RequestView<'_>,
-        via: Via,
-        default: u16,
-        scheme_changed: bool,
-        out: &mut Vec<u8>,
-    ) {
+    fn port(&self, facts: &Facts<'_>, default: u16, scheme_changed: bool, out: &mut Vec<u8>) {
         let start = out.len();
         out.push(b':');
         match &self.port {
-            Some(port) => port.fill(view, via, out),
-            None if scheme_changed => crate::http::write::number(out, u64::from(default)),
-            None => crate::http::write::number(out, u64::from(via.port)),
+            Some(port) => port.fill(facts, Place::Text, out),
+            None if scheme_changed => write::number(out, u64::from(default)),
+            None => write::number(out, u64::from(facts.port)),
         }
         let written = out.get(start + 1..).unwrap_or_default();
         if written.is_empty() || written == default.to_string().as_bytes() {
@@ -112,58 +99,18 @@ impl RedirectTemplate {
     }
 }
 
-impl Template {
-    fn parse(text: &str) -> Template {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find("#{") {
-            let (before, from) = rest.split_at(at);
-            let known = [
-                ("#{protocol}", Piece::Protocol),
-                ("#{host}", Piece::Host),
-                ("#{port}", Piece::Port),
-                ("#{path}", Piece::Path),
-                ("#{query}", Piece::Query),
-            ];
-            let found = known.into_iter().find(|(name, _)| from.starts_with(name));
-            let (taken, piece) = match found {
-                Some((name, piece)) => (name.len(), piece),
-                None => (2, Piece::Text("#{".to_owned())),
-            };
-            if !before.is_empty() {
-                pieces.push(Piece::Text(before.to_owned()));
-            }
-            pieces.push(piece);
-            rest = from.get(taken..).unwrap_or_default();
-        }
-        if !rest.is_empty() {
-            pieces.push(Piece::Text(rest.to_owned()));
-        }
-        Template(pieces)
-    }
-
-    fn fill(&self, view: &RequestView<'_>, via: Via, out: &mut Vec<u8>) {
-        for piece in &self.0 {
-            match piece {
-                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Protocol => out.extend_from_slice(via.scheme.as_bytes()),
-                Piece::Host => out.extend_from_slice(view.host),
-                Piece::Port => crate::http::write::number(out, u64::from(via.port)),
-                // ALB: `#{path}` comes without its leading slash.
-                Piece::Path => {
-                    out.extend_from_slice(view.path.strip_prefix(b"/").unwrap_or(view.path));
-                }
-                Piece::Query => out.extend_from_slice(view.query.unwrap_or_default()),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::RequestView;
     use crate::http::fields::OwnedFields;
+    use crate::transform::Scope;
 
+    fn some(text: &str) -> Option<Template> {
+        Some(Template::parse(text, Scope::RULE).unwrap())
+    }
+
+    #[track_caller]
     fn check(redirect: Redirect, port: u16, expected: &str) {
         let fields = OwnedFields::default();
         let view = RequestView {
@@ -175,14 +122,15 @@ mod tests {
             peer: [127, 0, 0, 1].into(),
         };
         let mut out = Vec::new();
-        RedirectTemplate::new(&redirect).location(&view, Via { scheme: "http", port }, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let facts = Facts { port, ..Facts::of(view) };
+        let made = RedirectTemplate::new(&redirect).location(&facts, &mut out);
+        let made = made.map(|()| String::from_utf8(out).unwrap());
+        assert_eq!(made.as_deref(), Ok(expected));
     }
 
     #[test]
     fn fills_templates_and_keeps_the_rest() {
-        let some = |s: &str| Some(s.to_owned());
-        let https = Redirect { scheme: some("https"), ..Redirect::default() };
+        let https = Redirect { scheme: Some("https".to_owned()), ..Redirect::default() };
         check(https.clone(), 80, "https://a.example/x/y?q=1");
         check(Redirect { port: some("443"), ..https.clone() }, 8080, "https://a.example/x/y?q=1");
         check(
@@ -199,5 +147,31 @@ mod tests {
             ..Redirect::default()
         };
         check(host, 80, "http://www.a.example/x/y?q=1&v=2");
+    }
+
+    /// Hazards URI-08 and H1-33.
+    #[test]
+    fn a_value_stays_in_its_part() {
+        let fields: OwnedFields = [("x-v", "evil.test/\r\nset-cookie: a=b")].into_iter().collect();
+        let view = RequestView {
+            method: b"GET",
+            host: b"a.example",
+            path: b"/x",
+            query: Some(b"q=%0d%0a//evil.test"),
+            fields: fields.view(),
+            peer: [127, 0, 0, 1].into(),
+        };
+        let made = |redirect: Redirect| {
+            let mut out = Vec::new();
+            let made = RedirectTemplate::new(&redirect).location(&Facts::of(view), &mut out);
+            made.map(|()| String::from_utf8(out).unwrap())
+        };
+        let host = Redirect { host: some("#{header.x-v}.example"), ..Redirect::default() };
+        assert_eq!(made(host), Err(Unfit));
+        let path = Redirect { path: some("/#{query.q}"), query: some(""), ..Redirect::default() };
+        assert_eq!(made(path).unwrap(), "http://a.example/%0D%0A%2F%2Fevil.test");
+        let query = Redirect { query: some("v=#{header.x-v}"), ..Redirect::default() };
+        let expected = "http://a.example/x?v=evil.test%2F%0D%0Aset-cookie%3A%20a%3Db";
+        assert_eq!(made(query).unwrap(), expected);
     }
 }

@@ -32,6 +32,8 @@ pub struct RuleTraffic {
     pub request: Option<Box<transform::RequestSettings>>,
     /// What is changed before a client gets it.
     pub response: Option<Box<transform::ResponseSettings>>,
+    /// Whether the body of responses is read.
+    pub reads_response: bool,
     /// What is compressed.
     pub compress: Option<Box<compress::Settings>>,
     /// How fast bodies may move.
@@ -91,12 +93,16 @@ pub fn of_rule(
         mirror: said.mirror.clone().map(Box::new),
         inject: said.inject.clone().map(Box::new),
         cache: said.cache.clone().map(Box::new),
+        reads_response: false,
         staged: false,
         shaped: false,
     };
     traffic.staged =
         traffic.inject.is_some() || traffic.cache.is_some() || traffic.mirror.is_some();
-    traffic.staged |= traffic.request.is_some();
+    // Bodies that are read must come whole, and uncoded.
+    traffic.reads_response =
+        traffic.response.as_ref().is_some_and(|response| response.reads_body());
+    traffic.staged |= traffic.request.is_some() || traffic.reads_response;
     traffic.shaped = traffic.response.is_some() || traffic.compress.is_some();
     traffic.shaped |= traffic.cache.is_some() || traffic.bandwidth.is_some();
     traffic

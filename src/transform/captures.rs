@@ -23,6 +23,16 @@ impl Captures {
         Captures { path, host: globs(host) }
     }
 
+    /// Whether any pattern of the path has this group.
+    pub fn has_path(&self, group: &str) -> bool {
+        self.path.iter().any(|pattern| has_group(pattern, group))
+    }
+
+    /// Whether any pattern of the host has this group.
+    pub fn has_host(&self, group: &str) -> bool {
+        self.host.iter().any(|pattern| has_group(pattern, group))
+    }
+
     /// What the path has in this group: a number, or a name.
     pub fn of_path<'h>(&self, path: &'h [u8], group: &str) -> Option<&'h [u8]> {
         caught(&self.path, path, group)
@@ -31,6 +41,14 @@ impl Captures {
     /// What the host has in this group.
     pub fn of_host<'h>(&self, host: &'h [u8], group: &str) -> Option<&'h [u8]> {
         caught(&self.host, host, group)
+    }
+}
+
+/// Whether a pattern has this group: a number, or a name.
+pub fn has_group(pattern: &Regex, group: &str) -> bool {
+    match group.parse::<usize>() {
+        Ok(index) => index < pattern.captures_len(),
+        Err(_) => pattern.capture_names().flatten().any(|name| name == group),
     }
 }
 

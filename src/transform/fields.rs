@@ -46,20 +46,21 @@ impl FieldChanges {
             || self.rename.iter().any(|(old, new)| is(old) || (is(new) && has(old)))
     }
 
-    /// Appends what comes instead, and beside. `values` are those of a name before.
+    /// Appends what comes instead, and beside, of every name that `may` come. `values` are those of a name before.
     pub fn lines<'v, V: Iterator<Item = &'v [u8]>>(
         &self,
         facts: &Facts<'_>,
         values: impl Fn(&str) -> V,
+        may: impl Fn(&str) -> bool,
         out: &mut Vec<u8>,
     ) {
         for (old, new) in &self.rename {
             let gone = self.remove.contains(new) || self.set.iter().any(|(n, _)| n == new);
-            values(old)
-                .filter(|_| !gone)
-                .for_each(|value| write::field(out, new.as_bytes(), value));
+            if !gone && may(new) {
+                values(old).for_each(|value| write::field(out, new.as_bytes(), value));
+            }
         }
-        for (name, value) in self.set.iter().chain(&self.add) {
+        for (name, value) in self.set.iter().chain(&self.add).filter(|(name, _)| may(name)) {
             let value = value.text(facts, Place::Field);
             let value = value.trim_ascii();
             // A field without a value says nothing that its absence would not.
@@ -69,8 +70,9 @@ impl FieldChanges {
         }
     }
 
-    /// Changes lines that were written: those of an answer of ringgate's own.
+    /// Changes lines that were written: those of an answer of ringgate's own, which knows the type of its body.
     pub fn rewrite(&self, facts: &Facts<'_>, lines: &mut Vec<u8>) {
+        let may = |name: &str| name != "content-type";
         let before = std::mem::take(lines);
         let split = |line: &'_ [u8]| -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
             let colon = memchr::memchr(b':', line)?;
@@ -91,11 +93,12 @@ impl FieldChanges {
             pairs.iter().filter(move |(_, n, _)| n.eq_ignore_ascii_case(&name)).map(|(.., v)| *v)
         };
         for (line, name, _) in &pairs {
-            if !self.takes(name, |other| of(other).next().is_some()) {
+            let typed = name.eq_ignore_ascii_case(b"content-type");
+            if typed || !self.takes(name, |other| of(other).next().is_some()) {
                 lines.extend_from_slice(line);
             }
         }
-        self.lines(facts, of, lines);
+        self.lines(facts, of, may, lines);
     }
 }
 

@@ -120,6 +120,16 @@ impl RequestSettings {
         path.into_iter().flatten().chain(host).chain(rest).chain(body).chain(json)
     }
 
+    /// Those that read what the rule's patterns have caught: a replacement reads what its own has.
+    pub fn templates_of_rule(&self) -> impl Iterator<Item = &Template> {
+        let own = |template: &&Template| {
+            let path = matches!(&self.path, PathChange::Parts { regex: Some((_, r)), .. } if std::ptr::eq(r, *template));
+            let host = matches!(&self.host, HostChange::Regex(_, r) if std::ptr::eq(r, *template));
+            path || host
+        };
+        self.templates().filter(move |template| !own(template))
+    }
+
     /// Whether the body must be read.
     pub fn reads_body(&self) -> bool {
         self.body.is_some() || self.json.is_some() || self.templates().any(Template::reads_body)

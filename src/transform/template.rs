@@ -22,6 +22,15 @@ enum Piece {
     Value { what: What, otherwise: Option<Box<str>> },
 }
 
+/// A group of a pattern: a number, or a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group<'t> {
+    /// Of the path's.
+    Path(&'t str),
+    /// Of the host's.
+    Host(&'t str),
+}
+
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
@@ -247,6 +256,15 @@ impl Template {
     /// Whether it reads what patterns of the rule have matched.
     pub fn reads_captures(&self) -> bool {
         self.whats().any(|what| matches!(what, What::Capture(_) | What::HostPart(_)))
+    }
+
+    /// The groups that it reads of a path, and of a host.
+    pub fn captures(&self) -> impl Iterator<Item = Group<'_>> {
+        self.whats().filter_map(|what| match what {
+            What::Capture(group) => Some(Group::Path(group)),
+            What::HostPart(group) => Some(Group::Host(group)),
+            _ => None,
+        })
     }
 
     /// Whether what it becomes is the same for everybody who is given the same response.

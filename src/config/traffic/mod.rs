@@ -7,6 +7,7 @@ pub(super) mod aggregate;
 pub(super) mod balancing;
 pub(in crate::config) mod cache;
 pub(super) mod change;
+mod change_json;
 pub(super) mod compress;
 pub(super) mod mirror;
 pub(super) mod protect;
@@ -87,8 +88,8 @@ pub(super) fn of_rule(table: &Table<'_>, seen: &mut Seen) -> RuleTraffic {
         canary: sticky::canary(table, seen),
         retry: retry::read(table),
         importance: protect::importance(table),
-        request: None,
-        response: None,
+        request: change::request(table),
+        response: change::response(table),
         compress: None,
         bandwidth: None,
         mirror: None,

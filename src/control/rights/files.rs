@@ -118,7 +118,8 @@ impl Files {
         if let Some(usage) = config.counted() {
             files.keep.extend(usage.folder.canonicalize());
         }
-        for (_, material) in config::materials(config) {
+        let of_policies = config::materials(config).map(|(_, material)| material);
+        for material in of_policies.chain(config::pages(config)) {
             files.read.extend(places(&material.path));
         }
         for list in [&mut files.read, &mut files.write] {

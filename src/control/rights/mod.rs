@@ -93,7 +93,8 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
     let materials = materials.chain(of_listeners.flat_map(ListenerTls::materials));
     let paths = materials.map(|material| material.path.clone());
     let of_policies = config::materials(config).map(|(_, material)| material.path);
-    let paths: BTreeSet<PathBuf> = paths.chain(of_policies).collect();
+    let of_pages = config::pages(config).map(|material| material.path);
+    let paths: BTreeSet<PathBuf> = paths.chain(of_policies).chain(of_pages).collect();
     rights.warnings.extend(paths.iter().filter_map(|path| unreadable(path)));
     Ok(rights)
 }
