@@ -228,7 +228,7 @@ fn variables_change_values_and_nothing_else() {
     assert_eq!(target.weight, 4);
     let Action::Respond(respond) = &config.rules[0].action else { panic!() };
     assert_eq!(respond.status, 503);
-    assert_eq!(respond.body, "\"\n[server]\nworkers = 1 # ${N}");
+    assert_eq!(respond.body.constant(), Some("\"\n[server]\nworkers = 1 # ${N}"));
 }
 
 #[test]

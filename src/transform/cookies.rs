@@ -70,6 +70,7 @@ impl CookieSettings {
                 b"domain" if !host => self.domain(of, out),
                 b"domain" => {}
                 b"path" if !host => self.path(of, out),
+                b"path" => {}
                 _ => attribute_of(part, b"", out),
             }
         }

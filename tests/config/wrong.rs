@@ -172,7 +172,7 @@ fn in_an_answer_of_a_rule() {
         ("redirect = { port = 0 }", "redirect.port", "1 to 65535"),
         ("redirect = { path = 'x' }", "redirect.path", "begins with a single \"/\""),
         ("redirect = { path = '//evil' }", "redirect.path", "begins with a single \"/\""),
-        ("redirect = { path = '/#{file}' }", "redirect.path", "only #{protocol}"),
+        ("redirect = { path = '/#{file}' }", "redirect.path", "only #{...} of protocol, host"),
         ("redirect = { query = '?a' }", "redirect.query", "without its \"?\""),
         ("redirect = { host = 'a', status = 304 }", "redirect.status", "301, 302, 303, 307, 308"),
     ] {

@@ -565,3 +565,7 @@ fn of_answers(rule: &Rule) -> impl Iterator<Item = &Template> {
     let response = rule.traffic.response.iter().flat_map(ResponseSettings::templates);
     redirect.chain(respond).chain(response)
 }
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;
