@@ -52,6 +52,11 @@ fn response_heads_keep_one_meaning() {
 }
 
 #[test]
+fn content_codings_yield_the_same_however_they_are_cut() {
+    replay("codings");
+}
+
+#[test]
 fn frames_are_counted_as_the_reference_counts_them() {
     replay("frames");
 }

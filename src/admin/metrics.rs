@@ -41,6 +41,7 @@ impl Collector for Families {
         policies::families(&s.policies, &mut encoder)?;
         crate::admin::asks::families(&s.asks, &mut encoder)?;
         crate::admin::changes::families(&s.unmapped, &mut encoder)?;
+        crate::admin::codings::families(&s.codings, &mut encoder)?;
         policies::usage(s.usage.as_ref(), &mut encoder)?;
         jwks::families(&s.jwks, &mut encoder)?;
         acme(&s.acme, &mut encoder)

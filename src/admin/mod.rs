@@ -5,6 +5,7 @@
 
 pub mod asks;
 mod changes;
+pub mod codings;
 mod guards;
 pub mod host;
 mod jwks;
@@ -17,6 +18,7 @@ pub mod text;
 pub mod tls;
 
 pub use asks::AskStat;
+pub use codings::CodingStat;
 pub use scrape::{
     AcmeStat, BreakerStat, GuardStat, JwksStat, OutStat, QueueStat, Scrape, Source, TargetStat,
     UsageStat, WorkerStat,

@@ -2,7 +2,7 @@
 //!
 //! Names in it come from the configuration alone, never from a request, so the number of series has a bound.
 
-use crate::admin::{AskStat, StreamStat, TlsStat};
+use crate::admin::{AskStat, CodingStat, StreamStat, TlsStat};
 use crate::base::meters::Totals;
 use crate::snapshot::policies::Decisions;
 
@@ -85,6 +85,8 @@ pub struct Scrape {
     pub guards: Vec<GuardStat>,
     /// Requests that were shed, by importance.
     pub shed: Vec<(&'static str, u64)>,
+    /// Content codings.
+    pub codings: CodingStat,
     /// What each policy has decided, by name.
     pub policies: Vec<(String, Decisions)>,
     /// The usage ledger, where there is one.

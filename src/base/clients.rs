@@ -61,8 +61,8 @@ impl Clients {
     }
 }
 
-// An IPv6 client has a whole /64 to call from.
-fn key(client: IpAddr) -> u64 {
+/// What a client is known by: an IPv6 client has a whole /64 to call from.
+pub fn key(client: IpAddr) -> u64 {
     match client.to_canonical() {
         IpAddr::V4(v4) => u64::from(u32::from(v4)),
         IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64 | 1 << 63,

@@ -85,6 +85,7 @@ pub(super) const LISTENER: Keys = &[
     "policy",
     "tls",
     "errors",
+    "compress",
 ];
 pub(super) const LISTENER_TIMEOUTS: Keys = &["handshake", "header", "body", "keep_alive", "idle"];
 pub(super) const HSTS: Keys = &["max_age", "include_subdomains", "preload"];

@@ -71,6 +71,7 @@ pub(super) fn listener(item: &Item<'_>, seen: &mut Seen) -> Option<Listener> {
         timeouts: sections::overrides(&table, LISTENER_TIMEOUTS),
         policies: policy::names(&table, seen),
         tls: listener_tls::listener_tls(&table, protocol),
+        compress: traffic::compress::of_listener(&table),
         place: item.place(),
     })
 }

@@ -52,6 +52,7 @@ pub use usage::Usage;
 
 use crate::http::desync;
 use crate::http::proxy_protocol::{Version, Versions};
+use crate::transform::compress;
 use crate::transform::page::ErrorPage;
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -286,6 +287,8 @@ pub struct Listener {
     pub policies: Vec<String>,
     /// `tls`; with protocol https, and only with it.
     pub tls: Option<ListenerTls>,
+    /// `compress`, for rules that say nothing of it.
+    pub compress: Option<compress::Settings>,
     /// Where it stands in the file.
     pub place: Place,
 }

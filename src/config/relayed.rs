@@ -20,7 +20,7 @@ pub(super) fn listener(table: &Table<'_>, protocol: Protocol) {
     }
     let name = protocol.name();
     // What is wrong with tls and hsts is said where they are read.
-    for key in ["desync", "http2", "redirect_https"] {
+    for key in ["desync", "http2", "redirect_https", "compress"] {
         if let Some(item) = table.item(key) {
             let expected = format!("none with protocol = \"{name}\": it has no requests");
             item.problem(key, expected, None);

@@ -1,7 +1,7 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
 use crate::admin::{
-    AcmeStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat,
+    AcmeStat, CodingStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat,
 };
 use crate::base::{Tick, tick};
 use crate::config::Config;
@@ -16,6 +16,7 @@ use crate::shard::{HandshakeCounts, Pulse, Seat, Unmapped, handshakes};
 use crate::snapshot::{self, Snapshot};
 use crate::tls::facts::CIPHERS;
 use crate::tls::{self, Certificate};
+use crate::transform::compress::Coding;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -227,6 +228,17 @@ impl Source for Shared {
                 .map(|p| (p.name.to_string(), p.meters.sum()))
                 .collect(),
             asks: self.answers.counts(),
+            codings: CodingStat {
+                encoded: Coding::ALL
+                    .iter()
+                    .map(|coding| (coding.name(), sum(&|p| p.codings.value(*coding))))
+                    .filter(|(_, count)| *count > 0)
+                    .collect(),
+                decoded: sum(&|p| p.codings.decoded.load(Ordering::Relaxed)),
+                declined: sum(&|p| p.codings.declined.load(Ordering::Relaxed)),
+                octets_in: sum(&|p| p.codings.octets_in.load(Ordering::Relaxed)),
+                octets_out: sum(&|p| p.codings.octets_out.load(Ordering::Relaxed)),
+            },
             jwks: jwks::stats(&snapshot),
             usage: usage_stat(&self.usage),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),

@@ -155,6 +155,8 @@ faults! {
     BodyStalled Target 504 "body_stalled" "The target's body made no progress for `timeouts.body`.",
     ResponseChunk Target 502 "bad_response_chunk" "The target's chunked body is malformed.",
     ResponseJson Target 502 "bad_response_json" "The rule changes the JSON of the response, and its body is none that can be, or is too large.",
+    ResponseCoding Target 502 "bad_response_coding" "The target's body is no content of its Content-Encoding, or becomes far larger than it is.",
+    BodyCoding Client 400 "bad_body_coding" "The request's body is no content of its Content-Encoding.",
 }
 
 impl Fault {

@@ -84,6 +84,13 @@ impl Buffers {
         self.memory.borrow_mut().settle();
     }
 
+    /// Counts octets that something else than a block takes on the machine's memory, until it is dropped.
+    pub fn charge(self: &Rc<Buffers>, octets: usize) -> Charge {
+        let units = octets.div_ceil(SMALL) as u64;
+        self.memory.borrow_mut().overdraw(units);
+        Charge { pool: Rc::clone(self), units }
+    }
+
     fn take_back(&self, block: Box<[u8]>) {
         if block.is_empty() {
             return;
@@ -100,6 +107,19 @@ impl Buffers {
         if free.len() < keep {
             free.push(block);
         }
+    }
+}
+
+/// Memory that is counted until this is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    pool: Rc<Buffers>,
+    units: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.pool.memory.borrow_mut().release(self.units);
     }
 }
 
@@ -275,10 +295,15 @@ mod tests {
         assert!(!pool.is_short());
         assert!(buf.grow(2 * LARGE));
         assert!(pool.is_short(), "eight units of four");
+        let charge = pool.charge(SMALL + 1);
         let none = pool.none();
         assert_eq!(pool.leased(), 1);
         drop((buf, none));
         assert_eq!(pool.leased(), 0);
+        assert!(!pool.is_short());
+        let more = pool.charge(3 * SMALL);
+        assert!(pool.is_short(), "two and three");
+        drop((charge, more));
         assert!(!pool.is_short());
         assert_eq!((pool.small.borrow().len(), pool.large.borrow().len()), (1, 1));
     }

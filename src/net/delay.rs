@@ -66,18 +66,23 @@ impl Delays {
     /// Waits until `end`. `slot` is the client's: its deadline for reads is used for the wait, and has to be armed anew
     /// before the next read. Dropping the wait is sound.
     pub async fn until(&self, end: Tick, slot: &Slot) -> Waited {
-        slot.arm(Role::Client, Side::Read, end);
+        self.until_on(Side::Read, end, slot).await
+    }
+
+    /// As [`Delays::until`], with the deadline for `side`: the other one may be in use meanwhile.
+    pub async fn until_on(&self, side: Side, end: Tick, slot: &Slot) -> Waited {
+        slot.arm(Role::Client, side, end);
         let mut place = Place { delays: self, key: None };
         poll_fn(|cx| {
-            if slot.expiry(Role::Client, Side::Read) == Expiry::Cut {
+            if slot.expiry(Role::Client, side) == Expiry::Cut {
                 return Poll::Ready(Waited::Cut);
             }
             if Tick::now() >= end {
                 return Poll::Ready(Waited::Due);
             }
             // What expired without its time having come (an idle connection's drain) is armed again: the request goes on.
-            if slot.expiry(Role::Client, Side::Read) == Expiry::Passed {
-                slot.arm(Role::Client, Side::Read, end);
+            if slot.expiry(Role::Client, side) == Expiry::Passed {
+                slot.arm(Role::Client, side, end);
             }
             slot.watch(cx.waker());
             place.wait(end, cx.waker());

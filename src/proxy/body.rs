@@ -12,7 +12,7 @@ use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::policies::Chains;
-use crate::proxy::stages::{Stages, Unfit};
+use crate::proxy::stages::Stages;
 use crate::shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -62,6 +62,10 @@ pub enum Broken {
     BadTrailers,
     /// Text of gRPC-Web is no base64.
     BadText,
+    /// It is no content of its coding.
+    BadCoding,
+    /// It becomes much more than it is.
+    Swollen,
     /// The body is larger than it may be.
     TooLarge,
     /// The receiver closed or reset the connection.
@@ -215,8 +219,7 @@ impl Relay<'_> {
             }
             let spans = spans.get(..count).unwrap_or_default();
             let (end, moved) = (reader.is_done(), reader.total);
-            self.pass(prefix, buf.filled(), spans, end, moved).await?;
-            prefix = &[];
+            prefix = self.pass(prefix, buf.filled(), spans, end, moved).await?;
             in_a_row += taken;
             if in_a_row >= TURN {
                 in_a_row = 0;
@@ -229,47 +232,46 @@ impl Relay<'_> {
                 State::Done => return Ok(()),
                 State::Trailers(scan) => {
                     let mut scan = *scan;
-                    self.trailers(buf, &mut scan, moved).await?;
+                    self.trailers(prefix, buf, &mut scan, moved).await?;
                     reader.state = State::Done;
                     return Ok(());
                 }
                 // More pieces than could be written at once are still here.
                 State::Chunks(_) if !everything_taken => {}
                 _ => {
-                    if self.fill(buf, reader).await? {
+                    let ended = match &self.stages {
+                        None => self.fill(buf, reader).await?,
+                        Some(stages) => {
+                            Box::pin(self.fill_made(stages, &mut prefix, buf, reader)).await?
+                        }
+                    };
+                    if ended {
                         reader.state = State::Done;
                         let section = match self.from.stream() {
                             Some(stream) => stream.take_trailers(),
                             None => Ok(None),
                         };
                         let section = section.map_err(|_| Broken::BadTrailers)?;
-                        return self.end(section.as_deref(), moved).await;
+                        return self.end(prefix, section.as_deref(), moved).await;
                     }
                 }
             }
         }
     }
 
-    // Writes data as it is, or as what it becomes.
-    async fn pass(
+    // Writes data as it is, or as what it becomes. Returns what of `prefix` has not been written.
+    async fn pass<'p>(
         &self,
-        prefix: &[u8],
+        prefix: &'p [u8],
         buf: &[u8],
         spans: &[Span],
         end: bool,
         moved: u64,
-    ) -> Result<(), Broken> {
-        let Some(stages) = &self.stages else {
-            return self.write(prefix, buf, spans, end, moved).await;
-        };
-        let mut out = Vec::new();
-        let mut passed = || {
-            let mut stages = stages.borrow_mut();
-            spans.iter().try_for_each(|span| stages.data(span.of(buf), &mut out))?;
-            if end { stages.end(&[], &mut out) } else { stages.pause(&mut out) }
-        };
-        passed().map_err(Broken::unfit)?;
-        Box::pin(self.write(prefix, &out, &whole(&out), end, moved)).await
+    ) -> Result<&'p [u8], Broken> {
+        if self.stages.is_none() && self.pace.throttle.is_none() {
+            return self.write(prefix, buf, spans, end, moved).await.map(|()| &[][..]);
+        }
+        Box::pin(self.pass_made(prefix, buf, spans, end, moved)).await
     }
 
     // Waits for the sender to send or the receiver to make room. A client's patience is what `pace` says.
@@ -337,14 +339,18 @@ impl Relay<'_> {
         if buf.is_empty() && buf.capacity() < LARGE {
             *buf = self.shard.buffers.large();
         }
-        let most = match &reader.state {
-            State::Length(left) if self.stop_at_end => usize::try_from(*left).unwrap_or(usize::MAX),
-            _ => usize::MAX,
-        };
-        match self.read(buf, most, reader.total).await? {
+        match self.read(buf, self.most(reader), reader.total).await? {
             0 if matches!(reader.state, State::Close) => Ok(true),
             0 => Err(Broken::SourceGone),
             _ => Ok(false),
+        }
+    }
+
+    // Octets that may be read at once.
+    pub(super) fn most(&self, reader: &Reader) -> usize {
+        match &reader.state {
+            State::Length(left) if self.stop_at_end => usize::try_from(*left).unwrap_or(usize::MAX),
+            _ => usize::MAX,
         }
     }
 
@@ -378,7 +384,7 @@ impl Relay<'_> {
     }
 
     // The parts are gathered anew for each attempt: kept across a wait they would lie in every connection's future.
-    async fn write(
+    pub(super) async fn write(
         &self,
         prefix: &[u8],
         buf: &[u8],
@@ -472,10 +478,16 @@ impl Relay<'_> {
         stream.end(trailers).map_err(|_| Broken::SinkGone)
     }
 
-    async fn trailers(&self, buf: &mut Buf, scan: &mut Scan, moved: u64) -> Result<(), Broken> {
+    async fn trailers(
+        &self,
+        prefix: &[u8],
+        buf: &mut Buf,
+        scan: &mut Scan,
+        moved: u64,
+    ) -> Result<(), Broken> {
         let len = self.section(buf, scan, moved).await?;
         let section = buf.filled().get(..len).unwrap_or_default();
-        self.end(Some(section).filter(|section| *section != b"\r\n"), moved).await?;
+        self.end(prefix, Some(section).filter(|section| *section != b"\r\n"), moved).await?;
         buf.consume(len);
         Ok(())
     }
@@ -502,22 +514,15 @@ impl Relay<'_> {
         }
     }
 
-    // Ends the body, with what may go on of a trailer section where there is one.
-    async fn end(&self, section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
+    // Ends the body, with what may go on of a trailer section where there is one. `prefix` is nothing but where there are stages.
+    async fn end(&self, prefix: &[u8], section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
         let to_client = self.client == Side::Write;
         let fields = section.map(|s| filtered(s, to_client, self.held)).transpose()?;
-        let fields = fields.filter(|fields| !fields.is_empty());
-        if let Some(stages) = &self.stages {
-            let mut out = Vec::new();
-            let taken = stages.borrow().takes_trailers();
-            let given = fields.as_deref().filter(|_| taken).unwrap_or_default();
-            let ended = stages.borrow_mut().end(given, &mut out);
-            ended.map_err(Broken::unfit)?;
-            let last = taken || fields.is_none();
-            Box::pin(self.write(&[], &out, &whole(&out), last, moved)).await?;
-            if last {
-                return Ok(());
-            }
+        let mut fields = fields.filter(|fields| !fields.is_empty());
+        if let Some(stages) = &self.stages
+            && Box::pin(self.end_made(stages, prefix, &mut fields, moved)).await?
+        {
+            return Ok(());
         }
         match (self.writer, fields) {
             (Writer::Stream, Some(mut fields)) => {
@@ -531,10 +536,6 @@ impl Relay<'_> {
             _ => self.write(&[], &[], &[], true, moved).await,
         }
     }
-}
-
-fn whole(octets: &[u8]) -> [Span; 1] {
-    [Span { start: 0, end: u32::try_from(octets.len()).unwrap_or(u32::MAX) }]
 }
 
 fn sink_error(error: io::Error) -> Broken {
@@ -592,14 +593,6 @@ const FORBIDDEN: [&[u8]; 16] = [
 ];
 
 impl Broken {
-    fn unfit(unfit: Unfit) -> Broken {
-        match unfit {
-            Unfit::Text => Broken::BadText,
-            Unfit::Coding => Broken::SourceMalformed,
-            Unfit::TooLarge => Broken::TooLarge,
-        }
-    }
-
     /// What it means when the client sends the body.
     pub fn of_request(self) -> Fault {
         match self {
@@ -609,7 +602,8 @@ impl Broken {
             Broken::SourceMalformed => Fault::Chunk,
             Broken::BadTrailers => Fault::Trailers,
             Broken::BadText => Fault::GrpcWebText,
-            Broken::TooLarge => Fault::BodyTooLarge,
+            Broken::BadCoding => Fault::BodyCoding,
+            Broken::TooLarge | Broken::Swollen => Fault::BodyTooLarge,
             Broken::SinkGone => Fault::TargetReset,
             Broken::SinkStalled | Broken::SinkSlow => Fault::BodyStalled,
         }
@@ -623,6 +617,7 @@ impl Broken {
             Broken::SourceMalformed | Broken::BadTrailers | Broken::BadText | Broken::TooLarge => {
                 Fault::ResponseChunk
             }
+            Broken::BadCoding | Broken::Swollen => Fault::ResponseCoding,
             Broken::SinkGone => Fault::ClientGone,
             Broken::SinkStalled => Fault::WriteTimeout,
             Broken::SinkSlow => Fault::ReadTooSlow,

@@ -1,16 +1,187 @@
-//! Which content codings are taken off a response's body and put on it.
+//! Which content codings are taken off a response's body and put on it, and what of its head changes with that.
 //!
-//! Decided in `transform::compress`; fields that change with the coding are changed here. Called by `shape`.
+//! Decided in `transform::compress`. A response that is coded here is another representation of its target's: its entity tag becomes
+//! a weak one (RFC 9110 section 8.8.1), parts of it cannot be asked for, digests of it are void, and caches are told that it depends
+//! on `Accept-Encoding`, also where this client gets it as it is. What clients send back is made to fit: weak tags in
+//! `If-None-Match` match as they are (section 13.1.2), those in `If-Match` are made the target's. A request for a part gets that
+//! part, not coded. Called by `shape` for responses, by `staged` for requests.
 
+use crate::http::grpc::Call;
+use crate::http::{Framing, Method, write};
 use crate::proxy::Exchange;
-use crate::transform::compress::{Decoder, Encoder};
+use crate::shard::coders::{Decoding, Encoding};
+use crate::transform::compress::{Accepted, Choice, Facts, Limit, Settings, facts};
 
-/// What takes the coding off the body, where it must be read. `head` is what was parsed.
-pub fn decode(_x: &mut Exchange<'_>, _head: &[u8]) -> Option<Box<Decoder>> {
-    None
+/// What holds for the exchange: what its rule says, or its listener where that says nothing.
+#[inline]
+pub fn settings<'a>(x: &Exchange<'a>) -> Option<&'a Settings> {
+    let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
+    match rule.map(|rule| &rule.traffic.compress) {
+        None | Some(Choice::Listeners) => x.listener.compress.as_deref(),
+        Some(Choice::Off) => None,
+        Some(Choice::On(settings)) => Some(settings),
+    }
 }
 
-/// What puts a coding on the body. `head` is what was parsed.
-pub fn encode(_x: &mut Exchange<'_>, _head: &[u8]) -> Option<Box<Encoder>> {
-    None
+/// Makes a request fit what its target knows, before it is sent on.
+pub fn request(x: &mut Exchange<'_>) {
+    let Some(settings) = settings(x) else { return };
+    let strong = x.view().fields.first("if-match").and_then(facts::strengthened);
+    let sent = &mut x.scratch.sent;
+    if settings.offload {
+        sent.any = true;
+        sent.held.push(Box::from(&b"accept-encoding"[..]));
+    }
+    if let Some(strong) = strong {
+        sent.any = true;
+        sent.held.push(Box::from(&b"if-match"[..]));
+        write::built_field(&mut sent.fields, b"if-match", &strong);
+    }
+}
+
+/// What takes the codings off a response that its client does not take. `head` is what was parsed.
+pub fn decode(x: &mut Exchange<'_>, head: &[u8]) -> Option<Box<Decoding>> {
+    let settings = settings(x).filter(|settings| settings.decompress)?;
+    let facts = facts_of(x, settings, head)?;
+    let codings = facts.codings.as_deref().filter(|codings| !codings.is_empty())?;
+    vary(x, &facts);
+    let accepted = accepted(x);
+    if codings.iter().all(|coding| accepted.takes(*coding)) {
+        return None;
+    }
+    let limit = Limit::of(u64::MAX);
+    let decoding = match x.scratch.response.framing {
+        Framing::None => None,
+        _ => Some(x.shard.coders.decoder(&x.shard.buffers, codings, limit)?),
+    };
+    remade(x, head);
+    decoding.map(Box::new)
+}
+
+/// What puts a coding on a response. `head` is what was parsed.
+pub fn encode(x: &mut Exchange<'_>, head: &[u8]) -> Option<Box<Encoding>> {
+    let settings = settings(x)?;
+    if x.scratch.response.status == 304 {
+        not_modified(x, settings, head);
+        return None;
+    }
+    let facts = facts_of(x, settings, head)?;
+    let plain = facts.codings.as_ref().is_some_and(Vec::is_empty);
+    if !facts.covered || !plain || is_short(x, settings) {
+        return None;
+    }
+    if !settings.private && (facts.cookies || is_personal(x)) {
+        return None;
+    }
+    vary(x, &facts);
+    let coding = accepted(x).choose(&settings.algorithms)?;
+    let encoding = match x.scratch.response.framing {
+        Framing::None => None,
+        _ => {
+            let level = settings.level.of(coding);
+            Some(x.shard.coders.encoder(&x.shard.buffers, coding, level)?)
+        }
+    };
+    remade(x, head);
+    write::field(&mut x.scratch.added, b"content-encoding", coding.name().as_bytes());
+    encoding.map(Box::new)
+}
+
+// What is known of a response whose content could be coded anew; `None` for any other.
+fn facts_of(x: &Exchange<'_>, settings: &Settings, head: &[u8]) -> Option<Facts> {
+    let is_call = x.scratch.trace.call != Call::No;
+    let status = x.scratch.response.status;
+    if is_call || !Facts::status(status) {
+        return None;
+    }
+    let fields = x.scratch.response.fields.iter().map(|f| (f.name.of(head), f.value.of(head)));
+    let facts = Facts::of(settings, fields.chain(lines(&x.scratch.added)));
+    let kept =
+        x.view().fields.all("cache-control").any(|v| facts::has_member(v, &[b"no-transform"]));
+    (!facts.fixed && !kept).then_some(facts)
+}
+
+// Names and values of field lines.
+fn lines(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    lines.split(|b| *b == b'\n').filter_map(|line| {
+        let at = memchr::memchr(b':', line)?;
+        let (name, value) = line.split_at(at);
+        Some((name, value.get(1..).unwrap_or_default().trim_ascii()))
+    })
+}
+
+fn accepted(x: &Exchange<'_>) -> Accepted {
+    Accepted::of(x.view().fields.all("accept-encoding"))
+}
+
+fn is_short(x: &Exchange<'_>, settings: &Settings) -> bool {
+    let response = &x.scratch.response;
+    match (response.framing, response.declared) {
+        (Framing::Length(length), _) | (Framing::None, Some(length)) => length < settings.min_size,
+        // What has no body though it could have one; but to HEAD that is said as to GET.
+        (Framing::None, None) => x.scratch.request.method != Method::Head,
+        (Framing::Chunked | Framing::Close, _) => false,
+    }
+}
+
+// Whether the request says who sends it.
+fn is_personal(x: &Exchange<'_>) -> bool {
+    let fields = x.view().fields;
+    fields.first("cookie").is_some() || fields.first("authorization").is_some()
+}
+
+fn vary(x: &mut Exchange<'_>, facts: &Facts) {
+    if !facts.varies && !write::has_field(&x.scratch.added, b"vary") {
+        write::field(&mut x.scratch.added, b"vary", b"accept-encoding");
+    }
+}
+
+// The content becomes another: what its head says of it goes, and the entity tag is made a weak one.
+fn remade(x: &mut Exchange<'_>, head: &[u8]) {
+    let (response, added) = (&mut x.scratch.response, &mut x.scratch.added);
+    response.fields.retain(|field| {
+        let name = field.name.of(head);
+        if name.eq_ignore_ascii_case(b"etag") && !facts::is_weak(field.value.of(head)) {
+            weak(added, field.value.of(head));
+            return false;
+        }
+        !facts::is_void(name)
+    });
+    if response.framing == Framing::None {
+        // What GET would be sent has a length that nobody knows yet.
+        response.declared = None;
+    }
+}
+
+fn weak(out: &mut Vec<u8>, tag: &[u8]) {
+    out.extend_from_slice(b"etag: W/");
+    out.extend_from_slice(tag);
+    out.extend_from_slice(b"\r\n");
+}
+
+// A 304 names the tag of what the client holds (RFC 9111 section 4.3.4): the weak one where that was coded. A client that has
+// asked by date alone may hold either; a weak one is never wrong. Nothing says what a target's 200 would vary by, so that
+// only a 304 that speaks of that is completed.
+fn not_modified(x: &mut Exchange<'_>, settings: &Settings, head: &[u8]) {
+    let fields = x.scratch.response.fields.iter().map(|f| (f.name.of(head), f.value.of(head)));
+    let facts = Facts::of(settings, fields.clone());
+    if fields.clone().any(|(name, _)| name.eq_ignore_ascii_case(b"vary")) {
+        vary(x, &facts);
+    }
+    let tag = |x: &Exchange<'_>| {
+        let fields = x.scratch.response.fields.iter();
+        let mut tags = fields.filter(|f| f.name.of(head).eq_ignore_ascii_case(b"etag"));
+        tags.next().map(|f| f.value.of(head)).filter(|tag| !facts::is_weak(tag))
+    };
+    let Some(tag) = tag(x) else { return };
+    let asked = x.view().fields;
+    let coded = match asked.first("if-none-match") {
+        Some(_) => asked.all("if-none-match").any(|list| facts::holds_weak(list, tag)),
+        None => accepted(x).choose(&settings.algorithms).is_some(),
+    };
+    if coded {
+        weak(&mut x.scratch.added, tag);
+        let response = &mut x.scratch.response;
+        response.fields.retain(|field| !field.name.of(head).eq_ignore_ascii_case(b"etag"));
+    }
 }

@@ -166,7 +166,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
     match action {
         Action::Forward { groups, weights } => {
             let way = Way { rule, groups, weights, body_limit: limit };
-            if rule.is_some_and(|rule| rule.traffic.staged) {
+            if rule.map_or(x.listener.compress.is_some(), |rule| rule.traffic.staged) {
                 // Rare, and large: kept out of the future of every other request.
                 return Box::pin(staged::forward(x, &way)).await;
             }

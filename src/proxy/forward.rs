@@ -14,6 +14,7 @@ use crate::proxy::load::Load;
 use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::stages::Stages;
+use crate::proxy::throttle::Throttle;
 use crate::proxy::{
     Exchange, call, guard, hedge, multiplex, policies, proxied, retry, steer, upgrade,
     upstream_head,
@@ -523,7 +524,8 @@ pub(super) async fn upload(
         shard: x.shard,
         from: &client.sock,
         to: sock,
-        pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate),
+        pace: Pace::new(terms.body, x.epoch.snapshot.limits.min_rate)
+            .held_to(Throttle::of_request(x)),
         client: Side::Read,
         limit: terms.body_limit,
         writer: sending.writer,

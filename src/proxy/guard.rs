@@ -288,7 +288,7 @@ fn judge_group(
         }
         return;
     }
-    let cell = (x.shard.worker, group.group.live.line.workers);
+    let cell = (x.shard.worker, x.epoch.workers);
     if breaker.ended(settings, outcome, now, cell) {
         changed(group, State::Open, settings);
     }
@@ -318,7 +318,7 @@ fn judge_target(
 ) {
     let Some(target) = group.targets.get(place) else { return };
     let watch = &target.live.guard.watch;
-    let (worker, workers) = (x.shard.worker, group.group.live.line.workers);
+    let (worker, workers) = (x.shard.worker, x.epoch.workers);
     match outcome {
         Outcome::Good => {
             let trace = &x.scratch.trace;

@@ -4,6 +4,7 @@
 //! must have moved the floor's octets for every further second that it was waited for. Pure: time comes in.
 
 use crate::base::Tick;
+use crate::proxy::throttle::Throttle;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Pace {
     pub floor: Option<u64>,
     // When all of it must have come or gone, whatever has moved.
     until: Tick,
+    /// How fast the body may move at most; `None` for as fast as it can.
+    pub throttle: Option<Throttle>,
     waited: Cell<Duration>,
 }
 
@@ -60,12 +63,17 @@ pub enum Limit {
 impl Pace {
     /// Patience from now on.
     pub fn new(stall: Duration, floor: Option<u64>) -> Pace {
-        Pace { stall, floor, until: Tick::NEVER, waited: Cell::new(Duration::ZERO) }
+        Pace { stall, floor, throttle: None, until: Tick::NEVER, waited: Cell::new(Duration::ZERO) }
     }
 
     /// Patience that is over then, however much moves.
     pub fn until(until: Tick) -> Pace {
         Pace { until, ..Pace::new(Duration::MAX, None) }
+    }
+
+    /// The same patience with a body that may move only so fast.
+    pub fn held_to(self, throttle: Option<Throttle>) -> Pace {
+        Pace { throttle, ..self }
     }
 
     /// When a wait that begins `now` ends, and why, after `moved` octets.

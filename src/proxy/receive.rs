@@ -16,6 +16,7 @@ use crate::proxy::pace::{Limit, Pace, Quiet};
 use crate::proxy::recode::{self, Recode};
 use crate::proxy::shape::{self, Shape};
 use crate::proxy::stages::Stages;
+use crate::proxy::throttle::{self, Throttle};
 use crate::proxy::{Exchange, call, guard, multiplex, policies, retry, steer, upgrade};
 use crate::snapshot::Listener;
 use std::cell::RefCell;
@@ -298,7 +299,8 @@ pub async fn deliver(
     }
     let mut made = None;
     let mut stages = Stages::of(Recode::of_response(x.scratch.trace.form));
-    if shape::wants(x) {
+    let shaped = shape::wants(x);
+    if shaped {
         // Rare, and large: kept out of the future of every other request.
         match Box::pin(shape::prepare(x, sock, up, head.len, stall)).await? {
             Shape::Pass(more) => stages = more.or(stages),
@@ -307,13 +309,16 @@ pub async fn deliver(
     }
     // Another one may have taken the place of the target's body.
     let framing = x.scratch.response.framing;
+    let here = whole_body(framing, up.len().saturating_sub(head.len));
+    // What is held to a rate goes out in pieces.
+    let at_once = !shaped || here.is_some_and(|length| throttle::at_once(x, length));
     if let Some(stages) = &mut stages {
         // Of another length afterwards, which is known only where all of it is here.
         let body = up.filled().get(head.len..).unwrap_or_default();
-        made = match whole_body(framing, body.len()) {
-            Some(length @ 1..) if !stages.takes_trailers() => {
+        made = match here {
+            Some(length @ 1..) if at_once && stages.at_once(length) => {
                 let body = stages.whole(body.get(..length).unwrap_or_default());
-                Some(body.map_err(|_| Fault::ResponseChunk)?)
+                Some(body.map_err(|_| Fault::ResponseCoding)?)
             }
             _ => None,
         };
@@ -332,9 +337,10 @@ pub async fn deliver(
     up.consume(head.len);
     x.scratch.trace.status = x.scratch.response.status;
     x.scratch.trace.bytes_out += out.len() as u64;
-    let delivered = match whole_body(framing, up.len()).filter(|length| {
+    let delivered = match here.filter(|length| {
         // A body of no octets may become one of some.
-        stages.is_none() || made.is_some() || *length == 0 && framing == Framing::None
+        let as_read = stages.is_none() && at_once;
+        as_read || made.is_some() || *length == 0 && framing == Framing::None
     }) {
         // The usual case: all of it is here, and goes out in one piece.
         Some(length) => {
@@ -452,7 +458,7 @@ async fn relay(
         shard: x.shard,
         from: sock,
         to: &x.client.sock,
-        pace: Pace::new(stall, x.epoch.snapshot.limits.min_rate),
+        pace: Pace::new(stall, x.epoch.snapshot.limits.min_rate).held_to(Throttle::of_response(x)),
         client: Side::Write,
         limit: None,
         writer,
@@ -467,9 +473,13 @@ async fn relay(
         // Not even the head has gone out: the client is told what was wrong instead.
         x.scratch.trace.status = 0;
         x.scratch.trace.bytes_out -= out.len() as u64;
-        reader.total = 0;
+        return ended.map_err(|broken| broken.of_response());
     }
-    x.scratch.trace.body_out += reader.total;
+    let octets = match &relay.stages {
+        Some(stages) => stages.borrow().produced,
+        None => reader.total,
+    };
+    x.scratch.trace.body_out += octets;
     ended.map_err(|broken| broken.of_response())
 }
 

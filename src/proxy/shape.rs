@@ -26,8 +26,9 @@ pub fn wants(x: &Exchange<'_>) -> bool {
         return false;
     }
     let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
-    // A listener's error pages may be for any rule.
-    rule.is_some_and(|rule| rule.traffic.shaped) || !x.listener.errors.is_empty()
+    // Without a rule it is what the listener does with requests that none takes; its error pages may be for any rule.
+    let shaped = rule.map_or(x.listener.compress.is_some(), |rule| rule.traffic.shaped);
+    shaped || !x.listener.errors.is_empty()
 }
 
 /// Decides on the parsed response, whose head is the first `head` octets of `up`.

@@ -5,13 +5,14 @@
 
 use crate::http::Fault;
 use crate::proxy::exchange::{Way, send_on};
-use crate::proxy::{Exchange, cached, change, inject, mirror};
+use crate::proxy::{Exchange, cached, change, coding, inject, mirror, throttle};
 
 /// Does what the rule says, and sends the request on unless it was answered.
 ///
 /// # Errors
 /// What any of it ends with.
 pub async fn forward(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
+    coding::request(x);
     let Some(rule) = way.rule else { return send_on(x, way).await };
     let traffic = &rule.traffic;
     if traffic.inject.is_some() && inject::inject(x, rule).await? {
@@ -25,6 +26,9 @@ pub async fn forward(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
     }
     if traffic.mirror.is_some() {
         mirror::copy(x, rule).await?;
+    }
+    if traffic.bandwidth.is_some() {
+        throttle::request(x).await?;
     }
     send_on(x, way).await
 }

@@ -1,15 +1,23 @@
 //! What a body becomes on its way: stages that its octets pass through, one after the other.
 //!
-//! A stage takes octets and appends what they become; what a receiver waits for is never held back for long. Most bodies have no
-//! stage and are written from where they were read (`body`). Set up by `multiplex` and `shape`, fed by `body`.
+//! A stage takes octets and appends what they become, so many at a time that no other connection waits for long (hazard RT-15); what
+//! a receiver waits for goes out when the sender pauses. Most bodies have no stage and are written from where they were read
+//! (`body`). Set up by `multiplex` and `shape`, fed by `passing`.
 
 use crate::proxy::cached::Filling;
 use crate::proxy::recode::Recode;
-use crate::transform::compress::{Decoder, Encoder};
+use crate::shard::coders::{Decoding, Encoding};
+use crate::transform::compress::Flaw;
 
 /// The stages of one body, in order.
 #[derive(Debug, Default)]
-pub struct Stages(Vec<Stage>);
+pub struct Stages {
+    stages: Vec<Stage>,
+    /// What has come out and was not written yet.
+    pub made: Vec<u8>,
+    /// Octets that have come out.
+    pub produced: u64,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -17,11 +25,11 @@ pub enum Stage {
     /// Another form of gRPC.
     Recode(Recode),
     /// A content coding is taken off.
-    Decode(Box<Decoder>),
+    Decode(Box<Decoding>),
     /// It is kept as it passes.
     Fill(Box<Filling>),
     /// A content coding is put on.
-    Encode(Box<Encoder>),
+    Encode(Box<Encoding>),
 }
 
 /// Why a body cannot become what it should.
@@ -35,132 +43,213 @@ pub enum Unfit {
     TooLarge,
 }
 
+// Octets that go in at a time, where no stage wants fewer.
+const TURN: usize = 64 << 10;
+
 impl Stages {
     /// Stages that a body of gRPC needs, if any.
     pub fn of(recode: Option<Recode>) -> Option<Stages> {
-        recode.map(|recode| Stages(vec![Stage::Recode(recode)]))
+        let mut stages = Stages::default();
+        stages.push(Stage::Recode(recode?));
+        Some(stages)
     }
 
     /// Adds a stage behind the others.
     pub fn push(&mut self, stage: Stage) {
-        self.0.push(stage);
+        self.stages.push(stage);
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.stages.is_empty()
     }
 
     /// Whether trailer fields become a part of the body.
     pub fn takes_trailers(&self) -> bool {
-        self.0.iter().any(|stage| matches!(stage, Stage::Recode(_)))
+        self.stages.iter().any(|stage| matches!(stage, Stage::Recode(_)))
     }
 
-    /// Appends what `octets` become.
+    /// Whether what comes out is another content, of which digests of what went in say nothing.
+    pub fn alters(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Decode(_) | Stage::Encode(_)))
+    }
+
+    /// Whether so many octets can go through in one turn, and come out as a whole.
+    pub fn at_once(&self, octets: usize) -> bool {
+        let unbounded = |stage: &Stage| matches!(stage, Stage::Recode(_) | Stage::Decode(_));
+        octets <= self.turn() && !self.stages.iter().any(unbounded)
+    }
+
+    /// Takes octets from the front of `octets`, as many as one turn takes; returns how many. What they become is in
+    /// [`Stages::made`].
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn data(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
-        through(&mut self.0, octets, out)
+    pub fn data(&mut self, octets: &[u8]) -> Result<usize, Unfit> {
+        let turn = octets.get(..self.turn()).unwrap_or(octets);
+        let before = self.made.len();
+        let taken = match self.stages.split_first_mut() {
+            None => {
+                self.made.extend_from_slice(turn);
+                turn.len()
+            }
+            Some((only, [])) => only.data(turn, &mut self.made)?,
+            Some((first, behind)) => {
+                let mut yielded = Vec::new();
+                let taken = first.data(turn, &mut yielded)?;
+                through(behind, &yielded, &mut self.made)?;
+                taken
+            }
+        };
+        self.produced += (self.made.len() - before) as u64;
+        Ok(taken)
     }
 
-    /// Appends what must not wait for more octets.
+    /// Whether more is to come of what was taken.
+    pub fn holds(&self) -> bool {
+        self.stages.first().is_some_and(Stage::holds)
+    }
+
+    /// Adds what must not wait for more octets.
     ///
     /// # Errors
     /// As of [`Stages::data`].
-    pub fn pause(&mut self, out: &mut Vec<u8>) -> Result<(), Unfit> {
-        self.each(out, |stage, out| {
-            stage.pause(out);
-            Ok(())
-        })
+    pub fn pause(&mut self) -> Result<(), Unfit> {
+        self.each(Stage::pause)
     }
 
-    /// Appends what the end of the body becomes; `trailers` are lines that [`Stages::takes_trailers`] asks for.
+    /// Adds what the end of the body becomes; `trailers` are lines that [`Stages::takes_trailers`] asks for.
     ///
     /// # Errors
     /// As of [`Stages::data`].
-    pub fn end(&mut self, trailers: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
-        self.each(out, |stage, out| stage.end(trailers, out))
+    pub fn end(&mut self, trailers: &[u8]) -> Result<(), Unfit> {
+        self.each(|stage, out| stage.end(trailers, out))
     }
 
-    /// What a body becomes that is here whole.
+    /// What a body becomes that is here whole, where [`Stages::at_once`] says so.
     ///
     /// # Errors
     /// As of [`Stages::data`].
     pub fn whole(&mut self, body: &[u8]) -> Result<Vec<u8>, Unfit> {
-        let mut out = Vec::new();
-        self.data(body, &mut out)?;
-        self.end(&[], &mut out)?;
-        Ok(out)
+        let mut rest = body;
+        while !rest.is_empty() || self.holds() {
+            let taken = self.data(rest)?;
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        self.end(&[])?;
+        Ok(std::mem::take(&mut self.made))
+    }
+
+    // The stage that takes least at a time says how many octets go in.
+    fn turn(&self) -> usize {
+        let turns = self.stages.iter().map(|stage| match stage {
+            Stage::Encode(encoding) => encoding.turn(),
+            _ => TURN,
+        });
+        turns.min().unwrap_or(TURN)
     }
 
     // Does something to each stage; what it yields passes through those behind it.
     fn each(
         &mut self,
-        out: &mut Vec<u8>,
         mut act: impl FnMut(&mut Stage, &mut Vec<u8>) -> Result<(), Unfit>,
     ) -> Result<(), Unfit> {
-        let mut at = 0;
-        while let Some((stage, behind)) = self.0.get_mut(at..).and_then(<[_]>::split_first_mut) {
+        let before = self.made.len();
+        let mut rest = self.stages.as_mut_slice();
+        while let Some((stage, behind)) = rest.split_first_mut() {
             if behind.is_empty() {
-                return act(stage, out);
+                act(stage, &mut self.made)?;
+            } else {
+                let mut yielded = Vec::new();
+                act(stage, &mut yielded)?;
+                through(behind, &yielded, &mut self.made)?;
             }
-            let mut yielded = Vec::new();
-            act(stage, &mut yielded)?;
-            through(behind, &yielded, out)?;
-            at += 1;
+            rest = behind;
         }
+        self.produced += (self.made.len() - before) as u64;
         Ok(())
     }
 }
 
-fn through(stages: &mut [Stage], octets: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
-    match stages {
-        _ if octets.is_empty() => Ok(()),
-        [] => {
-            out.extend_from_slice(octets);
-            Ok(())
-        }
-        [last] => last.data(octets, out),
-        [first, behind @ ..] => {
-            let mut yielded = Vec::new();
-            first.data(octets, &mut yielded)?;
-            through(behind, &yielded, out)
+impl Drop for Stages {
+    fn drop(&mut self) {
+        for stage in self.stages.drain(..) {
+            if let Stage::Encode(encoding) = stage {
+                encoding.give_back();
+            }
         }
     }
 }
 
+// All of it: what a stage before has yielded is bounded.
+fn through(stages: &mut [Stage], octets: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let Some((first, behind)) = stages.split_first_mut() else {
+        out.extend_from_slice(octets);
+        return Ok(());
+    };
+    let mut rest = octets;
+    while !rest.is_empty() || first.holds() {
+        let taken = if behind.is_empty() {
+            first.data(rest, out)?
+        } else {
+            let mut yielded = Vec::new();
+            let taken = first.data(rest, &mut yielded)?;
+            through(behind, &yielded, out)?;
+            taken
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    Ok(())
+}
+
 impl Stage {
-    fn data(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
+    // Returns how many octets it took; but a decoder, each takes all.
+    fn data(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<usize, Unfit> {
         match self {
-            Stage::Recode(recode) => recode.data(octets, out).map_err(|_| Unfit::Text),
-            Stage::Decode(decoder) => decoder.data(octets, out).map_err(|_| Unfit::Coding),
+            Stage::Recode(recode) => recode.data(octets, out).map_err(|_| Unfit::Text)?,
+            Stage::Decode(decoding) => {
+                return decoding.decoder.data(octets, out).map_err(Unfit::of);
+            }
             Stage::Fill(filling) => {
                 filling.data(octets);
                 out.extend_from_slice(octets);
-                Ok(())
             }
-            Stage::Encode(encoder) => encoder.data(octets, out).map_err(|_| Unfit::Coding),
+            Stage::Encode(encoding) => encoding.data(octets, out).map_err(Unfit::of)?,
         }
+        Ok(octets.len())
     }
 
-    fn pause(&mut self, out: &mut Vec<u8>) {
+    fn holds(&self) -> bool {
+        matches!(self, Stage::Decode(decoding) if decoding.decoder.holds())
+    }
+
+    fn pause(&mut self, out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Stage::Recode(recode) => recode.pause(out),
-            Stage::Encode(encoder) => encoder.pause(out),
+            Stage::Encode(encoding) => encoding.pause(out).map_err(Unfit::of)?,
             Stage::Decode(_) | Stage::Fill(_) => {}
         }
+        Ok(())
     }
 
     fn end(&mut self, trailers: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Stage::Recode(recode) => recode.end(trailers, out).map_err(|_| Unfit::Text),
-            Stage::Decode(decoder) => decoder.end(out).map_err(|_| Unfit::Coding),
+            Stage::Decode(decoding) => decoding.decoder.end().map_err(Unfit::of),
             Stage::Fill(filling) => {
                 filling.end();
                 Ok(())
             }
-            Stage::Encode(encoder) => encoder.end(out).map_err(|_| Unfit::Coding),
+            Stage::Encode(encoding) => encoding.end(out).map_err(Unfit::of),
+        }
+    }
+}
+
+impl Unfit {
+    fn of(flaw: Flaw) -> Unfit {
+        match flaw {
+            Flaw::Malformed => Unfit::Coding,
+            Flaw::TooLarge => Unfit::TooLarge,
         }
     }
 }

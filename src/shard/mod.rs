@@ -5,6 +5,7 @@
 
 pub mod asks;
 pub mod channel;
+pub mod coders;
 pub mod epoch;
 pub mod handshakes;
 pub mod lines;
@@ -20,6 +21,7 @@ pub mod trace;
 pub mod unmapped;
 
 pub use asks::{Ask, Asks};
+pub use coders::{Coders, CodingCounts};
 pub use epoch::Epoch;
 pub use handshakes::{HandshakeCounts, Handshakes};
 pub use lines::{Held, Lines, Opened, Trial};
@@ -71,6 +73,8 @@ pub struct Shard {
     pub handshakes: Rc<Handshakes>,
     /// Requests that are held back on purpose.
     pub delays: Rc<Delays>,
+    /// What puts content codings on bodies, and takes them off.
+    pub coders: Rc<Coders>,
     /// What policies have asked control.
     pub asks: Asks,
     /// Cookies that were opened, of clients that stay where they are.
@@ -137,6 +141,8 @@ pub struct Pulse {
     pub calls: CallCounts,
     /// Bodies that rules should have changed and could not.
     pub unmapped: UnmappedCounts,
+    /// Content codings.
+    pub codings: CodingCounts,
 }
 
 /// Counts by [`Fault`].
@@ -299,6 +305,7 @@ impl Shard {
             network,
             handshakes: Rc::default(),
             delays: Rc::default(),
+            coders: Rc::new(Coders::new(Arc::clone(&pulse))),
             asks: Asks::default(),
             sticky: RefCell::default(),
             store: shares.store,

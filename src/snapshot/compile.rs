@@ -71,9 +71,9 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         .collect();
     let specs: Vec<route::RuleSpec> = config.rules.iter().map(|r| spec(r, &listener_ids)).collect();
     let routes = route::Table::compile(&specs).map_err(NotCompiled::Routes)?;
-    let rule_meters: HashMap<&str, &Arc<Meters>> = context
+    let old_rules: HashMap<&str, &Rule> = context
         .old
-        .map(|old| old.rules.iter().map(|r| (&*r.name, &r.meters)).collect())
+        .map(|old| old.rules.iter().map(|r| (&*r.name, r)).collect())
         .unwrap_or_default();
     let old_groups: HashMap<&str, &Group> = context
         .old
@@ -99,9 +99,20 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         upgrades: Upgrades::new(&rule.upgrade, &rule.origins),
         body_limit: rule.body_limit.unwrap_or(config.limits.body),
         policies: Chain::new(&rule.policies, &policies),
-        traffic: traffic::of_rule(rule, &group_ids, &seals),
+        traffic: {
+            let serves = |l: &&config::Listener| {
+                rule.listeners.is_empty() || rule.listeners.contains(&l.name)
+            };
+            let around = traffic::Around {
+                old: old_rules.get(rule.name.as_str()).map(|old| &old.traffic),
+                compressed: config.listeners.iter().filter(serves).any(|l| l.compress.is_some()),
+                group_ids: &group_ids,
+                seals: &seals,
+            };
+            traffic::of_rule(rule, &around)
+        },
         captures: captures(rule),
-        meters: rule_meters.get(rule.name.as_str()).map_or_else(fresh, |m| Arc::clone(m)),
+        meters: old_rules.get(rule.name.as_str()).map_or_else(fresh, |old| Arc::clone(&old.meters)),
     });
     let challenges: Arc<Challenges> =
         context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges));
@@ -187,6 +198,7 @@ fn listeners(
             errors: listener.errors.clone(),
             hsts: listener.hsts.as_ref().map(hsts),
             redirect_https: listener.redirect_https.map(redirect_https),
+            compress: listener.compress.clone().map(Box::new),
             meters: match before {
                 Some(before) => Arc::clone(&before.meters),
                 None => Arc::new(Meters::new(context.workers)),

@@ -33,6 +33,7 @@ use crate::http::scan::SectionLimits;
 use crate::policy::Consumed;
 use crate::route;
 use crate::transform::Captures;
+use crate::transform::compress::Settings;
 use crate::transform::page::ErrorPage;
 use ipnet::IpNet;
 use redirect::RedirectTemplate;
@@ -162,6 +163,8 @@ pub struct Listener {
     pub hsts: Option<Box<[u8]>>,
     /// Where every request is sent instead of being served: GET and HEAD by the first, other methods by the second.
     pub redirect_https: Option<Box<[RedirectTemplate; 2]>>,
+    /// What is compressed, of rules that say nothing of it.
+    pub compress: Option<Box<Settings>>,
     /// What is counted.
     pub meters: Arc<Meters>,
 }

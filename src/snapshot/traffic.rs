@@ -7,6 +7,7 @@ use crate::config;
 use crate::fanout::{AggregateSettings, InjectSettings, MirrorSettings};
 use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings, Retry};
 use crate::snapshot::Seals;
+use crate::transform::bandwidth::{Bandwidth, Settings};
 use crate::transform::compress;
 use crate::{cache, sticky, transform};
 use std::collections::HashMap;
@@ -35,9 +36,9 @@ pub struct RuleTraffic {
     /// Whether the body of responses is read.
     pub reads_response: bool,
     /// What is compressed.
-    pub compress: Option<Box<compress::Settings>>,
+    pub compress: compress::Choice,
     /// How fast bodies may move.
-    pub bandwidth: Option<Box<compress::Bandwidth>>,
+    pub bandwidth: Option<Box<Bandwidth>>,
     /// Where copies go.
     pub mirror: Option<Box<MirrorSettings>>,
     /// What is made to go wrong.
@@ -70,13 +71,27 @@ pub struct Aggregate {
     pub settings: AggregateSettings,
 }
 
+/// What a rule's traffic is compiled with besides the rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// What it was before a reload.
+    pub old: Option<&'a RuleTraffic>,
+    /// Whether a listener of the rule says that responses are compressed.
+    pub compressed: bool,
+    /// Which group has which name.
+    pub group_ids: &'a HashMap<&'a str, usize>,
+    /// What cookies are sealed with.
+    pub seals: &'a Seals,
+}
+
 /// Of a rule.
-pub fn of_rule(
-    rule: &config::Rule,
-    group_ids: &HashMap<&str, usize>,
-    seals: &Seals,
-) -> RuleTraffic {
+pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
+    let &Around { old, compressed, group_ids, seals } = around;
     let said = &rule.traffic;
+    let bandwidth = |said: &Settings| {
+        let old = old.and_then(|old| old.bandwidth.as_deref());
+        Box::new(Bandwidth::new(said, old))
+    };
     let mut traffic = RuleTraffic {
         steered: said.sticky.is_some() || said.canary.is_some(),
         sticky: said.sticky.as_ref().map(|said| Box::new(group_stick(said, rule, seals))),
@@ -88,8 +103,8 @@ pub fn of_rule(
         importance: said.importance,
         request: said.request.clone().map(Box::new),
         response: said.response.clone().map(Box::new),
-        compress: said.compress.clone().map(Box::new),
-        bandwidth: said.bandwidth.clone().map(Box::new),
+        compress: said.compress.clone(),
+        bandwidth: said.bandwidth.as_ref().map(bandwidth),
         mirror: said.mirror.clone().map(Box::new),
         inject: said.inject.clone().map(Box::new),
         cache: said.cache.clone().map(Box::new),
@@ -103,8 +118,16 @@ pub fn of_rule(
     traffic.reads_response =
         traffic.response.as_ref().is_some_and(|response| response.reads_body());
     traffic.staged |= traffic.request.is_some() || traffic.reads_response;
-    traffic.shaped = traffic.response.is_some() || traffic.compress.is_some();
+    traffic.staged |= traffic.bandwidth.is_some();
+    traffic.shaped = traffic.response.is_some();
     traffic.shaped |= traffic.cache.is_some() || traffic.bandwidth.is_some();
+    let compresses = match traffic.compress {
+        compress::Choice::Listeners => compressed,
+        compress::Choice::Off => false,
+        compress::Choice::On(_) => true,
+    };
+    traffic.staged |= compresses;
+    traffic.shaped |= compresses;
     traffic
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure; `proxy` applies it to heads and bodies. One template language (`template`) is used wherever text is made of a request.
 
+pub mod bandwidth;
 pub mod captures;
 pub mod compress;
 pub mod cookies;

@@ -8,7 +8,7 @@ pub(super) mod balancing;
 pub(in crate::config) mod cache;
 pub(super) mod change;
 mod change_json;
-pub(super) mod compress;
+pub(in crate::config) mod compress;
 pub(super) mod mirror;
 pub(super) mod protect;
 pub(super) mod retry;
@@ -36,9 +36,9 @@ pub struct RuleTraffic {
     /// `response` and `errors`: what is changed before a client gets it.
     pub response: Option<transform::ResponseSettings>,
     /// `compress`
-    pub compress: Option<transform::compress::Settings>,
+    pub compress: transform::compress::Choice,
     /// `bandwidth`
-    pub bandwidth: Option<transform::compress::Bandwidth>,
+    pub bandwidth: Option<transform::bandwidth::Settings>,
     /// `mirror`
     pub mirror: Option<fanout::MirrorSettings>,
     /// `inject`
@@ -90,8 +90,8 @@ pub(super) fn of_rule(table: &Table<'_>, seen: &mut Seen) -> RuleTraffic {
         importance: protect::importance(table),
         request: change::request(table),
         response: change::response(table),
-        compress: None,
-        bandwidth: None,
+        compress: compress::of_rule(table),
+        bandwidth: compress::bandwidth(table),
         mirror: None,
         inject: None,
         cache: cache::rule(table),

@@ -6,6 +6,7 @@
 
 mod bodies;
 mod chunks;
+mod codings;
 mod config;
 mod cookies;
 mod frames;
@@ -24,6 +25,7 @@ mod target;
 
 pub use bodies::bodies;
 pub use chunks::chunks;
+pub use codings::codings_and_bodies;
 pub use config::config;
 pub use cookies::cookies;
 pub use frames::frames;
@@ -58,4 +60,5 @@ pub const ALL: &[Check] = &[
     ("hello", hello),
     ("signatures", signatures),
     ("bodies", bodies),
+    ("codings", codings_and_bodies),
 ];
