@@ -67,7 +67,8 @@ impl Count {
 pub struct Line {
     total: CachePadded<AtomicU32>,
     turn: AtomicU32,
-    workers: usize,
+    /// Workers of the machine, without those that may be started in their stead.
+    pub workers: usize,
     // Made when somebody waits for the first time.
     places: OnceLock<Box<[CachePadded<[AtomicU32; 3]>]>>,
     /// Requests that have waited.
