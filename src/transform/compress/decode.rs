@@ -326,7 +326,7 @@ mod tests {
 
     fn encoded(coding: Coding, body: &[u8]) -> Vec<u8> {
         if coding == Coding::Deflate {
-            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
             zlib.write_all(body).unwrap();
             return zlib.finish().unwrap();
         }
