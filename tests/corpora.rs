@@ -87,6 +87,11 @@ fn routes_are_found_as_a_walk_finds_them() {
 }
 
 #[test]
+fn what_a_cache_goes_by_is_read_as_the_reference_reads_it() {
+    replay("caching");
+}
+
+#[test]
 fn cookies_and_queries_are_split_as_the_reference_splits_them() {
     replay("cookies");
 }

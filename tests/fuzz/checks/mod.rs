@@ -5,6 +5,7 @@
 //! is written anew, the meaning stays. A finding becomes a file in the corpus of its target.
 
 mod bodies;
+mod caching;
 mod chunks;
 mod codings;
 mod config;
@@ -24,6 +25,7 @@ mod split;
 mod target;
 
 pub use bodies::bodies;
+pub use caching::caching;
 pub use chunks::chunks;
 pub use codings::codings_and_bodies;
 pub use config::config;
@@ -61,4 +63,5 @@ pub const ALL: &[Check] = &[
     ("signatures", signatures),
     ("bodies", bodies),
     ("codings", codings_and_bodies),
+    ("caching", caching),
 ];

@@ -1,0 +1,158 @@
+//! Nothing private is shared: hazards CACHE-01 to CACHE-04.
+
+use crate::rig::Rig;
+
+const FRESH: (&str, &str) = ("Cache-Control", "max-age=60");
+
+#[test]
+fn cache_01_hosts_and_queries_do_not_share() {
+    let rig = Rig::start("true");
+    rig.answers("/x", &[(200, &[FRESH])]);
+    let hosts = ["a.test", "b.test", "a.test:81", "a.test."];
+    let bodies = ["1", "2", "3", "1"];
+    for _ in 0..2 {
+        for (host, body) in hosts.iter().zip(bodies) {
+            assert_eq!(rig.get("/x", &[("Host", host)]).text(), body, "{host}");
+        }
+    }
+    rig.answers("/q", &[(200, &[FRESH])]);
+    for _ in 0..2 {
+        for (path, body) in [
+            ("/q", "1"),
+            ("/q?", "2"),
+            ("/q?a=1&b=2", "3"),
+            ("/q?b=2&a=1", "4"),
+            ("/q?A=1&b=2", "5"),
+        ] {
+            assert_eq!(rig.get(path, &[]).text(), body, "{path}");
+        }
+    }
+    // Spellings of one path are one.
+    rig.answers("/p/q", &[(200, &[FRESH])]);
+    for path in ["/p/q", "/p//q", "/p/./q", "/%70/q", "/x/../p/q"] {
+        assert_eq!(rig.get(path, &[]).text(), "1", "{path}");
+    }
+}
+
+#[test]
+fn cache_01_rules_do_not_share() {
+    let more = "[[rule]]\nname = \"beta\"\npriority = 1\nwhen = { header = { x-beta = \"1\" } }\n\
+        forward = \"g\"\ncache = true\n";
+    let rig = Rig::with("cache = true", more);
+    rig.answers("/x", &[(200, &[FRESH])]);
+    for _ in 0..2 {
+        assert_eq!(rig.get("/x", &[]).text(), "1");
+        assert_eq!(rig.get("/x", &[("x-beta", "1")]).text(), "2");
+    }
+}
+
+#[test]
+fn cache_02_what_is_not_in_the_key_does_not_reach_the_target() {
+    let rig = Rig::start("true");
+    for name in [
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Prefix",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-HTTP-Method-Override",
+        "X-Forwarded-Port",
+    ] {
+        let path = format!("/{name}");
+        rig.answers(&path, &[(200, &[FRESH])]);
+        rig.get(&path, &[(name, "evil.test")]);
+        let asked = String::from_utf8(rig.asked(&path)[0].head.clone()).unwrap();
+        let path_free = asked.replace(&path, "");
+        assert!(!path_free.contains("evil.test"), "{name} reaches the target:\n{asked}");
+    }
+}
+
+#[test]
+fn cache_02_what_trusted_peers_say_is_in_the_key() {
+    let rig = Rig::with("cache = true", "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n");
+    rig.answers("/x", &[(200, &[FRESH])]);
+    for _ in 0..2 {
+        assert_eq!(rig.get("/x", &[]).text(), "1");
+        assert_eq!(rig.get("/x", &[("X-Forwarded-Proto", "https")]).text(), "2");
+        assert_eq!(rig.get("/x", &[("X-Forwarded-Host", "b.test")]).text(), "3");
+        assert_eq!(rig.get("/x", &[("X-Forwarded-For", "192.0.2.1")]).text(), "1");
+    }
+}
+
+#[test]
+fn cache_04_a_response_to_cookies_is_stored_only_if_it_is_for_all() {
+    let rig = Rig::start("true");
+    let sent = [("Cookie", "session=1")];
+    for (at, (fields, expected)) in [
+        (&[FRESH][..], false),
+        (&[("Cache-Control", "public, max-age=60")], true),
+        (&[("Cache-Control", "s-maxage=60")], true),
+        (&[("CDN-Cache-Control", "max-age=60")], true),
+        (&[FRESH, ("Vary", "Cookie")], true),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let got = rig.is_stored(&format!("/c{at}"), (200, fields), &sent);
+        assert_eq!(got, *expected, "{fields:?}");
+    }
+    let ignoring = Rig::start("{ ignore_cookies = true }");
+    assert!(ignoring.is_stored("/i", (200, &[FRESH]), &sent));
+    let keyed = Rig::start("{ key = { cookies = ['session'] } }");
+    assert!(keyed.is_stored("/k", (200, &[FRESH]), &sent));
+    assert_eq!(keyed.get("/k", &[("Cookie", "session=2")]).text(), "2");
+    assert_eq!(keyed.get("/k", &sent).text(), "1");
+    assert_eq!(keyed.get("/k", &[]).text(), "3");
+}
+
+#[test]
+fn cache_04_policies_are_asked_before_the_store() {
+    let users = "[policy.who]\napi_key = { keys = { alice = \"0123456789abcdef\", bob = \"fedcba9876543210\" } }\n";
+    let rig = Rig::with("cache = true\npolicy = [\"who\"]", users);
+    let (alice, bob) = ([("x-api-key", "0123456789abcdef")], [("x-api-key", "fedcba9876543210")]);
+    rig.answers("/me", &[(200, &[("Cache-Control", "public, max-age=60")])]);
+    assert_eq!(rig.get("/me", &alice).text(), "1");
+    assert_eq!(rig.get("/me", &bob).text(), "2");
+    assert_eq!(rig.get("/me", &alice).text(), "3");
+    assert_eq!(rig.get("/me", &[]).status(), 401);
+    // Where the rule takes such requests, what says that it is for all is shared; and nobody unknown gets it.
+    let rig = Rig::with("cache = { authorization = true }\npolicy = [\"who\"]", users);
+    rig.answers("/all", &[(200, &[("Cache-Control", "public, max-age=60")])]);
+    rig.answers("/own", &[(200, &[FRESH])]);
+    assert_eq!(rig.get("/all", &alice).text(), "1");
+    assert_eq!(rig.get("/all", &bob).text(), "1");
+    assert_eq!(rig.get("/all", &[]).status(), 401);
+    assert_eq!(rig.get("/own", &alice).text(), "1");
+    assert_eq!(rig.get("/own", &bob).text(), "2");
+}
+
+#[test]
+fn cache_03_no_extension_makes_a_response_one_for_all() {
+    let rig = Rig::start("true");
+    for path in ["/account/x.css", "/account/logo.png", "/account;x.js", "/account%2Fx.css"] {
+        rig.answers(path, &[(200, &[("Content-Type", "text/html")])]);
+        let first = rig.get(path, &[("Cookie", "session=1")]);
+        let second = rig.get(path, &[]);
+        if first.status() == 200 {
+            assert_ne!(first.text(), second.text(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_part_of_the_query_that_counts() {
+    let rig = Rig::start("{ key = { query = { except = ['utm'] } } }");
+    rig.answers("/e", &[(200, &[FRESH])]);
+    for (path, body) in [
+        ("/e?a=1&utm=x", "1"),
+        ("/e?utm=y&a=1", "1"),
+        ("/e?a=1", "1"),
+        ("/e?a=1&u%74m=z", "1"),
+        ("/e?a=2&utm=x", "2"),
+        ("/e?a=1&utm=x;b=1", "3"),
+    ] {
+        assert_eq!(rig.get(path, &[]).text(), body, "{path}");
+    }
+    let sent = rig.asked("/e")[0].target().to_owned();
+    assert_eq!(sent, "/e?a=1&utm=x", "the target is sent all of it");
+}
