@@ -147,6 +147,7 @@ impl Worker {
             Message::Replied { ticket, reply } => self.shard.asks.reply(ticket, reply),
             Message::Room(live) => self.shard.lines.called(&live),
             Message::Spare(live) => self.shard.spare(&live),
+            Message::Landed(tickets) => self.shard.landings.land(&tickets),
             Message::Log(log) => self.shard.set_log(log),
             Message::Drain => {
                 let doors = std::mem::take(&mut *self.doors.borrow_mut());

@@ -44,6 +44,7 @@ impl Collector for Families {
         crate::admin::codings::families(&s.codings, &mut encoder)?;
         policies::usage(s.usage.as_ref(), &mut encoder)?;
         jwks::families(&s.jwks, &mut encoder)?;
+        crate::admin::cache::families(&s.cache, &mut encoder)?;
         acme(&s.acme, &mut encoder)
     }
 }

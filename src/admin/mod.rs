@@ -1,9 +1,10 @@
 //! Metrics and health of ringgate itself, over HTTP, on the control thread: never on a worker.
 //!
-//! Read-only: every endpoint is a GET, so there is no state to forge a request against. It serves what its
-//! [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
+//! Nearly every endpoint is a GET and shows something; what changes something takes a body that no page elsewhere can send. It serves
+//! what its [`Source`] says at that moment and keeps nothing. Control implements the source and calls [`serve`].
 
 pub mod asks;
+pub mod cache;
 mod changes;
 pub mod codings;
 mod guards;
@@ -18,6 +19,7 @@ pub mod text;
 pub mod tls;
 
 pub use asks::AskStat;
+pub use cache::CacheStat;
 pub use codings::CodingStat;
 pub use scrape::{
     AcmeStat, BreakerStat, GuardStat, JwksStat, OutStat, QueueStat, Scrape, Source, TargetStat,

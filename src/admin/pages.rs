@@ -7,10 +7,11 @@ use crate::admin::scrape::{Scrape, TargetStat};
 use serde::Serialize;
 
 /// The page at `/`.
-pub const INDEX: &str = "ringgate admin: read-only\n\n\
+pub const INDEX: &str = "ringgate admin\n\n\
     /metrics   counters and histograms for Prometheus\n\
     /targets   every target with its state and the reason, as JSON\n\
     /explain   POST: what would be done with a request, and why\n\
+    /cache     what is stored, as JSON; POST /cache/purge with {\"url\": ...}, {\"prefix\": ...}, {\"tag\": ...} or {\"all\": true}\n\
     /healthz   200 while the control thread runs\n\
     /readyz    200 while every worker accepts connections, 503 with a sentence when not\n";
 

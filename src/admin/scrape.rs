@@ -2,9 +2,10 @@
 //!
 //! Names in it come from the configuration alone, never from a request, so the number of series has a bound.
 
-use crate::admin::{AskStat, CodingStat, StreamStat, TlsStat};
+use crate::admin::{AskStat, CacheStat, CodingStat, StreamStat, TlsStat};
 use crate::base::meters::Totals;
 use crate::snapshot::policies::Decisions;
+use crate::store::{Purge, Purged};
 
 /// Where the admin endpoints get what they show.
 pub trait Source: Send + Sync + 'static {
@@ -22,6 +23,8 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// What is wrong with the question.
     fn explain(&self, question: &[u8], json: bool) -> Result<String, String>;
+    /// Forgets stored responses.
+    fn purge(&self, purge: &Purge) -> Purged;
 }
 
 /// The state of the process at one moment.
@@ -97,6 +100,8 @@ pub struct Scrape {
     pub calls: Vec<(&'static str, u64)>,
     /// Bodies that rules should have changed and could not, by reason.
     pub unmapped: Vec<(&'static str, u64)>,
+    /// Stored responses.
+    pub cache: CacheStat,
 }
 
 /// One place where keys of an issuer are fetched.

@@ -1,13 +1,13 @@
-//! The admin listener: a handful of GET endpoints, with limits of its own.
+//! The admin listener: a handful of endpoints, with limits of its own.
 //!
 //! It runs on the control thread. A panic in an answer costs that connection; a slow client is cut off after
 //! [`HEAD_TIMEOUT`]; at most [`CONNECTIONS`] are open at once. It does not authenticate: bind it to loopback.
 
 use crate::admin::scrape::Source;
 use crate::admin::text::{self, TextFormat};
-use crate::admin::{host, metrics, pages};
+use crate::admin::{cache as stored, host, metrics, pages};
 use axum::body::Bytes;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,8 @@ const CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole connection: even a client that reads nothing gives its place back.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
+/// For the body that says what is to be purged.
+const PURGE: usize = 64 << 10;
 /// The pause after an accept that failed, as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -65,6 +67,8 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/metrics", get(prometheus))
         .route("/targets", get(targets))
         .route("/explain", post(explain))
+        .route("/cache", get(cache))
+        .route("/cache/purge", post(purge).layer(DefaultBodyLimit::max(PURGE)))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(not_found)
@@ -129,6 +133,21 @@ async fn explain(State(source): Shared, RawQuery(query): RawQuery, question: Byt
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
         Ok(Err(sentence)) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn cache(State(source): Shared) -> Response {
+    let body = stored::page(&source.scrape().cache);
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn purge(State(source): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    match stored::purge(&headers, &body) {
+        Ok(purge) => {
+            let body = stored::purged(source.purge(&purge));
+            ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        Err(sentence) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),
     }
 }
 

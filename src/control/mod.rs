@@ -29,6 +29,7 @@ pub mod rights;
 pub mod service;
 pub mod sockets;
 pub mod source;
+pub mod storing;
 pub mod target_tls;
 pub mod usage;
 pub mod watch;

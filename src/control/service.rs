@@ -15,10 +15,8 @@ use crate::control::check::{self, Checked};
 use crate::control::crew::{Crew, End, Ended, NotReplaced};
 use crate::control::descriptors::Needs;
 use crate::control::expiry::Expiry;
-use crate::control::fresh;
 use crate::control::jwks::Jwks;
 use crate::control::ledger::Ledger;
-use crate::control::listener_tls;
 use crate::control::notify::{self, Notify};
 use crate::control::report::{self, GroupLine, StartScreen};
 use crate::control::resolve::Resolver;
@@ -27,7 +25,7 @@ use crate::control::sockets::{Bound, Change, Sockets};
 use crate::control::source::{Shared, unix_now};
 use crate::control::watch::{NameChanged, Names, Probes};
 use crate::control::watchdog::{self, Alarm};
-use crate::control::{EXIT_FAILED, EXIT_WRONG};
+use crate::control::{EXIT_FAILED, EXIT_WRONG, fresh, listener_tls, storing};
 use crate::net::runtime::{self, Driver};
 use crate::observe::{self, Format, LogHandle, Output};
 use crate::shard::{self, Machine, Message, Post};
@@ -183,7 +181,7 @@ impl Service {
         jwks.meet(&snapshot).await;
         let ledger = usage::begin(&config, &snapshot);
         let max = max_connections(&config, &snapshot, cpus.len(), None);
-        let machine = Arc::new(Machine::new(max, &config.limits));
+        let machine = storing::machine(max, &config);
         let answers = answers(cpus.len(), machine.post.clone()).map_err(Failed::run)?;
         let asks = answers.sender();
         let mut crew = Crew::new(driver, cpus, Arc::clone(&machine), to_graveyard, ended_tx, asks);
@@ -211,6 +209,7 @@ impl Service {
             healths: probes.healths.clone(),
             answers: answers.stats(),
             usage: ledger.stat(),
+            store: Arc::clone(&machine.store),
             log: log.clone(),
             driver: driver.name(),
             started_unix: unix_now(),
@@ -425,7 +424,7 @@ impl Service {
         }
         let said = Some(self.config.server.max_connections);
         let max = max_connections(&config, &snapshot, self.crew.len(), said);
-        self.machine.follow(max, &config.limits);
+        storing::follow(&self.machine, max, &self.config, &config);
         self.shared.max_connections.store(max, Ordering::Relaxed);
         if new.identity() != now.identity() {
             restart("server.user, group or sandbox");

@@ -1,7 +1,8 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
 use crate::admin::{
-    AcmeStat, CodingStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat, WorkerStat,
+    AcmeStat, CacheStat, CodingStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat,
+    WorkerStat,
 };
 use crate::base::{Tick, tick};
 use crate::config::Config;
@@ -14,6 +15,7 @@ use crate::observe::LogHandle;
 use crate::protect::Importance;
 use crate::shard::{HandshakeCounts, Pulse, Seat, Unmapped, handshakes};
 use crate::snapshot::{self, Snapshot};
+use crate::store::{Purge, Purged, Store};
 use crate::tls::facts::CIPHERS;
 use crate::tls::{self, Certificate};
 use crate::transform::compress::Coding;
@@ -39,6 +41,8 @@ pub struct Shared {
     pub healths: Healths,
     /// What is known of the usage ledger.
     pub usage: Arc<ledger::Stat>,
+    /// Stored responses.
+    pub store: Arc<Store>,
     /// The access log.
     pub log: LogHandle,
     /// The driver's name.
@@ -172,6 +176,16 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn cache(&self, snapshot: &Snapshot) -> CacheStat {
+        let storing = snapshot.rules.iter().filter_map(|rule| {
+            let caching = rule.traffic.cache.as_deref()?;
+            Some((rule.name.to_string(), caching.meters.sum()))
+        });
+        CacheStat { store: self.store.stat(), rules: storing.collect() }
+    }
+}
+
 impl Source for Shared {
     fn scrape(&self) -> Scrape {
         let snapshot = self.current.load_full();
@@ -241,6 +255,7 @@ impl Source for Shared {
             },
             jwks: jwks::stats(&snapshot),
             usage: usage_stat(&self.usage),
+            cache: self.cache(&snapshot),
             acme: self.acme.all().into_iter().map(acme_stat).collect(),
             deviations: deviations.filter(|(_, _, count)| *count > 0).collect(),
             workers_stuck: sum(&|p| u64::from(p.stuck.load(Ordering::Relaxed))),
@@ -264,6 +279,17 @@ impl Source for Shared {
         let missing = pulses.filter_map(|(id, pulse)| self.missing(id, pulse, generation));
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+    }
+
+    fn purge(&self, purge: &Purge) -> Purged {
+        let purged = self.store.purge(purge, Tick::now());
+        tracing::info!(
+            ?purge,
+            removed = purged.removed,
+            stale = purged.stale,
+            "stored responses purged"
+        );
+        purged
     }
 }
 

@@ -62,6 +62,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     tls(out, r);
     maybe(out, b",\"classification\":", r.deviation.map(|d| d.class().name().as_bytes()));
     maybe(out, b",\"classification_reason\":", r.deviation.map(|d| d.name().as_bytes()));
+    maybe(out, b",\"cache\":", r.cache.map(str::as_bytes));
     number(out, b",\"retries\":", Some(u64::from(r.retries)));
     out.extend_from_slice(if r.reused { b",\"reused\":true" } else { b",\"reused\":false" });
     number(out, b",\"generation\":", Some(r.generation));

@@ -97,6 +97,7 @@ impl Kept {
                 grpc_status: r.grpc_status,
                 deviation: r.deviation,
                 sticky: r.sticky,
+                cache: r.cache,
             },
         }
     }

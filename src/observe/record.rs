@@ -104,6 +104,8 @@ pub struct Record<'a> {
     pub deviation: Option<Reason>,
     /// `new`, `kept` or `moved`: what has become of a client that stays with a target, or a group.
     pub sticky: Option<&'static str>,
+    /// What became of it in the store of responses, in a word; `None` where its rule stores nothing.
+    pub cache: Option<&'static str>,
 }
 
 impl Record<'_> {
@@ -220,6 +222,7 @@ impl Default for Record<'_> {
             passed: b"",
             deviation: None,
             sticky: None,
+            cache: None,
         }
     }
 }

@@ -87,6 +87,7 @@ fields! {
     ClientSubject "client_subject",
     ProxiedId "proxied_id",
     Sticky "sticky",
+    Cache "cache",
 }
 
 impl Template {
@@ -217,6 +218,7 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::ClientSubject => r.client_subject().unwrap_or_default().as_bytes(),
         Field::Classification => r.deviation.map_or("", |d| d.class().name()).as_bytes(),
         Field::ClassificationReason => r.deviation.map_or("", |d| d.name()).as_bytes(),
+        Field::Cache => r.cache.unwrap_or_default().as_bytes(),
     };
     escape::hex(text, VALUE_CAP, place, out);
 }

@@ -181,6 +181,7 @@ fn with_record<R>(
         passed: x.client.passed.as_ref().map_or(&[], |p| &p.tlvs),
         deviation: x.scratch.request.deviation,
         sticky: trace.steer.outcome.map(Outcome::name),
+        cache: given(trace.cache),
     })
 }
 

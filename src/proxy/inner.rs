@@ -229,12 +229,41 @@ pub async fn collect(
         return Err(Fault::BodyTooLarge);
     }
     up.consume(len);
+    let how = (limit, Pace::until(deadline), Fault::DeadlineExceeded);
+    received.body = gathered(shard, inner, &mut up, received.head.framing, how).await?;
+    Ok(received)
+}
+
+/// Reads the body of a response whose head was read and parsed: at most `limit` octets, which come without a pause of `stall`.
+/// `up` holds what has arrived of it.
+///
+/// # Errors
+/// Why there is no whole body; [`Fault::BodyTooLarge`] for one that is too large.
+pub async fn body(
+    shard: &Shard,
+    inner: &Inner,
+    up: &mut Buf,
+    framing: Framing,
+    limit: u64,
+    stall: Duration,
+) -> Result<Vec<u8>, Fault> {
+    let how = (limit, Pace::new(stall, None), Fault::BodyStalled);
+    gathered(shard, inner, up, framing, how).await
+}
+
+async fn gathered(
+    shard: &Shard,
+    inner: &Inner,
+    up: &mut Buf,
+    framing: Framing,
+    (limit, pace, late): (u64, Pace, Fault),
+) -> Result<Vec<u8>, Fault> {
     let source = Relay {
         shard,
         from: &inner.sock,
         // Nothing is written.
         to: &inner.sock,
-        pace: Pace::until(deadline),
+        pace,
         client: Side::Read,
         limit: Some(limit),
         writer: Writer::Plain,
@@ -245,16 +274,15 @@ pub async fn collect(
         held: Chains::default(),
     };
     let mut body = shard.buffers.none();
-    let mut reader = Reader::on(&inner.sock, received.head.framing);
-    let gathered = gather(&source, &mut up, &mut reader, &mut body).await;
+    let mut reader = Reader::on(&inner.sock, framing);
+    let gathered = gather(&source, up, &mut reader, &mut body).await;
     gathered.map_err(|gap| match gap {
         Gap::NoMemory => Fault::Shed,
         Gap::Broken(_) if reader.total > limit => Fault::BodyTooLarge,
-        Gap::Broken(Broken::SourceStalled) => Fault::DeadlineExceeded,
+        Gap::Broken(Broken::SourceStalled) => late,
         Gap::Broken(broken) => inner.fault().unwrap_or(broken.of_response()),
     })?;
-    received.body.extend_from_slice(body.filled());
-    Ok(received)
+    Ok(body.filled().to_vec())
 }
 
 // Reads until there is a final response head; how long it is.

@@ -324,7 +324,9 @@ pub async fn deliver(
         };
         match (&made, framing) {
             (Some(made), _) => x.scratch.response.framing = Framing::Length(made.len() as u64),
-            (None, Framing::Length(1..)) => x.scratch.response.framing = Framing::Chunked,
+            (None, Framing::Length(1..)) if !stages.keep_length() => {
+                x.scratch.response.framing = Framing::Chunked
+            }
             _ => {}
         }
     }
@@ -484,7 +486,7 @@ async fn relay(
 }
 
 // Writes the response head into the scratch's reply; returns how the body is to be written.
-fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
+pub(super) fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
     let mut out = std::mem::take(&mut x.scratch.reply);
     out.clear();
     status_and_fields(x, buf, &mut out);
@@ -498,6 +500,8 @@ fn render(x: &mut Exchange<'_>, buf: &[u8]) -> Writer {
         }
         (Framing::None, None) => {}
         (Framing::Chunked | Framing::Close, _) if http2 => {}
+        // Whether it was whole is only known by how its connection has ended: that is what is told.
+        (Framing::Close, _) if x.scratch.trace.inner => x.keep = false,
         (Framing::Chunked | Framing::Close, _) if http11 => {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
             writer = Writer::Chunked;

@@ -31,6 +31,17 @@ pub fn wants(x: &Exchange<'_>) -> bool {
     shaped || !x.listener.errors.is_empty()
 }
 
+/// As [`prepare`], for a response from the store: what was kept of it is what the target has sent, all that comes after is done
+/// again. `section` is what the parsed head's spans lie in.
+pub fn again(x: &mut Exchange<'_>, section: &[u8]) -> Option<Stages> {
+    let mut stages = Stages::default();
+    if let Some(encoder) = coding::encode(x, section) {
+        stages.push(Stage::Encode(encoder));
+    }
+    dress::dress(x, section);
+    Some(stages).filter(|stages| !stages.is_empty())
+}
+
 /// Decides on the parsed response, whose head is the first `head` octets of `up`.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 use crate::http::Fault;
 use crate::proxy::exchange::{Way, send_on};
 use crate::proxy::{Exchange, cached, change, coding, inject, mirror, throttle};
+use crate::snapshot::Rule;
 
 /// Does what the rule says, and sends the request on unless it was answered.
 ///
@@ -18,9 +19,19 @@ pub async fn forward(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
     if traffic.inject.is_some() && inject::inject(x, rule).await? {
         return Ok(());
     }
-    if traffic.cache.is_some() && cached::answer(x, rule).await? {
-        return Ok(());
+    if traffic.cache.is_some() {
+        if cached::answer(x, way, rule).await? {
+            return Ok(());
+        }
+        let ended = on(x, way, rule).await;
+        cached::after(x, ended);
+        return ended;
     }
+    on(x, way, rule).await
+}
+
+async fn on(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Result<(), Fault> {
+    let traffic = &rule.traffic;
     if traffic.request.is_some() || traffic.reads_response {
         change::request(x, rule).await?;
     }

@@ -64,6 +64,11 @@ impl Stages {
         self.stages.is_empty()
     }
 
+    /// Whether what comes out has the length of what went in.
+    pub fn keep_length(&self) -> bool {
+        self.0.iter().all(|stage| matches!(stage, Stage::Fill(_)))
+    }
+
     /// Whether trailer fields become a part of the body.
     pub fn takes_trailers(&self) -> bool {
         self.stages.iter().any(|stage| matches!(stage, Stage::Recode(_)))

@@ -7,7 +7,7 @@ use crate::base::clients::Clients;
 use crate::base::lease::{Budget, Lease};
 use crate::config::Limits;
 use crate::net::buf::SMALL;
-use crate::shard::Post;
+use crate::shard::{Message, Post};
 use crate::store::Store;
 use std::sync::Arc;
 
@@ -57,14 +57,19 @@ const BLOCKS: u64 = 64;
 impl Machine {
     /// What the file gives; of client connections as many as the process can have.
     pub fn new(max_connections: u64, limits: &Limits) -> Machine {
+        let (store, post) = (Arc::new(Store::default()), Post::default());
+        let mail = post.clone();
+        store.on_landing(move |worker, tickets| {
+            mail.tell(worker, Message::Landed(tickets));
+        });
         Machine {
             connections: Budget::new(max_connections),
             requests: Budget::new(limits.in_flight),
             tunnels: Budget::new(limits.tunnels),
             memory: Budget::new(blocks(limits)),
             clients: Arc::default(),
-            store: Arc::default(),
-            post: Post::default(),
+            store,
+            post,
         }
     }
 

@@ -38,6 +38,8 @@ pub enum Message {
     Room(Arc<GroupLive>),
     /// Close an idle connection to this target.
     Spare(Arc<TargetLive>),
+    /// What requests with these tickets wait for has ended.
+    Landed(Vec<u64>),
     /// Write access records so from now on.
     Log(AccessLog),
     /// Stop accepting, finish what is in flight, end the thread.

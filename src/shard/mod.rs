@@ -8,6 +8,7 @@ pub mod channel;
 pub mod coders;
 pub mod epoch;
 pub mod handshakes;
+pub mod landings;
 pub mod lines;
 pub mod machine;
 pub mod mailbox;
@@ -24,6 +25,7 @@ pub use asks::{Ask, Asks};
 pub use coders::{Coders, CodingCounts};
 pub use epoch::Epoch;
 pub use handshakes::{HandshakeCounts, Handshakes};
+pub use landings::Landings;
 pub use lines::{Held, Lines, Opened, Trial};
 pub use machine::{Machine, Shares};
 pub use mailbox::Message;
@@ -81,6 +83,8 @@ pub struct Shard {
     pub sticky: RefCell<Memory>,
     /// Stored responses, which all workers share.
     pub store: Arc<Store>,
+    /// Requests that wait for what another one fetches.
+    pub landings: Landings,
     /// How other workers are told something.
     pub post: Post,
     /// Requests that wait for a target.
@@ -310,6 +314,7 @@ impl Shard {
             sticky: RefCell::default(),
             store: shares.store,
             lines: Rc::new(Lines::new(worker, shares.post.clone())),
+            landings: Landings::new(),
             post: shares.post,
             pulse,
             epoch: RefCell::new(epoch),
@@ -496,6 +501,7 @@ impl Shard {
         self.refresh_date();
         self.asks.sweep(now);
         self.lines.sweep();
+        self.store.sweep(now);
         let epoch = self.epoch();
         for group in &epoch.groups {
             let oldest = group.group.idle_timeout;

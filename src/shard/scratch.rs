@@ -2,9 +2,11 @@
 //! flight, so that an idle connection holds nothing and a request allocates nothing.
 
 use crate::base::Tick;
+use crate::cache::Key;
 use crate::http::{RequestHead, ResponseHead};
 use crate::policy::Findings;
 use crate::shard::{Sent, Trace};
+use crate::store::Errand;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -29,6 +31,10 @@ pub struct Scratch {
     pub findings: Findings,
     /// The request id.
     pub request_id: Vec<u8>,
+    /// What stored responses are looked up by.
+    pub key: Key,
+    /// What becomes of the response to a request of a rule that stores.
+    pub errand: Option<Box<Errand>>,
     /// When either side of a call last sent something; both directions of it hold this.
     pub moved: Rc<Cell<Tick>>,
 }
@@ -42,6 +48,7 @@ impl Scratch {
         self.findings.clear();
         self.sent.clear();
         self.trace.trial = None;
+        self.errand = None;
         for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id, &mut self.added] {
             vec.clear();
             if vec.capacity() > KEEP {

@@ -117,7 +117,8 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
     let challenges: Arc<Challenges> =
         context.old.map_or_else(Arc::default, |old| Arc::clone(&old.challenges));
     let listeners = listeners(config, &group_ids, &policies, context, &challenges);
-    let rules = rules.collect();
+    let mut rules: Vec<Rule> = rules.collect();
+    traffic::carry(&mut rules, context.old, context.workers);
     Ok(Snapshot {
         generation: context.generation,
         trusted: config.server.trusted_proxies.clone(),

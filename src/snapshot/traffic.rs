@@ -6,11 +6,12 @@ use crate::balance::hash_key;
 use crate::config;
 use crate::fanout::{AggregateSettings, InjectSettings, MirrorSettings};
 use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings, Retry};
-use crate::snapshot::Seals;
+use crate::snapshot::{Rule, Seals, Snapshot};
 use crate::transform::bandwidth::{Bandwidth, Settings};
 use crate::transform::compress;
 use crate::{cache, sticky, transform};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What a rule does with traffic.
 #[derive(Debug, Default)]
@@ -44,7 +45,16 @@ pub struct RuleTraffic {
     /// What is made to go wrong.
     pub inject: Option<Box<InjectSettings>>,
     /// What is stored.
-    pub cache: Option<Box<cache::Settings>>,
+    pub cache: Option<Box<Caching>>,
+}
+
+/// How a rule stores responses.
+#[derive(Debug)]
+pub struct Caching {
+    /// As written.
+    pub settings: cache::Settings,
+    /// What is counted.
+    pub meters: Arc<cache::Meters>,
 }
 
 /// What a group does with traffic.
@@ -107,7 +117,7 @@ pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
         bandwidth: said.bandwidth.as_ref().map(bandwidth),
         mirror: said.mirror.clone().map(Box::new),
         inject: said.inject.clone().map(Box::new),
-        cache: said.cache.clone().map(Box::new),
+        cache: said.cache.clone().map(caching),
         reads_response: false,
         staged: false,
         shaped: false,
@@ -143,6 +153,28 @@ fn group_stick(
     };
     let groups = groups.iter().map(|g| (hash_key(g.group.as_bytes()), g.weight));
     sticky::GroupStick::new(said, &rule.name, groups, &seals.ring)
+}
+
+/// Gives rules that store what their earlier selves have counted.
+pub fn carry(rules: &mut [Rule], old: Option<&Snapshot>, workers: usize) {
+    let storing = |rule: &'_ Rule| rule.traffic.cache.is_some();
+    let known = old.map(|old| old.rules.iter().filter(|rule| storing(rule)));
+    let known: HashMap<&str, &Rule> =
+        known.into_iter().flatten().map(|rule| (&*rule.name, rule)).collect();
+    for rule in rules {
+        let before = known.get(&*rule.name).and_then(|rule| rule.traffic.cache.as_deref());
+        if let Some(caching) = &mut rule.traffic.cache {
+            caching.meters = match before {
+                Some(before) => Arc::clone(&before.meters),
+                None => Arc::new(cache::Meters::new(workers)),
+            };
+        }
+    }
+}
+
+// Its meters come with `carry`.
+fn caching(settings: cache::Settings) -> Box<Caching> {
+    Box::new(Caching { settings, meters: Arc::new(cache::Meters::new(1)) })
 }
 
 /// Of a group.

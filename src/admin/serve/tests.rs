@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::scrape::{Scrape, TargetStat, WorkerStat};
 use crate::base::meters::Meters;
+use crate::store::{Purge, Purged, Target};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -56,6 +57,10 @@ impl Source for Fake {
             deviations: vec![("Ambiguous", "BothTeClPresent", 3)],
             ..Scrape::default()
         }
+    }
+
+    fn purge(&self, purge: &Purge) -> Purged {
+        Purged { removed: u64::from(purge.target == Target::All), stale: 0 }
     }
 
     fn ready(&self) -> Result<(), String> {

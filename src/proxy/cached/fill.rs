@@ -1,0 +1,243 @@
+//! Puts a response into the store while it passes.
+//!
+//! It is stored only when its framing says that all of it was there, and not after its length became more than may be stored
+//! (hazard CACHE-07). A body that ends with its connection is never known to be whole. Called by `shape` for every response to a
+//! rule that stores.
+
+use super::request_of;
+use crate::cache::{
+    Ask, Key, Meta, Meters, Origin, Request, Times, Why, invalidate, lines, storable,
+};
+use crate::http::{Framing, RequestView, write};
+use crate::proxy::Exchange;
+use crate::snapshot::traffic::Caching;
+use crate::store::{Claim, Entry, Errand, Landing, Put, Room, Stamp, Store};
+use std::sync::Arc;
+
+/// A response that is being stored as it passes. Dropped before its end it is forgotten (hazard CACHE-07).
+#[derive(Debug)]
+pub struct Filling {
+    open: Option<Box<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    store: Arc<Store>,
+    claim: Option<Claim>,
+    stamp: Stamp,
+    key: Key,
+    variant: Box<[u8]>,
+    rule: Arc<str>,
+    meta: Meta,
+    section: Vec<u8>,
+    hidden: Option<String>,
+    body: Vec<u8>,
+    // Where it is announced.
+    length: Option<u64>,
+    most: u64,
+    room: Room,
+    meters: Arc<Meters>,
+    worker: usize,
+}
+
+// Bodies that are announced are given their room at once, up to this; it is not to be had for an announcement alone.
+const AT_ONCE: u64 = 1 << 20;
+
+impl Filling {
+    /// Keeps octets of the body.
+    pub fn data(&mut self, octets: &[u8]) {
+        let Some(open) = &mut self.open else { return };
+        let length = (open.body.len() + octets.len()) as u64;
+        if length > open.most || !open.room.grow(length) {
+            self.give_up();
+            return;
+        }
+        open.body.extend_from_slice(octets);
+    }
+
+    /// The body is whole: the response may be given to others.
+    pub fn end(&mut self) {
+        self.store();
+    }
+
+    /// As [`Filling::end`]; what is given to this request at least.
+    pub(super) fn store(&mut self) -> Option<Arc<Entry>> {
+        let mut open = self.open.take()?;
+        let length = open.body.len() as u64;
+        if open.length.is_some_and(|announced| announced != length) {
+            return None;
+        }
+        let body = Arc::new(open.body.into_boxed_slice());
+        let hidden = open.hidden.as_deref();
+        let entry =
+            Entry::new(open.key, open.variant, open.rule, open.meta, open.section, hidden, body);
+        let entry = Arc::new(entry);
+        let landing = match open.store.put(&entry, open.stamp) {
+            Put::Stored => {
+                if let Some(cell) = open.meters.cell(open.worker) {
+                    cell.stores.add(1);
+                }
+                Landing::Stored
+            }
+            Put::NoRoom => Landing::Uncacheable,
+            Put::Outdated => Landing::Abandoned,
+        };
+        if let Some(claim) = open.claim.take() {
+            claim.land(landing);
+        }
+        Some(entry)
+    }
+
+    fn give_up(&mut self) {
+        let claim = self.open.take().and_then(|mut open| open.claim.take());
+        if let Some(claim) = claim {
+            claim.land(Landing::Uncacheable);
+        }
+    }
+}
+
+/// Begins to store the parsed response, whose head is `head`, where it may be. What it tells of others is taken up.
+pub fn fill(x: &mut Exchange<'_>, head: &[u8]) -> Option<Filling> {
+    let errand = x.scratch.errand.take()?;
+    let epoch = x.epoch;
+    let rule = x.scratch.trace.rule.and_then(|at| epoch.snapshot.rules.get(at))?;
+    let caching = rule.traffic.cache.as_deref()?;
+    if errand.changes {
+        forget_changed(x, caching, &errand, head);
+    }
+    let (mut errand, meta) = judge(x, caching, errand, head);
+    errand.status.stored = meta.is_some();
+    if caching.settings.status {
+        errand.status.answered = x.scratch.trace.target_status;
+        errand.status.write(&mut x.scratch.added);
+    }
+    let filling = meta.and_then(|meta| begin(x, caching, &rule.name, *errand, meta, head));
+    hide_tags(x, caching, head);
+    filling
+}
+
+/// What is kept of a response that may be stored. Where it may not, whoever waits is told at once.
+pub(super) fn judge(
+    x: &Exchange<'_>,
+    caching: &Caching,
+    mut errand: Box<Errand>,
+    head: &[u8],
+) -> (Box<Errand>, Option<Meta>) {
+    let Some(ask) = &errand.ask else { return (errand, None) };
+    match judged(x, caching, &errand, ask, head) {
+        Ok(meta) => {
+            errand.status.ttl = Some(meta.ttl(meta.received));
+            (errand, Some(meta))
+        }
+        Err(why) => {
+            errand.status.detail = Some(why);
+            errand.ask = None;
+            if let Some(claim) = errand.claim.take() {
+                claim.land(Landing::Uncacheable);
+            }
+            (errand, None)
+        }
+    }
+}
+
+fn judged(
+    x: &Exchange<'_>,
+    caching: &Caching,
+    errand: &Errand,
+    ask: &Ask,
+    head: &[u8],
+) -> Result<Meta, &'static str> {
+    let response = &x.scratch.response;
+    let received = x.scratch.trace.answered.unwrap_or(errand.asked);
+    let times = Times { asked: errand.asked, received, unix: x.shard.unix() };
+    let fields = response.view(head);
+    let meta = storable(&caching.settings, ask, response.status, fields, times);
+    let meta = meta.map_err(Why::detail)?;
+    match response.framing {
+        Framing::Length(length) if length > caching.settings.max_object => {
+            Err(Why::TooLarge.detail())
+        }
+        Framing::Close => Err("unframed"),
+        _ => Ok(meta),
+    }
+}
+
+/// The response with this head as it is kept, without its body yet.
+pub(super) fn begin(
+    x: &Exchange<'_>,
+    caching: &Caching,
+    rule: &Arc<str>,
+    errand: Errand,
+    meta: Meta,
+    head: &[u8],
+) -> Option<Filling> {
+    let response = &x.scratch.response;
+    let named =
+        |name: &[u8]| response.nominated.iter().any(|one| one.of(head).eq_ignore_ascii_case(name));
+    let mut section = Vec::with_capacity(head.len() + 64);
+    lines::kept(response.view(head), named, &mut section);
+    if !response.has_date {
+        x.shard.with_date(|date| write::field(&mut section, b"date", date));
+    }
+    let length = match response.framing {
+        Framing::Length(length) => Some(length),
+        Framing::None => Some(0),
+        Framing::Chunked | Framing::Close => None,
+    };
+    let store = Arc::clone(&x.shard.store);
+    let mut room = store.room();
+    let at_once = length.unwrap_or(0).min(AT_ONCE);
+    let open = Open {
+        claim: errand.claim,
+        stamp: errand.stamp,
+        key: errand.key,
+        variant: meta.vary.key(x.view().fields),
+        rule: Arc::clone(rule),
+        meta,
+        section,
+        hidden: caching.settings.tags.clone(),
+        body: match room.grow(at_once) {
+            true => Vec::with_capacity(usize::try_from(at_once).unwrap_or(0)),
+            false => Vec::new(),
+        },
+        length,
+        most: caching.settings.max_object,
+        room,
+        meters: Arc::clone(&caching.meters),
+        worker: x.shard.worker,
+        store,
+    };
+    let mut filling = Filling { open: Some(Box::new(open)) };
+    if response.framing == Framing::None {
+        // There is no body that could end.
+        filling.end();
+        return None;
+    }
+    Some(filling)
+}
+
+// Tags are between the target and its cache.
+fn hide_tags(x: &mut Exchange<'_>, caching: &Caching, head: &[u8]) {
+    let Some(name) = &caching.settings.tags else { return };
+    let name = name.as_bytes();
+    x.scratch.response.fields.retain(|field| !field.name.of(head).eq_ignore_ascii_case(name));
+}
+
+// What a request has changed is not given any more (RFC 9111 section 4.4).
+fn forget_changed(x: &Exchange<'_>, caching: &Caching, errand: &Errand, head: &[u8]) {
+    let (request, response) = (request_of(x), &x.scratch.response);
+    let changed = invalidate::changed(&request, response.status, response.view(head));
+    for origin in &changed {
+        let named = key_of(&request, caching, origin);
+        x.shard.store.invalidate(named.as_ref().unwrap_or(&errand.key), origin);
+    }
+}
+
+// The key of a request for what lies at the same origin.
+fn key_of(request: &Request<'_>, caching: &Caching, origin: &Origin) -> Option<Key> {
+    let path = origin.base.get(origin.authority().len()..)?;
+    let query = origin.query.as_deref();
+    let view = RequestView { path, query, ..request.view };
+    // Which rule it would be is nothing to where it lies.
+    Some(Key::of(&caching.settings.key, &Request { view, ..*request }, ""))
+}

@@ -1,0 +1,339 @@
+//! Fetches what is stored and stale, in a way that what comes of it can still be chosen: the stored response where the target
+//! confirms it or fails, the target's elsewhere.
+//!
+//! The request goes as one of ringgate's own (`inner`), with the conditions of the stored response in the place of the client's;
+//! those are judged here, on what is given in the end. Behind the back of a client that was given a stale response the same is
+//! done by a task of its own.
+
+use super::{Asked, Given, fill, is_of_target, serve};
+use crate::base::Tick;
+use crate::cache::age::is_failure;
+use crate::cache::{Ask, Meta, Status, Times, stale_if_error, storable, update};
+use crate::http::{Fault, Framing, Method, ResponseHead};
+use crate::net::runtime::spawn;
+use crate::net::{Buf, Side};
+use crate::proxy::forward::Failure;
+use crate::proxy::inner::{self, Inner, Order, Received};
+use crate::proxy::receive::Head;
+use crate::proxy::{Exchange, change, receive, steer};
+use crate::shard::Shard;
+use crate::store::{Claim, Entry, Errand, Landing, Put, Stamp};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+// How long a target that has failed is not asked again for what may be given stale.
+const FAILING_FOR: Duration = Duration::from_secs(2);
+// How long a response may take that nobody waits for.
+const LONGEST_REFRESH: Duration = Duration::from_secs(60);
+// What the client has asked of its own copy, and of a part: nothing for who fetches the whole.
+const HELD: [&[u8]; 4] = [b"if-none-match", b"if-modified-since", b"if-range", b"range"];
+
+/// Fetches, and answers with what comes of it.
+///
+/// # Errors
+/// Why there is no response to be given.
+pub(super) async fn fetch(
+    x: &mut Exchange<'_>,
+    asked: Asked<'_>,
+    mut errand: Box<Errand>,
+    mut old: Option<Arc<Entry>>,
+) -> Result<(), Fault> {
+    if asked.rule.traffic.request.is_some() {
+        change::request(x, asked.rule).await?;
+    }
+    loop {
+        let inner = begin(x, asked, old.as_deref())?;
+        let mut up = x.shard.buffers.none();
+        let head = head_of(x, &inner, &mut up).await;
+        let status = x.scratch.response.status;
+        let now = Tick::now();
+        let saves = |entry: &Entry| stale_if_error(&entry.meta(), asked.ask, now);
+        match (&old, head) {
+            (Some(entry), Err(fault)) if is_of_target(fault) && saves(entry) => {
+                return save(x, asked, errand, entry).await;
+            }
+            (Some(entry), Ok(_)) if is_failure(status) && saves(entry) => {
+                drop(inner);
+                return save(x, asked, errand, entry).await;
+            }
+            (_, Err(fault)) => {
+                if let Some(claim) = errand.claim.take() {
+                    let failed = is_of_target(fault);
+                    claim.land(if failed { Landing::Failed } else { Landing::Abandoned });
+                }
+                return Err(fault);
+            }
+            (Some(entry), Ok(_)) if status == 304 => {
+                let Some(renewed) = renew(x, asked, &errand, entry, &up) else {
+                    // It speaks of another response: only a whole one will do.
+                    old = None;
+                    continue;
+                };
+                errand.status.answered = Some(304);
+                if let Some(claim) = errand.claim.take() {
+                    claim.land(renewed.1);
+                }
+                errand.status.stored = renewed.1 == Landing::Stored;
+                errand.status.ttl = Some(renewed.0.stored.ttl(now));
+                return serve::give(x, asked, &renewed.0, Given::Confirmed, errand.status).await;
+            }
+            (_, Ok(head)) => return take(x, asked, errand, (&inner, up, head)).await,
+        }
+    }
+}
+
+/// Fetches what was given stale, while nobody waits for it.
+///
+/// # Errors
+/// Those of changing the request as the rule says.
+pub(super) async fn refresh(
+    x: &mut Exchange<'_>,
+    asked: Asked<'_>,
+    old: Arc<Entry>,
+    claim: Claim,
+) -> Result<(), Fault> {
+    if asked.rule.traffic.request.is_some() {
+        change::request(x, asked.rule).await?;
+    }
+    let stamp = claim.stamp();
+    let Ok(inner) = begin(x, asked, Some(&old)) else { return Ok(()) };
+    // What was set for that request is not for the client's.
+    x.scratch.sent.clear();
+    let task = Refresh {
+        settings: asked.caching.settings.clone(),
+        ask: Ask { head: false, conditional: false, range: false, ..*asked.ask },
+        request: serve::Kept::of(x),
+        began: Tick::now(),
+        old,
+        stamp,
+    };
+    let (shard, meters) = (Rc::clone(x.shard), Arc::clone(&asked.caching.meters));
+    let pulse = Arc::clone(&shard.pulse);
+    let work = async move {
+        let until = task.began.after(LONGEST_REFRESH);
+        let limit = task.settings.max_object;
+        let received = inner::collect(&shard, &inner, Method::Get, limit, until).await;
+        let landing = task.take_up(&shard, received);
+        if landing == Landing::Stored
+            && let Some(cell) = meters.cell(shard.worker)
+        {
+            cell.stores.add(1);
+        }
+        claim.land(landing);
+    };
+    spawn(work, move || {
+        pulse.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!("the renewal of a stored response panicked");
+    });
+    Ok(())
+}
+
+// Sends the request with the conditions of `old` in the place of the client's.
+fn begin(x: &mut Exchange<'_>, asked: Asked<'_>, old: Option<&Entry>) -> Result<Inner, Fault> {
+    let group = steer::group(x, asked.way).ok_or(Fault::NoTarget)?;
+    let mut sent = x.scratch.sent.clone();
+    sent.any = true;
+    sent.held.extend(HELD.map(Box::from));
+    if let Some(entry) = old {
+        entry.stored.preconditions(&mut sent.fields);
+    }
+    if asked.ask.head {
+        sent.method = b"GET".to_vec();
+    }
+    if let Some(total) = asked.rule.total {
+        let until = x.scratch.trace.began.after(total);
+        let deadline = x.scratch.trace.deadline.map_or(until, |known| known.min(until));
+        x.scratch.trace.deadline = Some(deadline);
+    }
+    let response = asked.rule.response;
+    Ok(inner::send(x, Order { group, sent, body: None, response, avoid: None, repeats: true }))
+}
+
+async fn head_of(x: &mut Exchange<'_>, inner: &Inner, up: &mut Buf) -> Result<Head, Fault> {
+    // Whoever it was sent to has its deadlines, and its end is the end of this.
+    inner.sock.arm(Side::Read, Tick::NEVER);
+    x.scratch.trace.sent = Some(Tick::now());
+    let head = receive::head(x, &inner.sock, up).await;
+    x.scratch.trace.counted = true;
+    x.scratch.trace.target = inner.target();
+    head.map_err(|failure| match (inner.fault(), failure) {
+        (Some(fault), _) => fault,
+        (None, failure) => Failure::fault(failure).unwrap_or(Fault::Internal),
+    })
+}
+
+// Gives what is stored, since the target has failed.
+async fn save(
+    x: &mut Exchange<'_>,
+    asked: Asked<'_>,
+    mut errand: Box<Errand>,
+    entry: &Entry,
+) -> Result<(), Fault> {
+    let now = Tick::now();
+    entry.note_failure(now.after(FAILING_FOR));
+    if let Some(claim) = errand.claim.take() {
+        claim.land(Landing::Failed);
+    }
+    let mut status = Status::hit(entry.meta().ttl(now));
+    status.detail = Some("stale-if-error");
+    serve::give(x, asked, entry, Given::Saved, status).await
+}
+
+// What the stored response is after a 304 that speaks of it, and whether it is stored still.
+fn renew(
+    x: &Exchange<'_>,
+    asked: Asked<'_>,
+    errand: &Errand,
+    old: &Arc<Entry>,
+    up: &Buf,
+) -> Option<(Arc<Entry>, Landing)> {
+    let response = &x.scratch.response;
+    let section = up.filled().get(..response.len).unwrap_or_default();
+    let times = times(x.shard, errand.asked);
+    let settings = &asked.caching.settings;
+    renewed(x.shard, settings, asked.ask, old, (response, section), times)
+}
+
+fn renewed(
+    shard: &Shard,
+    settings: &crate::cache::Settings,
+    ask: &Ask,
+    old: &Arc<Entry>,
+    (response, section): (&ResponseHead, &[u8]),
+    times: Times,
+) -> Option<(Arc<Entry>, Landing)> {
+    let fresh = response.view(section);
+    if !update::fits(&old.stored, fresh) {
+        return None;
+    }
+    let named = |name: &[u8]| {
+        response.nominated.iter().any(|one| one.of(section).eq_ignore_ascii_case(name))
+    };
+    let renewed = update::renew(settings, ask, (&old.stored, &old.lines), fresh, named, times);
+    let keeps = renewed.meta.is_ok();
+    let meta = renewed.meta.unwrap_or_else(|_| Meta::clone(&old.stored));
+    let entry = Arc::new(Entry::new(
+        old.key.clone(),
+        old.variant.clone(),
+        Arc::clone(&old.rule),
+        meta,
+        renewed.lines,
+        settings.tags.as_deref(),
+        Arc::clone(&old.body),
+    ));
+    if !keeps {
+        // It answers this request, and no other.
+        shard.store.forget(old);
+        return Some((entry, Landing::Uncacheable));
+    }
+    let landing = if shard.store.renew(old, &entry) { Landing::Stored } else { Landing::Abandoned };
+    Some((entry, landing))
+}
+
+fn times(shard: &Shard, asked: Tick) -> Times {
+    Times { asked, received: Tick::now(), unix: shard.unix() }
+}
+
+// A whole response: it goes to the client, and into the store where it may.
+async fn take(
+    x: &mut Exchange<'_>,
+    asked: Asked<'_>,
+    errand: Box<Errand>,
+    (inner, mut up, head): (&Inner, Buf, Head),
+) -> Result<(), Fault> {
+    let stall = asked.rule.body.unwrap_or(x.listener.body);
+    let fits = matches!(x.scratch.response.framing, Framing::Length(1..));
+    let mut errand = errand;
+    if fits && (asked.ask.conditional || asked.ask.range) {
+        let len = x.scratch.response.len;
+        let section = up.filled().get(..len).unwrap_or_default();
+        let (judged, meta) = fill::judge(x, asked.caching, errand, section);
+        errand = judged;
+        if let Some(meta) = meta {
+            let mut status = errand.status;
+            status.stored = true;
+            status.answered = Some(x.scratch.response.status);
+            let filling = fill::begin(x, asked.caching, &asked.rule.name, *errand, meta, section);
+            let mut filling = filling.ok_or(Fault::Internal)?;
+            up.consume(len);
+            let framing = x.scratch.response.framing;
+            let limit = asked.caching.settings.max_object;
+            let body = inner::body(x.shard, inner, &mut up, framing, limit, stall).await?;
+            filling.data(&body);
+            let entry = filling.store().ok_or(Fault::Shed)?;
+            return serve::give(x, asked, &entry, Given::Fetched, status).await;
+        }
+    }
+    x.scratch.errand = Some(errand);
+    let delivered = receive::deliver(x, &inner.sock, &mut up, head, stall).await;
+    let ended = delivered.map(|_| ()).map_err(|fault| match fault {
+        // What broke off the inner one is what there is to be told.
+        Fault::TruncatedBody => inner.fault().unwrap_or(fault),
+        fault => fault,
+    });
+    super::after(x, ended);
+    ended
+}
+
+// What a renewal needs that nobody waits for.
+struct Refresh {
+    settings: crate::cache::Settings,
+    ask: Ask,
+    request: serve::Kept,
+    began: Tick,
+    old: Arc<Entry>,
+    stamp: Stamp,
+}
+
+impl Refresh {
+    fn take_up(&self, shard: &Shard, received: Result<Received, Fault>) -> Landing {
+        let now = Tick::now();
+        let received = match received {
+            Ok(received) if !is_failure(received.head.status) => received,
+            Err(Fault::BodyTooLarge) => return Landing::Uncacheable,
+            _ => {
+                self.old.note_failure(now.after(FAILING_FOR));
+                return Landing::Failed;
+            }
+        };
+        let Received { head, section, body } = received;
+        let times = times(shard, self.began);
+        if head.status == 304 {
+            let parts = (&head, section.as_slice());
+            let renewed = renewed(shard, &self.settings, &self.ask, &self.old, parts, times);
+            if let Some((_, landing)) = renewed {
+                return landing;
+            }
+            // It speaks of another response: the next request fetches that.
+            shard.store.forget(&self.old);
+            return Landing::Abandoned;
+        }
+        let fields = head.view(&section);
+        let meta = storable(&self.settings, &self.ask, head.status, fields, times);
+        let Some(meta) = meta.ok().filter(|_| head.framing != Framing::Close) else {
+            shard.store.forget(&self.old);
+            return Landing::Uncacheable;
+        };
+        let named = |name: &[u8]| {
+            head.nominated.iter().any(|one| one.of(&section).eq_ignore_ascii_case(name))
+        };
+        let mut kept = Vec::with_capacity(section.len());
+        crate::cache::lines::kept(fields, named, &mut kept);
+        let entry = Arc::new(Entry::new(
+            self.old.key.clone(),
+            meta.vary.key(self.request.view()),
+            Arc::clone(&self.old.rule),
+            meta,
+            kept,
+            self.settings.tags.as_deref(),
+            Arc::new(body.into_boxed_slice()),
+        ));
+        match shard.store.put(&entry, self.stamp) {
+            Put::Stored => Landing::Stored,
+            Put::NoRoom => Landing::Uncacheable,
+            Put::Outdated => Landing::Abandoned,
+        }
+    }
+}
