@@ -62,7 +62,7 @@ impl Bucket {
     /// With a flight; what was known of its key is to be found out anew.
     pub(super) fn entered(&self, flight: &Arc<Flight>) -> Bucket {
         let mut bucket = self.only(|_| true);
-        bucket.marks.retain(|mark| mark.key != flight.key);
+        bucket.marks.retain(|mark| mark.key != flight.key || mark.personal != flight.personal);
         bucket.flights.push(Arc::clone(flight));
         bucket
     }
@@ -72,7 +72,7 @@ impl Bucket {
         let mut bucket = self.only(|_| true);
         bucket.flights.retain(|other| !Arc::ptr_eq(other, flight));
         if let Some(mark) = mark {
-            bucket.marks.retain(|other| other.key != mark.key);
+            bucket.marks.retain(|other| other.key != mark.key || other.personal != mark.personal);
             bucket.marks.truncate(MOST_IN_BUCKET - 1);
             bucket.marks.push(Arc::clone(mark));
         }

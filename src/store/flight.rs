@@ -29,6 +29,7 @@ pub enum Landing {
 #[derive(Debug)]
 pub struct Flight {
     pub(super) key: Key,
+    pub(super) personal: bool,
     state: AtomicU8,
     waiting: SegQueue<(usize, u64)>,
 }
@@ -46,8 +47,8 @@ const MOST_WAITING: usize = 1 << 16;
 const FLYING: u8 = 0;
 
 impl Flight {
-    pub(super) fn new(key: Key) -> Flight {
-        Flight { key, state: AtomicU8::new(FLYING), waiting: SegQueue::new() }
+    pub(super) fn new(key: Key, personal: bool) -> Flight {
+        Flight { key, personal, state: AtomicU8::new(FLYING), waiting: SegQueue::new() }
     }
 
     /// How it has ended; `None` while it is on its way.
@@ -92,6 +93,7 @@ impl Flight {
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) key: Key,
+    pub(super) personal: bool,
     pub(super) until: Tick,
 }
 

@@ -148,19 +148,26 @@ impl Store {
         Some(table.look(key, self.purges.load(Ordering::Acquire)))
     }
 
-    /// Takes it upon the caller to fetch what `look` did not find, unless somebody does already.
-    pub fn claim(self: &Arc<Store>, look: &Look<'_>, key: &Key, now: Tick) -> Claimed {
-        if let Some(flight) = look.flight(key) {
+    /// Takes it upon the caller to fetch what `look` did not find, unless somebody does already. Those whose request might be why a
+    /// response is not to be stored (`personal`) are apart from the others: what becomes of theirs says nothing to those.
+    pub fn claim(
+        self: &Arc<Store>,
+        look: &Look<'_>,
+        key: &Key,
+        personal: bool,
+        now: Tick,
+    ) -> Claimed {
+        if let Some(flight) = look.flight(key, personal) {
             // One that has landed leaves its bucket before it says so.
             return match flight.landed() {
                 None => Claimed::Join(Arc::clone(flight)),
                 Some(_) => Claimed::Again,
             };
         }
-        if look.is_marked(key, now) || look.is_crowded() {
+        if look.is_marked(key, personal, now) || look.is_crowded() {
             return Claimed::Alone;
         }
-        let flight = Arc::new(Flight::new(key.clone()));
+        let flight = Arc::new(Flight::new(key.clone(), personal));
         match self.table.get().and_then(|table| table.enter(look, &flight)) {
             Some(change) => {
                 self.count(change);
@@ -287,8 +294,13 @@ impl Store {
 
     // A flight has ended: it leaves its bucket, and whoever waits is told.
     fn landed(&self, flight: &Arc<Flight>, landing: Landing, now: Tick) {
-        let mark = (landing == Landing::Uncacheable)
-            .then(|| Arc::new(Mark { key: flight.key.clone(), until: now.after(UNCACHEABLE_FOR) }));
+        let mark = (landing == Landing::Uncacheable).then(|| {
+            Arc::new(Mark {
+                key: flight.key.clone(),
+                personal: flight.personal,
+                until: now.after(UNCACHEABLE_FOR),
+            })
+        });
         if let Some(table) = self.table.get() {
             self.count(table.leave(flight, mark.as_ref()));
         }

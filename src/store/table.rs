@@ -93,14 +93,15 @@ impl Look<'_> {
         self.stamp
     }
 
-    pub(super) fn flight(&self, key: &Key) -> Option<&Arc<Flight>> {
+    pub(super) fn flight(&self, key: &Key, personal: bool) -> Option<&Arc<Flight>> {
         let bucket = self.bucket.as_ref()?;
-        bucket.flights.iter().find(|flight| flight.key == *key)
+        bucket.flights.iter().find(|flight| flight.key == *key && flight.personal == personal)
     }
 
-    pub(super) fn is_marked(&self, key: &Key, now: Tick) -> bool {
+    pub(super) fn is_marked(&self, key: &Key, personal: bool, now: Tick) -> bool {
         let marks = self.bucket.as_ref().map(|bucket| bucket.marks.iter());
-        marks.into_iter().flatten().any(|mark| mark.key == *key && mark.until > now)
+        let is = |mark: &Mark| mark.key == *key && mark.personal == personal && mark.until > now;
+        marks.into_iter().flatten().any(|mark| is(mark))
     }
 
     pub(super) fn is_crowded(&self) -> bool {

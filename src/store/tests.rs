@@ -159,7 +159,7 @@ fn one_leads_and_all_others_are_told() {
     let heard = Arc::clone(&told);
     store.on_landing(move |worker, tickets| heard.lock().unwrap().push((worker, tickets)));
     let key = key("/");
-    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, now);
+    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, false, now);
     let Claimed::Led(first) = claim(Tick::ZERO) else { panic!("nobody leads") };
     for (worker, ticket) in [(0, 5), (1, 6), (0, 7)] {
         let Claimed::Join(flight) = claim(Tick::ZERO) else { panic!("two lead") };
@@ -181,7 +181,7 @@ fn one_leads_and_all_others_are_told() {
 fn a_leader_that_goes_away_leaves_nobody_waiting() {
     let store = store(MIB);
     let key = key("/");
-    let claim = || store.claim(&store.look(&key).unwrap(), &key, Tick::ZERO);
+    let claim = || store.claim(&store.look(&key).unwrap(), &key, false, Tick::ZERO);
     let Claimed::Led(first) = claim() else { panic!("nobody leads") };
     let Claimed::Join(flight) = claim() else { panic!("two lead") };
     drop(first);
@@ -193,11 +193,14 @@ fn a_leader_that_goes_away_leaves_nobody_waiting() {
 fn what_is_not_to_be_stored_serialises_nobody_cache_08() {
     let store = store(MIB);
     let key = key("/");
-    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, now);
+    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, false, now);
     let now = Tick::now();
     let Claimed::Led(first) = claim(now) else { panic!("nobody leads") };
     first.land(Landing::Uncacheable);
     assert!(matches!(claim(now), Claimed::Alone));
+    let personal = store.claim(&store.look(&key).unwrap(), &key, true, now);
+    assert!(matches!(personal, Claimed::Led(_)), "it says nothing of other requests");
+    drop(personal);
     audit(&store);
     assert!(store.stat().octets > 0, "what is remembered counts");
     let later = Tick::now().after(UNCACHEABLE_FOR);
@@ -217,7 +220,7 @@ fn what_is_remembered_makes_room_too() {
     let store = store(MIB);
     for n in 0..10_000 {
         let key = key(&format!("/{n}"));
-        let claimed = store.claim(&store.look(&key).unwrap(), &key, Tick::ZERO);
+        let claimed = store.claim(&store.look(&key).unwrap(), &key, false, Tick::ZERO);
         let Claimed::Led(claim) = claimed else { panic!("nobody leads") };
         claim.land(Landing::Uncacheable);
     }
@@ -364,7 +367,8 @@ fn many_threads_at_once_lose_nothing_and_count_right() {
                         9 => drop(find(store, &path).inspect(|entry| store.forget(entry))),
                         _ => {
                             let look = store.look(&key).unwrap();
-                            let Claimed::Led(claim) = store.claim(&look, &key, Tick::now()) else {
+                            let Claimed::Led(claim) = store.claim(&look, &key, false, Tick::now())
+                            else {
                                 continue;
                             };
                             drop(look);
@@ -383,7 +387,7 @@ fn many_threads_at_once_lose_nothing_and_count_right() {
     for n in 0..200 {
         let key = key(&format!("/{n}"));
         assert!(matches!(
-            store.claim(&store.look(&key).unwrap(), &key, Tick::now()),
+            store.claim(&store.look(&key).unwrap(), &key, false, Tick::now()),
             Claimed::Led(_)
         ));
     }

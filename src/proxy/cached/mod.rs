@@ -143,7 +143,8 @@ async fn look(x: &mut Exchange<'_>, asked: Asked<'_>) -> Result<bool, Fault> {
         match find(x, asked, now, alone) {
             Found::Give { entry, how, refresh } => {
                 if let Some(claim) = refresh {
-                    revalidate::refresh(x, asked, Arc::clone(&entry), claim).await?;
+                    // Rare, and large: kept out of the future of every hit.
+                    Box::pin(revalidate::refresh(x, asked, Arc::clone(&entry), claim)).await?;
                 }
                 let mut status = Status::hit(entry.meta().ttl(now));
                 if waited {
@@ -155,7 +156,7 @@ async fn look(x: &mut Exchange<'_>, asked: Asked<'_>) -> Result<bool, Fault> {
             }
             Found::Wait(flight) => {
                 waited = true;
-                rounds = match wait(x, &flight, asked.caching).await? {
+                rounds = match Box::pin(wait(x, &flight, asked.caching)).await? {
                     Some(Landing::Stored | Landing::Abandoned) => rounds + 1,
                     // Nobody who waits is helped by waiting for the next one, too (hazard CACHE-08).
                     Some(Landing::Uncacheable | Landing::Failed) | None => MOST_ROUNDS,
@@ -189,6 +190,7 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
         let (stamp, why) = (Stamp::default(), Forwarded::Miss);
         return Found::Fetch { claim: None, stamp, old: None, why };
     };
+    let personal = ask.identified || ask.cookies;
     let (fields, mut others) = (x.view().fields, false);
     let mut entries = look.entries(key).rev().inspect(|_| others = true);
     let entry = entries.find(|entry| answers(entry, fields)).map(Arc::clone);
@@ -208,7 +210,7 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
         };
         if let Some(how) = how {
             let wanted = judged == Verdict::Stale { refresh: true } && !ask.no_store;
-            let refresh = match wanted.then(|| store.claim(&look, key, now)) {
+            let refresh = match wanted.then(|| store.claim(&look, key, personal, now)) {
                 Some(Claimed::Led(claim)) => Some(claim),
                 // Somebody else does, or the next one will.
                 _ => None,
@@ -234,7 +236,7 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
     if alone || !shares {
         return Found::Fetch { claim: None, stamp, old, why };
     }
-    match store.claim(&look, key, now) {
+    match store.claim(&look, key, personal, now) {
         Claimed::Led(claim) => Found::Fetch { claim: Some(claim), stamp, old, why },
         Claimed::Join(flight) => Found::Wait(flight),
         Claimed::Alone => Found::Fetch { claim: None, stamp, old, why },
@@ -262,7 +264,7 @@ async fn fetch(
     x.scratch.trace.cache = if old.is_some() { "expired" } else { "miss" };
     // A precondition would be answered by a target with a word that nobody else can use.
     if old.is_some() || (asked.ask.conditional && errand.claim.is_some()) {
-        return revalidate::fetch(x, asked, errand, old).await.map(|()| true);
+        return Box::pin(revalidate::fetch(x, asked, errand, old)).await.map(|()| true);
     }
     x.scratch.errand = Some(errand);
     Ok(false)

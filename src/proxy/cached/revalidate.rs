@@ -98,7 +98,10 @@ pub(super) async fn refresh(
         change::request(x, asked.rule).await?;
     }
     let stamp = claim.stamp();
-    let Ok(inner) = begin(x, asked, Some(&old)) else { return Ok(()) };
+    let begun = begin(x, asked, Some(&old));
+    // It is not what the client is answered with.
+    x.scratch.trace.group = None;
+    let Ok(inner) = begun else { return Ok(()) };
     // What was set for that request is not for the client's.
     x.scratch.sent.clear();
     let task = Refresh {
@@ -133,6 +136,7 @@ pub(super) async fn refresh(
 // Sends the request with the conditions of `old` in the place of the client's.
 fn begin(x: &mut Exchange<'_>, asked: Asked<'_>, old: Option<&Entry>) -> Result<Inner, Fault> {
     let group = steer::group(x, asked.way).ok_or(Fault::NoTarget)?;
+    x.scratch.trace.group = Some(group);
     let mut sent = x.scratch.sent.clone();
     sent.any = true;
     sent.held.extend(HELD.map(Box::from));
