@@ -4,7 +4,7 @@
 //! text format; `text` turns that into the classic one for those who do not ask for OpenMetrics.
 
 use crate::admin::scrape::{AcmeStat, Scrape, TargetStat};
-use crate::admin::{guards, jwks, policies, tls};
+use crate::admin::{guards, jwks, mirrors, policies, tls};
 use crate::base::meters::{BOUNDS, Totals};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -42,6 +42,7 @@ impl Collector for Families {
         crate::admin::asks::families(&s.asks, &mut encoder)?;
         crate::admin::changes::families(&s.unmapped, &mut encoder)?;
         crate::admin::codings::families(&s.codings, &mut encoder)?;
+        mirrors::families(&s.mirrors, &s.injected, &mut encoder)?;
         policies::usage(s.usage.as_ref(), &mut encoder)?;
         jwks::families(&s.jwks, &mut encoder)?;
         crate::admin::cache::families(&s.cache, &mut encoder)?;

@@ -11,6 +11,7 @@ mod guards;
 pub mod host;
 mod jwks;
 pub mod metrics;
+mod mirrors;
 pub mod pages;
 mod policies;
 pub mod scrape;

@@ -12,6 +12,7 @@ pub const INDEX: &str = "ringgate admin\n\n\
     /targets   every target with its state and the reason, as JSON\n\
     /explain   POST: what would be done with a request, and why\n\
     /cache     what is stored, as JSON; POST /cache/purge with {\"url\": ...}, {\"prefix\": ...}, {\"tag\": ...} or {\"all\": true}\n\
+    /mirrors   what mirrors have counted, and where their answers differ, as JSON\n\
     /healthz   200 while the control thread runs\n\
     /readyz    200 while every worker accepts connections, 503 with a sentence when not\n";
 

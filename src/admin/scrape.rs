@@ -4,6 +4,7 @@
 
 use crate::admin::{AskStat, CacheStat, CodingStat, StreamStat, TlsStat};
 use crate::base::meters::Totals;
+use crate::snapshot::mirrors::MirrorTotals;
 use crate::snapshot::policies::Decisions;
 use crate::store::{Purge, Purged};
 
@@ -96,6 +97,10 @@ pub struct Scrape {
     pub usage: Option<UsageStat>,
     /// Requests that were not compliant, by class and reason.
     pub deviations: Vec<(&'static str, &'static str, u64)>,
+    /// Each rule's mirror, by the rule's name and that of the mirror's group.
+    pub mirrors: Vec<(String, String, MirrorTotals)>,
+    /// Faults that rules have made on purpose, by the rule's name and what they were.
+    pub injected: Vec<(String, &'static str, u64)>,
     /// Calls of gRPC by the name of their status.
     pub calls: Vec<(&'static str, u64)>,
     /// Bodies that rules should have changed and could not, by reason.

@@ -5,7 +5,7 @@
 
 use crate::admin::scrape::Source;
 use crate::admin::text::{self, TextFormat};
-use crate::admin::{cache as stored, host, metrics, pages};
+use crate::admin::{cache as stored, host, metrics, mirrors, pages};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -69,6 +69,7 @@ fn router(source: Arc<dyn Source>) -> Router {
         .route("/explain", post(explain))
         .route("/cache", get(cache))
         .route("/cache/purge", post(purge).layer(DefaultBodyLimit::max(PURGE)))
+        .route("/mirrors", get(mirrored))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(not_found)
@@ -149,6 +150,11 @@ async fn purge(State(source): Shared, headers: HeaderMap, body: Bytes) -> Respon
         }
         Err(sentence) => (StatusCode::BAD_REQUEST, format!("{sentence}\n")).into_response(),
     }
+}
+
+async fn mirrored(State(source): Shared) -> Response {
+    let body = mirrors::page(&source.scrape());
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn healthz() -> &'static str {

@@ -10,6 +10,7 @@ pub fn doubts(config: &Config) -> Vec<Problem> {
     let of_traffic = traffic::cache::doubts(config).into_iter();
     let of_traffic = of_traffic.chain(traffic::balancing::doubts(config));
     let of_traffic = of_traffic.chain(traffic::sticky::doubts(config));
+    let of_traffic = of_traffic.chain(traffic::mirror::doubts(config));
     unbelieved(config).chain(wrapped(config)).chain(of_policies).chain(of_traffic).collect()
 }
 

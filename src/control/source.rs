@@ -14,6 +14,7 @@ use crate::http::grpc;
 use crate::observe::LogHandle;
 use crate::protect::Importance;
 use crate::shard::{HandshakeCounts, Pulse, Seat, Unmapped, handshakes};
+use crate::snapshot::mirrors::MirrorTotals;
 use crate::snapshot::{self, Snapshot};
 use crate::store::{Purge, Purged, Store};
 use crate::tls::facts::CIPHERS;
@@ -241,6 +242,8 @@ impl Source for Shared {
                 .iter()
                 .map(|p| (p.name.to_string(), p.meters.sum()))
                 .collect(),
+            mirrors: snapshot.rules.iter().filter_map(|rule| mirror(&snapshot, rule)).collect(),
+            injected: snapshot.rules.iter().flat_map(injected).collect(),
             asks: self.answers.counts(),
             codings: CodingStat {
                 encoded: Coding::ALL
@@ -291,6 +294,25 @@ impl Source for Shared {
         );
         purged
     }
+}
+
+fn mirror(snapshot: &Snapshot, rule: &snapshot::Rule) -> Option<(String, String, MirrorTotals)> {
+    let mirror = rule.traffic.mirror.as_ref()?;
+    let group = snapshot.groups.get(mirror.group)?;
+    Some((rule.name.to_string(), group.name.to_string(), mirror.live.sum()))
+}
+
+fn injected(rule: &snapshot::Rule) -> Vec<(String, &'static str, u64)> {
+    let Some(inject) = &rule.traffic.inject else { return Vec::new() };
+    let counts = [
+        ("delay", &inject.live.delayed),
+        ("abort", &inject.live.aborted),
+        ("reset", &inject.live.reset),
+    ];
+    let named = |(kind, count): (&'static str, &AtomicU64)| {
+        (rule.name.to_string(), kind, count.load(Ordering::Relaxed))
+    };
+    counts.map(named).to_vec()
 }
 
 fn acme_stat((name, known): (String, acme::Progress)) -> AcmeStat {

@@ -86,6 +86,8 @@ pub enum Reason {
     TooLarge,
     /// A body has a content coding that is not taken off.
     Coded,
+    /// The rule gives clients another body than the target's.
+    Changed,
     /// The copy was answered before the real one had ended, and its time was over.
     Late,
     /// What is there of bodies for all comparisons together is in use.
@@ -94,11 +96,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their definition.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::MirrorFailed,
         Reason::RealFailed,
         Reason::TooLarge,
         Reason::Coded,
+        Reason::Changed,
         Reason::Late,
         Reason::NoRoom,
     ];
@@ -110,6 +113,7 @@ impl Reason {
             Reason::RealFailed => "real_failed",
             Reason::TooLarge => "too_large",
             Reason::Coded => "coded",
+            Reason::Changed => "changed",
             Reason::Late => "late",
             Reason::NoRoom => "no_room",
         }

@@ -111,7 +111,7 @@ mod tests {
 
     fn fault(delay: Option<(u32, u32)>, abort: Option<Abort>, share: u32) -> FaultSettings {
         let delay = delay.map(|(least, most)| (MS * least, MS * most));
-        FaultSettings { delay, abort, share: Share::of(share), header: Vec::new() }
+        FaultSettings { delay, abort, share: Share(share), header: Vec::new() }
     }
 
     fn meet(faults: &[FaultSettings], drawn: u64) -> Meets {

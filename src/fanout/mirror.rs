@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_request_is_copied_where_nobody_has_to_wait_for_it() {
-        let settings = MirrorSettings { share: Share::of(10), body: 5, ..Default::default() };
+        let settings = MirrorSettings { share: Share(10), body: 5, ..Default::default() };
         let waiting = MirrorSettings { wait_body: true, ..settings.clone() };
         for (method, body, drawn, now, later) in [
             ("GET", Body::Here(0), 9, Choice::Copy, Choice::Copy),

@@ -102,6 +102,8 @@ faults! {
     UnfitValue Client 400 "unfit_value" "What the request says makes no path and no host that the rule may send on.",
     JsonUnfit Client 400 "bad_json" "The rule changes the JSON of the request, and its body is none that can be: malformed, nested deeper than 64 levels, with a name twice, or no object.",
     JsonWanted Client 415 "json_wanted" "The rule changes JSON, and the request's body is of another type or has a content coding.",
+    Injected Gateway 503 "injected" "The rule's `inject` makes this request fail on purpose.",
+    InjectedReset Gateway 460 "injected_reset" "The rule's `inject` resets the connection of this request on purpose.",
     NoRoute Gateway 404 "no_route" "No rule takes this request.",
     NoTarget Gateway 503 "no_target" "The group has no target that can take requests.",
     Overloaded Gateway 503 "overloaded" "ringgate has no room for this connection.",
@@ -158,6 +160,8 @@ faults! {
     ResponseCoding Target 502 "bad_response_coding" "The target's body is no content of its Content-Encoding, or becomes far larger than it is.",
     BodyCoding Client 400 "bad_body_coding" "The request's body is no content of its Content-Encoding.",
     NotCached Client 504 "not_cached" "The request asks for a stored response only (`only-if-cached`), and there is none that would do (RFC 9111 section 5.2.1.7).",
+    PartFailed Target 502 "part_failed" "A part that the answer cannot do without has failed.",
+    PartTimeout Target 504 "part_timeout" "A part that the answer cannot do without did not come in time.",
 }
 
 impl Fault {

@@ -68,6 +68,7 @@ pub fn write(r: &Record<'_>, clock: &mut Clock, out: &mut Vec<u8>) {
     number(out, b",\"generation\":", Some(r.generation));
     number(out, b",\"worker\":", Some(r.worker as u64));
     maybe(out, b",\"sticky\":", r.sticky.map(str::as_bytes));
+    maybe(out, b",\"injected\":", r.injected.map(str::as_bytes));
     out.push(b'}');
 }
 

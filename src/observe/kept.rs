@@ -98,6 +98,7 @@ impl Kept {
                 deviation: r.deviation,
                 sticky: r.sticky,
                 cache: r.cache,
+                injected: r.injected,
             },
         }
     }

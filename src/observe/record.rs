@@ -106,6 +106,8 @@ pub struct Record<'a> {
     pub sticky: Option<&'static str>,
     /// What became of it in the store of responses, in a word; `None` where its rule stores nothing.
     pub cache: Option<&'static str>,
+    /// What was made to go wrong on purpose.
+    pub injected: Option<&'static str>,
 }
 
 impl Record<'_> {
@@ -223,6 +225,7 @@ impl Default for Record<'_> {
             deviation: None,
             sticky: None,
             cache: None,
+            injected: None,
         }
     }
 }

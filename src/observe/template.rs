@@ -88,6 +88,7 @@ fields! {
     ProxiedId "proxied_id",
     Sticky "sticky",
     Cache "cache",
+    Injected "injected",
 }
 
 impl Template {
@@ -216,6 +217,7 @@ fn value(field: Field, place: Place, r: &Record<'_>, clock: &mut Clock, out: &mu
         Field::ProxiedId => r.proxied_id().unwrap_or_default(),
         Field::Sticky => r.sticky.unwrap_or_default().as_bytes(),
         Field::ClientSubject => r.client_subject().unwrap_or_default().as_bytes(),
+        Field::Injected => r.injected.unwrap_or_default().as_bytes(),
         Field::Classification => r.deviation.map_or("", |d| d.class().name()).as_bytes(),
         Field::ClassificationReason => r.deviation.map_or("", |d| d.name()).as_bytes(),
         Field::Cache => r.cache.unwrap_or_default().as_bytes(),

@@ -64,6 +64,20 @@ pub async fn body(
     }
 }
 
+/// Whether the body of the parsed response gives way to another, or may: then what passes is not what the target has said.
+pub fn changes_body(x: &Exchange<'_>) -> bool {
+    let snapshot = &x.epoch.snapshot;
+    let rule = x.scratch.trace.rule.and_then(|at| snapshot.rules.get(at));
+    let settings = rule.and_then(|rule| rule.traffic.response.as_deref());
+    let status = x.scratch.response.status;
+    let has_page = |pages: &[ErrorPage]| ErrorPage::find(pages, status, false).is_some();
+    has_page(&x.listener.errors)
+        || settings.is_some_and(|settings| {
+            let replaced = settings.body.as_ref().is_some_and(|(of, _)| holds(of, status));
+            replaced || settings.json.is_some() || has_page(&settings.errors)
+        })
+}
+
 // A response whose body is worked on.
 struct Work<'w> {
     sock: &'w Sock,

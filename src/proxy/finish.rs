@@ -182,6 +182,7 @@ fn with_record<R>(
         deviation: x.scratch.request.deviation,
         sticky: trace.steer.outcome.map(Outcome::name),
         cache: given(trace.cache),
+        injected: Some(trace.injected).filter(|what| !what.is_empty()),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::http::scan::Scan;
 use crate::http::{Fault, Framing, Method, ResponseHead, Version};
 use crate::net::memory::{Shape, pair};
 use crate::net::runtime::spawn;
+use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::collect::{Gap, gather};
@@ -67,6 +68,8 @@ pub struct Received {
     pub head: ResponseHead,
     /// The octets of the head.
     pub section: Vec<u8>,
+    /// When it was here.
+    pub answered: Option<Tick>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -218,11 +221,27 @@ pub async fn collect(
     limit: u64,
     deadline: Tick,
 ) -> Result<Received, Fault> {
-    let mut up = shard.buffers.small();
     let mut received = Received::default();
+    collect_into(&mut received, shard, inner, method, limit, deadline).await.map(|()| received)
+}
+
+/// As [`collect`]; whatever goes wrong, the head is there that was read before.
+///
+/// # Errors
+/// As [`collect`].
+pub async fn collect_into(
+    received: &mut Received,
+    shard: &Shard,
+    inner: &Inner,
+    method: Method,
+    limit: u64,
+    deadline: Tick,
+) -> Result<(), Fault> {
+    let mut up = shard.buffers.small();
     let len = head(shard, inner, &mut up, deadline).await?;
     received.section.extend_from_slice(up.filled().get(..len).unwrap_or_default());
     received.head.parse(&received.section, method)?;
+    received.answered = Some(Tick::now());
     if let Framing::Length(length) = received.head.framing
         && length > limit
     {
@@ -283,6 +302,37 @@ async fn gathered(
         Gap::Broken(broken) => inner.fault().unwrap_or(broken.of_response()),
     })?;
     Ok(body.filled().to_vec())
+}
+
+/// Reads the response and keeps nothing of it: at most `limit` octets, until `deadline`. Nobody is told of what is left.
+///
+/// # Errors
+/// Why there is no whole one; [`Fault::DeadlineExceeded`].
+pub async fn discard(
+    shard: &Shard,
+    inner: &Inner,
+    limit: u64,
+    deadline: Tick,
+) -> Result<(), Fault> {
+    let mut buf = shard.buffers.small();
+    let mut read = 0;
+    inner.sock.arm(Side::Read, deadline);
+    while read < limit {
+        match inner.sock.read(buf.spare()).await {
+            Ok(0) => return inner.fault().map_or(Ok(()), Err),
+            Ok(n) => read += n as u64,
+            Err(e) if e.kind() == std::io::ErrorKind::TimedOut => {
+                return Err(Fault::DeadlineExceeded);
+            }
+            Err(_) => return Err(inner.fault().unwrap_or(Fault::TargetClosed)),
+        }
+        if Tick::now() >= deadline {
+            return Err(Fault::DeadlineExceeded);
+        }
+        // A target that never ends must not keep the worker.
+        to_the_end_of_the_queue().await;
+    }
+    Ok(())
 }
 
 // Reads until there is a final response head; how long it is.

@@ -324,9 +324,8 @@ pub async fn deliver(
         };
         match (&made, framing) {
             (Some(made), _) => x.scratch.response.framing = Framing::Length(made.len() as u64),
-            (None, Framing::Length(1..)) if !stages.keep_length() => {
-                x.scratch.response.framing = Framing::Chunked
-            }
+            (None, Framing::Length(1..)) if stages.keep_length() => {}
+            (None, Framing::Length(1..)) => x.scratch.response.framing = Framing::Chunked,
             _ => {}
         }
     }

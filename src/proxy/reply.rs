@@ -82,6 +82,7 @@ pub async fn own(x: &mut Exchange<'_>, fault: Fault) {
     let media = Media::preferred(x.view().fields);
     let epoch = std::rc::Rc::clone(x.epoch);
     let (status, told) = policies::answer_of(&epoch.snapshot, x.scratch.trace.policy, fault);
+    let status = x.scratch.trace.told.unwrap_or(status);
     let page = if told.is_none() { pages::of_fault(x, fault, status) } else { None };
     let status = page.as_ref().map_or(status, |(status, ..)| *status);
     let mut body = Vec::new();

@@ -7,7 +7,7 @@
 use crate::http::Fault;
 use crate::net::{Buf, Sock};
 use crate::proxy::stages::{Stage, Stages};
-use crate::proxy::{Exchange, cached, coding, dress};
+use crate::proxy::{Exchange, cached, coding, dress, mirror};
 use std::time::Duration;
 
 /// How a response goes on.
@@ -55,6 +55,10 @@ pub async fn prepare(
 ) -> Result<Shape, Fault> {
     x.scratch.added.clear();
     let mut stages = Stages::default();
+    // First, so that what is compared is what the target has said.
+    if let Some(tap) = mirror::tap(x, up.filled().get(..head).unwrap_or_default()) {
+        stages.push(Stage::Tap(tap));
+    }
     // Bodies that are replaced or mapped are here whole afterwards, as if the target had sent them.
     let personal = dress::body(x, sock, up, head, stall).await?;
     let section = up.filled().get(..head).unwrap_or_default();

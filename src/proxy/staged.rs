@@ -16,8 +16,8 @@ pub async fn forward(x: &mut Exchange<'_>, way: &Way<'_>) -> Result<(), Fault> {
     coding::request(x);
     let Some(rule) = way.rule else { return send_on(x, way).await };
     let traffic = &rule.traffic;
-    if traffic.inject.is_some() && inject::inject(x, rule).await? {
-        return Ok(());
+    if traffic.inject.is_some() {
+        inject::inject(x, rule).await?;
     }
     if traffic.cache.is_some() {
         if cached::answer(x, way, rule).await? {
@@ -41,5 +41,8 @@ async fn on(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Result<(), Faul
     if traffic.bandwidth.is_some() {
         throttle::request(x).await?;
     }
-    send_on(x, way).await
+    let sent = send_on(x, way).await;
+    // An answer that nothing was kept of is none to compare with.
+    x.scratch.tap = None;
+    sent
 }

@@ -6,6 +6,7 @@
 
 use crate::proxy::cached::Filling;
 use crate::proxy::recode::Recode;
+use crate::shard::Tap;
 use crate::shard::coders::{Decoding, Encoding};
 use crate::transform::compress::Flaw;
 
@@ -24,6 +25,8 @@ pub struct Stages {
 pub enum Stage {
     /// Another form of gRPC.
     Recode(Recode),
+    /// It is kept for whoever compares it.
+    Tap(Box<Tap>),
     /// A content coding is taken off.
     Decode(Box<Decoding>),
     /// It is kept as it passes.
@@ -64,9 +67,9 @@ impl Stages {
         self.stages.is_empty()
     }
 
-    /// Whether what comes out has the length of what went in.
+    /// Whether the body stays as long as it is.
     pub fn keep_length(&self) -> bool {
-        self.0.iter().all(|stage| matches!(stage, Stage::Fill(_)))
+        self.stages.iter().all(|stage| matches!(stage, Stage::Tap(_) | Stage::Fill(_)))
     }
 
     /// Whether trailer fields become a part of the body.
@@ -212,6 +215,10 @@ impl Stage {
     fn data(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<usize, Unfit> {
         match self {
             Stage::Recode(recode) => recode.data(octets, out).map_err(|_| Unfit::Text)?,
+            Stage::Tap(tap) => {
+                tap.data(octets);
+                out.extend_from_slice(octets);
+            }
             Stage::Decode(decoding) => {
                 return decoding.decoder.data(octets, out).map_err(Unfit::of);
             }
@@ -232,7 +239,7 @@ impl Stage {
         match self {
             Stage::Recode(recode) => recode.pause(out),
             Stage::Encode(encoding) => encoding.pause(out).map_err(Unfit::of)?,
-            Stage::Decode(_) | Stage::Fill(_) => {}
+            Stage::Tap(_) | Stage::Decode(_) | Stage::Fill(_) => {}
         }
         Ok(())
     }
@@ -240,6 +247,10 @@ impl Stage {
     fn end(&mut self, trailers: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Stage::Recode(recode) => recode.end(trailers, out).map_err(|_| Unfit::Text),
+            Stage::Tap(tap) => {
+                tap.end();
+                Ok(())
+            }
             Stage::Decode(decoding) => decoding.decoder.end().map_err(Unfit::of),
             Stage::Fill(filling) => {
                 filling.end();

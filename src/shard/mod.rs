@@ -6,6 +6,7 @@
 pub mod asks;
 pub mod channel;
 pub mod coders;
+pub mod copies;
 pub mod epoch;
 pub mod handshakes;
 pub mod landings;
@@ -23,6 +24,7 @@ pub mod unmapped;
 
 pub use asks::{Ask, Asks};
 pub use coders::{Coders, CodingCounts};
+pub use copies::{Copies, Tap};
 pub use epoch::Epoch;
 pub use handshakes::{HandshakeCounts, Handshakes};
 pub use landings::Landings;
@@ -81,6 +83,8 @@ pub struct Shard {
     pub asks: Asks,
     /// Cookies that were opened, of clients that stay where they are.
     pub sticky: RefCell<Memory>,
+    /// Copies of requests on their way.
+    pub copies: Rc<Copies>,
     /// Stored responses, which all workers share.
     pub store: Arc<Store>,
     /// Requests that wait for what another one fetches.
@@ -312,6 +316,7 @@ impl Shard {
             coders: Rc::new(Coders::new(Arc::clone(&pulse))),
             asks: Asks::default(),
             sticky: RefCell::default(),
+            copies: Rc::default(),
             store: shares.store,
             lines: Rc::new(Lines::new(worker, shares.post.clone())),
             landings: Landings::new(),

@@ -5,7 +5,7 @@ use crate::base::Tick;
 use crate::cache::Key;
 use crate::http::{RequestHead, ResponseHead};
 use crate::policy::Findings;
-use crate::shard::{Sent, Trace};
+use crate::shard::{Sent, Tap, Trace};
 use crate::store::Errand;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -27,6 +27,8 @@ pub struct Scratch {
     pub reply: Vec<u8>,
     /// What is counted and logged in the end. Here, since in the exchange it would make every connection larger.
     pub trace: Trace,
+    /// Keeps the answer for whoever compares it with another.
+    pub tap: Option<Box<Tap>>,
     /// What policies have found.
     pub findings: Findings,
     /// The request id.
@@ -49,6 +51,7 @@ impl Scratch {
         self.sent.clear();
         self.trace.trial = None;
         self.errand = None;
+        self.tap = None;
         for vec in [&mut self.upstream, &mut self.reply, &mut self.request_id, &mut self.added] {
             vec.clear();
             if vec.capacity() > KEEP {

@@ -84,6 +84,10 @@ pub struct Trace {
     pub queued: Option<Tick>,
     /// When the target wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// What was made to go wrong on purpose: `delay`, `abort`, `reset`, or `delay+abort` and the like; empty for nothing.
+    pub injected: &'static str,
+    /// The status that the client is told instead of the fault's.
+    pub told: Option<u16>,
 }
 
 impl Trace {

@@ -106,7 +106,8 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
             let around = traffic::Around {
                 old: old_rules.get(rule.name.as_str()).map(|old| &old.traffic),
                 compressed: config.listeners.iter().filter(serves).any(|l| l.compress.is_some()),
-                group_ids: &group_ids,
+                groups: &group_ids,
+                workers: context.workers,
                 seals: &seals,
             };
             traffic::of_rule(rule, &around)

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod expect;
 pub mod guard;
 pub mod live;
+pub mod mirrors;
 pub mod page;
 pub mod policies;
 pub mod redirect;
@@ -17,6 +18,7 @@ pub mod upgrades;
 
 pub use compile::compile;
 pub use live::{Address, GroupLive, Opening, TargetLive};
+pub use mirrors::{Inject, Mirror};
 pub use policies::{Chain, Policy};
 pub use seals::Seals;
 pub use secure::Secure;

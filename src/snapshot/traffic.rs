@@ -4,8 +4,9 @@
 
 use crate::balance::hash_key;
 use crate::config;
-use crate::fanout::{AggregateSettings, InjectSettings, MirrorSettings};
+use crate::fanout::AggregateSettings;
 use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings, Retry};
+use crate::snapshot::mirrors::{Inject, Mirror, MirrorLive};
 use crate::snapshot::{Rule, Seals, Snapshot};
 use crate::transform::bandwidth::{Bandwidth, Settings};
 use crate::transform::compress;
@@ -41,9 +42,9 @@ pub struct RuleTraffic {
     /// How fast bodies may move.
     pub bandwidth: Option<Box<Bandwidth>>,
     /// Where copies go.
-    pub mirror: Option<Box<MirrorSettings>>,
+    pub mirror: Option<Box<Mirror>>,
     /// What is made to go wrong.
-    pub inject: Option<Box<InjectSettings>>,
+    pub inject: Option<Box<Inject>>,
     /// What is stored.
     pub cache: Option<Box<Caching>>,
 }
@@ -88,15 +89,17 @@ pub struct Around<'a> {
     pub old: Option<&'a RuleTraffic>,
     /// Whether a listener of the rule says that responses are compressed.
     pub compressed: bool,
-    /// Which group has which name.
-    pub group_ids: &'a HashMap<&'a str, usize>,
+    /// Groups by their names.
+    pub groups: &'a HashMap<&'a str, usize>,
+    /// How many workers there are meters for.
+    pub workers: usize,
     /// What cookies are sealed with.
     pub seals: &'a Seals,
 }
 
 /// Of a rule.
 pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
-    let &Around { old, compressed, group_ids, seals } = around;
+    let &Around { old, compressed, groups, seals, .. } = around;
     let said = &rule.traffic;
     let bandwidth = |said: &Settings| {
         let old = old.and_then(|old| old.bandwidth.as_deref());
@@ -106,7 +109,7 @@ pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
         steered: said.sticky.is_some() || said.canary.is_some(),
         sticky: said.sticky.as_ref().map(|said| Box::new(group_stick(said, rule, seals))),
         canary: said.canary.as_ref().and_then(|said| {
-            let group = *group_ids.get(said.group.as_str())?;
+            let group = *groups.get(said.group.as_str())?;
             Some(Box::new(sticky::Canary::new(said, &rule.name, group, &seals.ring)))
         }),
         retry: said.retry.clone().map(Box::new),
@@ -115,8 +118,8 @@ pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
         response: said.response.clone().map(Box::new),
         compress: said.compress.clone(),
         bandwidth: said.bandwidth.as_ref().map(bandwidth),
-        mirror: said.mirror.clone().map(Box::new),
-        inject: said.inject.clone().map(Box::new),
+        mirror: mirror(said, around).map(Box::new),
+        inject: inject(said, old).map(Box::new),
         cache: said.cache.clone().map(caching),
         reads_response: false,
         staged: false,
@@ -138,6 +141,7 @@ pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
     };
     traffic.staged |= compresses;
     traffic.shaped |= compresses;
+    traffic.shaped |= traffic.mirror.as_ref().is_some_and(|m| m.settings.compare.is_some());
     traffic
 }
 
@@ -175,6 +179,21 @@ pub fn carry(rules: &mut [Rule], old: Option<&Snapshot>, workers: usize) {
 // Its meters come with `carry`.
 fn caching(settings: cache::Settings) -> Box<Caching> {
     Box::new(Caching { settings, meters: Arc::new(cache::Meters::new(1)) })
+}
+
+// The file's check has found the group.
+fn mirror(said: &config::RuleTraffic, around: &Around<'_>) -> Option<Mirror> {
+    let settings = said.mirror.clone()?;
+    let group = *around.groups.get(settings.group.as_str())?;
+    let before = around.old.and_then(|old| old.mirror.as_ref()).map(|old| Arc::clone(&old.live));
+    let live = before.unwrap_or_else(|| MirrorLive::new(around.workers));
+    Some(Mirror { settings, group, live })
+}
+
+fn inject(said: &config::RuleTraffic, old: Option<&RuleTraffic>) -> Option<Inject> {
+    let settings = said.inject.clone()?;
+    let before = old.and_then(|old| old.inject.as_ref()).map(|old| Arc::clone(&old.live));
+    Some(Inject { settings, live: before.unwrap_or_default() })
 }
 
 /// Of a group.

@@ -92,8 +92,8 @@ pub(super) fn of_rule(table: &Table<'_>, seen: &mut Seen) -> RuleTraffic {
         response: change::response(table),
         compress: compress::of_rule(table),
         bandwidth: compress::bandwidth(table),
-        mirror: None,
-        inject: None,
+        mirror: mirror::mirror(table, seen),
+        inject: mirror::inject(table),
         cache: cache::rule(table),
     }
 }
