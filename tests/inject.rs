@@ -34,7 +34,7 @@ fn injected(ringgate: &Ringgate, kind: &str) -> f64 {
 
 #[test]
 fn who_asks_for_it_gets_the_status_and_nobody_else() {
-    let inject = "inject = { abort = 429, when = { header = { x-fault = 'o*' } } }\n[log]\naccess = \"access.log\"\n";
+    let inject = "inject = { abort = 429, when = { header = { x-fault = 'o*' } } }\n[log]\naccess = \"./access.log\"\n";
     let (origin, listen, ringgate) = start(inject);
     let mut client = Client::connect(listen);
     let answer = client.send(FAULTY).response();

@@ -84,6 +84,14 @@ fn mute() -> Origin {
     })
 }
 
+/// An origin that closes in the middle of its answer.
+fn truncating() -> Origin {
+    Origin::script(|conn| {
+        conn.request()?;
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+    })
+}
+
 /// The lines of a head but those that differ from request to request or mark a copy.
 fn lines(request: &Message) -> Vec<String> {
     let text = String::from_utf8_lossy(&request.head).into_owned();
@@ -227,8 +235,7 @@ fn nothing_that_a_mirror_does_reaches_a_client() {
         origin
     };
     let closing = Origin::script(|conn| conn.request().map(|_| ()));
-    let truncating =
-        Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx");
+    let truncating = truncating();
     let shadows = [
         ("dead", dead),
         ("closing", closing),
@@ -405,8 +412,7 @@ fn an_answer_that_is_kept_beside_reaches_its_client_as_it_is() {
 
 #[test]
 fn an_answer_that_there_is_not_is_compared_with_nothing() {
-    let bad =
-        Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nx");
+    let bad = truncating();
     let world = world(bad, Origin::saying("shadow"), ", compare = true");
     let _ = support::send_raw(world.listen, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     world.settle(1);
