@@ -250,7 +250,7 @@ pub async fn collect_into(
     up.consume(len);
     let how = (limit, Pace::until(deadline), Fault::DeadlineExceeded);
     received.body = gathered(shard, inner, &mut up, received.head.framing, how).await?;
-    Ok(received)
+    Ok(())
 }
 
 /// Reads the body of a response whose head was read and parsed: at most `limit` octets, which come without a pause of `stall`.

@@ -1,7 +1,6 @@
 //! What is known of the keys that share a place: responses, fetches on their way, and what is not to be stored. Never changed, only replaced.
 
 use crate::base::Tick;
-use crate::cache::Key;
 use crate::cache::vary::MOST_VARIANTS;
 use crate::store::flight::Mark;
 use crate::store::{Entry, Flight};

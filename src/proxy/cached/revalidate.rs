@@ -302,7 +302,7 @@ impl Refresh {
                 return Landing::Failed;
             }
         };
-        let Received { head, section, body } = received;
+        let Received { head, section, body, .. } = received;
         let times = times(shard, self.began);
         if head.status == 304 {
             let parts = (&head, section.as_slice());

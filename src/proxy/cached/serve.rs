@@ -11,6 +11,7 @@ use crate::proxy::receive::{render, whole};
 use crate::proxy::stages::Stages;
 use crate::proxy::{Exchange, shape};
 use crate::store::Entry;
+use crate::transform::compress::Choice;
 use std::ops::Range;
 
 /// Sends what the request gets of `entry`.
@@ -52,7 +53,12 @@ pub(super) async fn give(
     }
     let body = entry.body.get(part).unwrap_or_default();
     let traffic = &asked.rule.traffic;
-    let dressed = traffic.response.is_some() || traffic.compress.is_some();
+    let compressed = match traffic.compress {
+        Choice::Listeners => x.listener.compress.is_some(),
+        Choice::Off => false,
+        Choice::On(_) => true,
+    };
+    let dressed = traffic.response.is_some() || compressed;
     let stages = if dressed { shape::again(x, &entry.lines) } else { None };
     send(x, entry, stages, body).await
 }
