@@ -124,6 +124,7 @@ keys = ["sha256:8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a
 
 fn start(driver: Driver, log: AccessLog, signer: &signer::Signer) -> SocketAddr {
     let keys = signer::jwks([signer.jwk()]);
+    let target = origin();
     let text = format!(
         "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:0\"]\n[[rule]]\nname = \"all\"\nforward = \"o\"\n\
          when = {{ host = [\"a.example\"], path = [\"/v1/*\"] }}\n\
@@ -131,9 +132,11 @@ fn start(driver: Driver, log: AccessLog, signer: &signer::Signer) -> SocketAddr 
          when = {{ host = [\"a.example\"], path = [\"/jwt\"] }}\n\
          [[rule]]\nname = \"judged\"\nforward = \"o\"\nwhen = {{ path = [\"/v2/*\"] }}\n\
          policy = [\"ip\", \"cors\", \"headers\", \"block\", \"window\", \"keys\", \"rate\", \"concurrency\"]\n\
+         [[rule]]\nname = \"stays\"\nforward = [{{ group = \"o\" }}, {{ group = \"p\" }}]\nwhen = {{ path = [\"/v3/*\"] }}\n\
+         sticky = {{}}\ncanary = {{ group = \"q\", percent = 50 }}\n\
          [policy.jwt]\njwt = {{ issuer = \"i\", audience = \"a\", jwks = '{keys}', remember_for = \"10m\", claims_to_headers = {{ x-user = \"sub\" }} }}\n\
-         [group.o]\ntargets = [\"{}\"]\n{POLICIES}",
-        origin()
+         [group.o]\ntargets = [\"{target}\"]\n[group.p]\ntargets = [\"{target}\"]\nsticky = {{}}\n\
+         [group.q]\ntargets = [\"{target}\"]\nsticky = {{}}\n{POLICIES}"
     );
     let mut config = config::parse(&text, "test.toml", &|_| None).expect("the file is fine");
     for policy in &mut config.policies {
@@ -177,7 +180,7 @@ fn start(driver: Driver, log: AccessLog, signer: &signer::Signer) -> SocketAddr 
     address
 }
 
-fn ask(client: &mut TcpStream, request: &[u8]) {
+fn ask(client: &mut TcpStream, request: &[u8]) -> String {
     client.write_all(request).unwrap();
     let (mut seen, mut block) = (Vec::new(), [0; 4096]);
     while !seen.ends_with(b"\r\n\r\nhello") {
@@ -186,6 +189,20 @@ fn ask(client: &mut TcpStream, request: &[u8]) {
         seen.extend_from_slice(&block[..n]);
     }
     assert!(seen.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&seen));
+    String::from_utf8(seen).unwrap()
+}
+
+/// A request of a client that stays where it is, once it is somewhere.
+fn staying(client: &mut TcpStream) -> Vec<u8> {
+    let mut request = "GET /v3/x HTTP/1.1\r\nHost: a.example\r\nCookie: a=b".to_owned();
+    let answer = ask(client, format!("{request}\r\n\r\n").as_bytes());
+    let set = answer.lines().filter_map(|line| line.strip_prefix("set-cookie: "));
+    for cookie in set.map(|cookie| cookie.split(';').next().unwrap()) {
+        request += "; ";
+        request += cookie;
+    }
+    assert!(request.contains("RINGGATE"), "{answer}");
+    (request + "\r\n\r\n").into_bytes()
 }
 
 // One test: two workers at once would count for each other.
@@ -208,11 +225,12 @@ fn a_request_in_steady_state_allocates_nothing() {
     for driver in drivers {
         for log in [AccessLog::Off, AccessLog::File("/dev/null".into())] {
             let mut client = TcpStream::connect(start(driver, log.clone(), &signer)).unwrap();
-            for request in [get.as_slice(), post, judged, known.as_bytes()] {
-                (0..300).for_each(|_| ask(&mut client, request));
+            let stays = staying(&mut client);
+            for request in [get.as_slice(), post, judged, known.as_bytes(), &stays] {
+                (0..300).for_each(|_| drop(ask(&mut client, request)));
                 let before = COUNT.load(Ordering::Relaxed);
                 assert!(before > 0, "the allocator counts");
-                (0..1000).for_each(|_| ask(&mut client, request));
+                (0..1000).for_each(|_| drop(ask(&mut client, request)));
                 let allocated = COUNT.load(Ordering::Relaxed) - before;
                 // A worker that rests now and then (dates, flushed logs) may allocate; a request may not.
                 assert!(

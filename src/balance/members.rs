@@ -139,6 +139,17 @@ pub fn last_resort(
     first.map(|(at, _)| at)
 }
 
+/// Whether a member may get the requests of clients that stay with it: also without weight, which says that nobody new comes, and in
+/// any tier.
+pub fn may_keep(member: &Member, settings: &Settings, failed_open: bool) -> bool {
+    let stands = match member.standing {
+        Standing::Usable => true,
+        Standing::Unhealthy => failed_open,
+        Standing::Out => false,
+    };
+    stands && (member.local || settings.zones != Zones::Only)
+}
+
 fn in_reach(member: &Member, settings: &Settings) -> bool {
     member.weight > 0 && (member.local || settings.zones != Zones::Only)
 }

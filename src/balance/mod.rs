@@ -16,7 +16,7 @@ mod weighted;
 
 pub use bound::Bound;
 pub use ewma::{PeakEwma, Sample};
-pub use members::{Chosen, Member, Settings, Standing, Zones, choose, last_resort};
+pub use members::{Chosen, Member, Settings, Standing, Zones, choose, last_resort, may_keep};
 pub use weighted::Weighted;
 
 use crate::base::Rng;

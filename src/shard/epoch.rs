@@ -4,7 +4,7 @@
 //! the snapshot's own `Arc` is touched once an epoch. The last holder hands the snapshot to control to be freed:
 //! freeing ten thousand rules would stall a worker.
 
-use crate::balance::{self, Chosen, Member, Pick, Plan, Standing};
+use crate::balance::{self, Chosen, Member, Pick, Plan, Settings, Standing};
 use crate::base::{Rng, Tick};
 use crate::health;
 use crate::policy;
@@ -187,8 +187,8 @@ impl GroupCore {
         planned.eligible.get(place).copied()
     }
 
-    /// The target whose address has this hash, where clients stay with theirs and requests may go to it. Its weight, tier and zone
-    /// are for those who come new.
+    /// The target whose address has this hash, where clients stay with theirs and requests may go to it. Its weight and
+    /// its tier are for those who come new.
     pub fn stays(&self, hash: u64) -> Option<usize> {
         let planned = self.planned();
         let known = &planned.known;
@@ -224,7 +224,7 @@ impl GroupCore {
         let (candidates, all) = (&chosen.candidates, members.len());
         let plan = Plan::build(group.algorithm, group.traffic.balance.bound, candidates, all);
         let known = match &group.traffic.sticky {
-            Some(_) => known(&members, &chosen.members),
+            Some(_) => known(&members, &group.traffic.balance, chosen.failed_open),
             None => Box::default(),
         };
         Planned { version, again: chosen.again, plan, eligible: chosen.members, known }
@@ -244,14 +244,11 @@ pub fn choose(group: &Group) -> (Vec<Member>, Chosen) {
     (members, chosen)
 }
 
-// Whom clients may stay with: all that are usable, or else those that are used for want of any.
-fn known(members: &[Member], chosen: &[usize]) -> Box<[(u64, usize)]> {
-    let usable =
-        |at: &usize| members.get(*at).is_some_and(|member| member.standing == Standing::Usable);
-    let usable: Vec<usize> = (0..members.len()).filter(usable).collect();
-    let all = if usable.is_empty() { chosen } else { usable.as_slice() };
-    let hash = |at: &usize| members.get(*at).map(|member| (member.hash, *at));
-    let mut known: Vec<(u64, usize)> = all.iter().filter_map(hash).collect();
+// Whom clients may stay with.
+fn known(members: &[Member], settings: &Settings, failed_open: bool) -> Box<[(u64, usize)]> {
+    let may = |(_, member): &(usize, &Member)| balance::may_keep(member, settings, failed_open);
+    let kept = members.iter().enumerate().filter(may);
+    let mut known: Vec<(u64, usize)> = kept.map(|(at, member)| (member.hash, at)).collect();
     known.sort_unstable();
     known.into()
 }

@@ -52,6 +52,26 @@ fn the_usable_ones_take_part_and_without_any_the_unhealthy_ones() {
 }
 
 #[test]
+fn who_may_keep_its_clients() {
+    let plain = Settings::default();
+    for (standing, tier, weight, settings, failed_open, expected) in [
+        (Usable, 0, 1, &plain, false, true),
+        (Usable, 9, 1, &plain, false, true),
+        (Usable, 0, 0, &plain, false, true),
+        (Unhealthy, 0, 1, &plain, false, false),
+        (Unhealthy, 0, 1, &plain, true, true),
+        (Out, 0, 1, &plain, true, false),
+        (Usable, 0, 1, &PREFER, false, true),
+        (Usable, 0, 1, &ONLY, false, false),
+    ] {
+        let member = member(standing, tier, false, weight);
+        let found = may_keep(&member, settings, failed_open);
+        assert_eq!(found, expected, "{member:?} {failed_open}");
+    }
+    assert!(may_keep(&member(Usable, 0, true, 1), &ONLY, false));
+}
+
+#[test]
 fn the_lowest_tier_that_has_a_usable_one_takes_all() {
     let plain = Settings::default();
     let of = |standings: [Standing; 4]| -> Vec<Member> {
