@@ -1,7 +1,7 @@
 //! Who may be sent another request, and what is learnt from how it ended: bounds with their queue, breakers, outliers.
 //!
 //! What follows from it is decided in `protect`; whoever brings a change about logs it, once. Called by `forward` around every
-//! attempt, and by `receive` for responses that say when to come again.
+//! attempt, and by `receive` for responses that are no success.
 
 use crate::base::Tick;
 use crate::config::TargetProtocol;
@@ -226,14 +226,35 @@ fn importance(x: &Exchange<'_>) -> Importance {
 pub fn settle(x: &mut Exchange<'_>, group: &GroupCore, place: usize, fault: Option<Fault>) {
     let traffic = &group.group.traffic;
     if traffic.outlier.is_some() || traffic.breaker.is_some() {
-        learn(x, group, place, fault);
+        let judged = std::mem::take(&mut x.scratch.trace.judged);
+        if !judged || fault.is_some() {
+            learn(x, group, place, fault);
+        }
     }
+}
+
+/// The head of an answer with a status of 400 or more was parsed: what follows from it is learnt before the client sees it, so
+/// that its next request finds it done. Of a call the end has to be waited for.
+pub fn refused(x: &mut Exchange<'_>, head: &[u8]) {
+    if matches!(x.scratch.response.status, 429 | 503) {
+        note_retry_after(x, head);
+    }
+    let (epoch, trace) = (x.epoch, &x.scratch.trace);
+    let group = trace.group.and_then(|at| epoch.groups.get(at));
+    let (Some(group), Some(place)) = (group, trace.target) else { return };
+    // What one of ringgate's own requests got, that one has settled.
+    if trace.counted || trace.call != Call::No {
+        return;
+    }
+    settle(x, group, place, None);
+    x.scratch.trace.judged = true;
 }
 
 fn learn(x: &mut Exchange<'_>, group: &GroupCore, place: usize, fault: Option<Fault>) {
     let silent = fault.is_some_and(|fault| is_silent(x, group, fault));
     let status = status(x);
-    let now = Tick::now();
+    // An answer has its time already.
+    let now = x.scratch.trace.answered.filter(|_| fault.is_none()).unwrap_or_else(Tick::now);
     if let Some(settings) = group.group.traffic.breaker.as_deref() {
         let outcome = if silent { Outcome::Silent } else { settings.blame.judge(fault, status) };
         judge_group(x, group, settings, outcome, now);
@@ -363,8 +384,8 @@ fn eject(
     );
 }
 
-/// Notes when a target that answers 429 or 503 wants to be asked again (RFC 9110 section 10.2.3); `head` is what was parsed.
-pub fn note_retry_after(x: &mut Exchange<'_>, head: &[u8]) {
+// When a target that answers 429 or 503 wants to be asked again (RFC 9110 section 10.2.3).
+fn note_retry_after(x: &mut Exchange<'_>, head: &[u8]) {
     let value = x.scratch.response.view(head).first("retry-after");
     let text = value.and_then(|value| std::str::from_utf8(value).ok()).map(str::trim);
     x.scratch.trace.retry_after = text.and_then(|text| {

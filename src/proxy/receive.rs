@@ -89,8 +89,8 @@ async fn next_head(
     if x.scratch.trace.call != Call::No {
         call_head(x, sock, up.filled().get(..len).unwrap_or_default());
     }
-    if matches!(x.scratch.response.status, 429 | 503) {
-        guard::note_retry_after(x, up.filled().get(..len).unwrap_or_default());
+    if x.scratch.response.status >= 400 {
+        guard::refused(x, up.filled().get(..len).unwrap_or_default());
     }
     if x.scratch.trace.repeats > 0
         && retry::is_unwanted(x, up.filled().get(..len).unwrap_or_default())

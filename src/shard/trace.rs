@@ -82,6 +82,8 @@ pub struct Trace {
     pub trial: Option<Trial>,
     /// When it began to wait for a target with room.
     pub queued: Option<Tick>,
+    /// Whether its target was judged by the head of its answer.
+    pub judged: bool,
     /// When the target wants to be asked again.
     pub retry_after: Option<Duration>,
     /// What was made to go wrong on purpose: `delay`, `abort`, `reset`, or `delay+abort` and the like; empty for nothing.
