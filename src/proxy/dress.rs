@@ -13,6 +13,7 @@ use crate::proxy::pace::Pace;
 use crate::proxy::policies::Chains;
 use crate::proxy::{Exchange, facts};
 use crate::shard::{Scratch, Unmapped};
+use crate::snapshot::{Listener, Rule};
 use crate::transform::json::{self, JsonChanges};
 use crate::transform::page::{
     Content, ErrorPage, holds, is_json, speaks_of_body, speaks_of_octets,
@@ -76,6 +77,20 @@ pub fn changes_body(x: &Exchange<'_>) -> bool {
             let replaced = settings.body.as_ref().is_some_and(|(of, _)| holds(of, status));
             replaced || settings.json.is_some() || has_page(&settings.errors)
         })
+}
+
+/// Whether a response of this status gets another body.
+pub fn remakes(listener: &Listener, rule: &Rule, status: u16) -> bool {
+    let settings = rule.traffic.response.as_deref();
+    let pages = settings.map_or(&[][..], |settings| &settings.errors);
+    let page = ErrorPage::find(pages, status, false);
+    let page = page.or_else(|| ErrorPage::find(&listener.errors, status, false));
+    page.is_some() || settings.is_some_and(|settings| remakes_all(settings))
+}
+
+/// Whether a rule's responses get other bodies, errors aside.
+pub fn remakes_all(settings: &ResponseSettings) -> bool {
+    settings.body.is_some() || settings.json.is_some()
 }
 
 // A response whose body is worked on.

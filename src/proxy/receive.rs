@@ -29,6 +29,13 @@ pub struct Head {
     len: usize,
 }
 
+impl Head {
+    /// Of a response that no target has sent: its parsed head is in the scratch.
+    pub(super) fn of(x: &Exchange<'_>) -> Head {
+        Head { len: x.scratch.response.len }
+    }
+}
+
 // A body of up to this many octets is put behind its head: gathering two parts costs the kernel more than that copy.
 const SMALL_BODY: usize = 1024;
 // Interim responses passed on for one request, and those taken at all.

@@ -8,6 +8,7 @@ use crate::http::Fault;
 use crate::net::{Buf, Sock};
 use crate::proxy::stages::{Stage, Stages};
 use crate::proxy::{Exchange, cached, coding, dress, mirror};
+use crate::snapshot::Rule;
 use std::time::Duration;
 
 /// How a response goes on.
@@ -31,15 +32,10 @@ pub fn wants(x: &Exchange<'_>) -> bool {
     shaped || !x.listener.errors.is_empty()
 }
 
-/// As [`prepare`], for a response from the store: what was kept of it is what the target has sent, all that comes after is done
-/// again. `section` is what the parsed head's spans lie in.
-pub fn again(x: &mut Exchange<'_>, section: &[u8]) -> Option<Stages> {
-    let mut stages = Stages::default();
-    if let Some(encoder) = coding::encode(x, section) {
-        stages.push(Stage::Encode(encoder));
-    }
-    dress::dress(x, section);
-    Some(stages).filter(|stages| !stages.is_empty())
+/// Whether anything is done to a stored response of this rule before it is given: then it goes the way of a target's.
+pub fn dresses(rule: &Rule) -> bool {
+    let traffic = &rule.traffic;
+    traffic.response.is_some() || traffic.compresses || traffic.bandwidth.is_some()
 }
 
 /// Decides on the parsed response, whose head is the first `head` octets of `up`.
@@ -59,15 +55,16 @@ pub async fn prepare(
     if let Some(tap) = mirror::tap(x, up.filled().get(..head).unwrap_or_default()) {
         stages.push(Stage::Tap(tap));
     }
-    // Bodies that are replaced or mapped are here whole afterwards, as if the target had sent them.
-    let personal = dress::body(x, sock, up, head, stall).await?;
+    // Bodies that are replaced or mapped are here whole afterwards, as if the target had sent them; what is stored has been.
+    let stored = x.scratch.trace.stored;
+    let personal = !stored && dress::body(x, sock, up, head, stall).await?;
     let section = up.filled().get(..head).unwrap_or_default();
-    if let Some(decoder) = coding::decode(x, section) {
-        stages.push(Stage::Decode(decoder));
-    }
-    // What was made of this request is for nobody else.
+    // What was made of this request is for nobody else. What is stored is as the target has coded it.
     if !personal && let Some(filling) = cached::fill(x, section) {
         stages.push(Stage::Fill(Box::new(filling)));
+    }
+    if let Some(decoder) = coding::decode(x, section) {
+        stages.push(Stage::Decode(decoder));
     }
     if let Some(encoder) = coding::encode(x, section) {
         stages.push(Stage::Encode(encoder));

@@ -62,6 +62,8 @@ pub struct Trace {
     pub grpc_status: Option<u16>,
     /// The form of gRPC-Web that the response of a call becomes.
     pub form: Call,
+    /// Whether the response that is given lies in the store.
+    pub stored: bool,
     /// What became of it in the store, in a word; empty where nothing is stored.
     pub cache: &'static str,
     /// Whether ringgate has sent it by itself, on behalf of another request.

@@ -39,6 +39,8 @@ pub struct RuleTraffic {
     pub reads_response: bool,
     /// What is compressed.
     pub compress: compress::Choice,
+    /// Whether anything is, by the rule or a listener of it.
+    pub compresses: bool,
     /// How fast bodies may move.
     pub bandwidth: Option<Box<Bandwidth>>,
     /// Where copies go.
@@ -117,6 +119,7 @@ pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
         request: said.request.clone().map(Box::new),
         response: said.response.clone().map(Box::new),
         compress: said.compress.clone(),
+        compresses: false,
         bandwidth: said.bandwidth.as_ref().map(bandwidth),
         mirror: mirror(said, around).map(Box::new),
         inject: inject(said, old).map(Box::new),
@@ -139,6 +142,7 @@ pub fn of_rule(rule: &config::Rule, around: &Around<'_>) -> RuleTraffic {
         compress::Choice::Off => false,
         compress::Choice::On(_) => true,
     };
+    traffic.compresses = compresses;
     traffic.staged |= compresses;
     traffic.shaped |= compresses;
     traffic.shaped |= traffic.mirror.as_ref().is_some_and(|m| m.settings.compare.is_some());

@@ -105,13 +105,14 @@ pub fn fill(x: &mut Exchange<'_>, head: &[u8]) -> Option<Filling> {
     if errand.changes {
         forget_changed(x, caching, &errand, head);
     }
-    let (mut errand, meta) = judge(x, caching, errand, head);
-    errand.status.stored = meta.is_some();
-    if caching.settings.status {
-        errand.status.answered = x.scratch.trace.target_status;
-        errand.status.write(&mut x.scratch.added);
-    }
+    let (errand, meta) = judge(x, caching, errand, head);
+    let mut status = errand.status;
+    status.stored = meta.is_some();
+    status.answered = x.scratch.trace.target_status;
     let filling = meta.and_then(|meta| begin(x, caching, &rule.name, *errand, meta, head));
+    if caching.settings.status {
+        status.write(&mut x.scratch.added);
+    }
     hide_tags(x, caching, head);
     filling
 }
@@ -153,6 +154,10 @@ fn judged(
     let fields = response.view(head);
     let meta = storable(&caching.settings, ask, response.status, fields, times);
     let meta = meta.map_err(Why::detail)?;
+    // An error that is given as something else would be kept as something else (hazard CACHE-05).
+    if x.scratch.trace.target_status != Some(response.status) {
+        return Err("replaced");
+    }
     match response.framing {
         Framing::Length(length) if length > caching.settings.max_object => {
             Err(Why::TooLarge.detail())
@@ -176,6 +181,8 @@ pub(super) fn begin(
         |name: &[u8]| response.nominated.iter().any(|one| one.of(head).eq_ignore_ascii_case(name));
     let mut section = Vec::with_capacity(head.len() + 64);
     lines::kept(response.view(head), named, &mut section);
+    // What another body has brought along.
+    section.extend_from_slice(&x.scratch.added);
     if !response.has_date {
         x.shard.with_date(|date| write::field(&mut section, b"date", date));
     }

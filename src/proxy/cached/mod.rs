@@ -17,8 +17,8 @@ use crate::cache::{
 };
 use crate::http::{Fault, Fields, Framing};
 use crate::net::{Side, Waited};
-use crate::proxy::Exchange;
 use crate::proxy::exchange::Way;
+use crate::proxy::{Exchange, dress};
 use crate::snapshot::traffic::Caching;
 use crate::snapshot::{Rule, Snapshot};
 use crate::store::{Claim, Claimed, Entry, Errand, Flight, Landing, Stamp};
@@ -202,6 +202,8 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
         verdict = Some(judged);
         let how = match judged {
             Verdict::Fresh => Some(Given::Fresh),
+            // Bodies that are made anew are made for who asks for them.
+            Verdict::Stale { refresh: true } if remakes_all(asked.rule) => None,
             Verdict::Stale { .. } => Some(Given::Stale),
             Verdict::Revalidate if entry.is_failing(now) && stale_if_error(&meta, ask, now) => {
                 Some(Given::Saved)
@@ -242,6 +244,10 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
         Claimed::Alone => Found::Fetch { claim: None, stamp, old, why },
         Claimed::Again => Found::Again,
     }
+}
+
+fn remakes_all(rule: &Rule) -> bool {
+    rule.traffic.response.as_deref().is_some_and(dress::remakes_all)
 }
 
 // Whether the request says what the one has said that the response was for (RFC 9111 section 4.1).

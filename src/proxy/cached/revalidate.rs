@@ -15,8 +15,8 @@ use crate::net::{Buf, Side};
 use crate::proxy::forward::Failure;
 use crate::proxy::inner::{self, Inner, Order, Received};
 use crate::proxy::receive::Head;
-use crate::proxy::{Exchange, change, receive, steer};
-use crate::shard::Shard;
+use crate::proxy::{Exchange, change, dress, receive, steer};
+use crate::shard::{Epoch, Shard};
 use crate::store::{Claim, Entry, Errand, Landing, Put, Stamp};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) async fn fetch(
     mut errand: Box<Errand>,
     mut old: Option<Arc<Entry>>,
 ) -> Result<(), Fault> {
-    if asked.rule.traffic.request.is_some() {
+    if asked.rule.traffic.request.is_some() || asked.rule.traffic.reads_response {
         change::request(x, asked.rule).await?;
     }
     loop {
@@ -94,7 +94,7 @@ pub(super) async fn refresh(
     old: Arc<Entry>,
     claim: Claim,
 ) -> Result<(), Fault> {
-    if asked.rule.traffic.request.is_some() {
+    if asked.rule.traffic.request.is_some() || asked.rule.traffic.reads_response {
         change::request(x, asked.rule).await?;
     }
     let stamp = claim.stamp();
@@ -105,6 +105,9 @@ pub(super) async fn refresh(
     // What was set for that request is not for the client's.
     x.scratch.sent.clear();
     let task = Refresh {
+        epoch: Rc::clone(x.epoch),
+        listener: x.listener.id,
+        rule: x.scratch.trace.rule,
         settings: asked.caching.settings.clone(),
         ask: Ask { head: false, conditional: false, range: false, ..*asked.ask },
         request: serve::Kept::of(x),
@@ -248,7 +251,8 @@ async fn take(
     (inner, mut up, head): (&Inner, Buf, Head),
 ) -> Result<(), Fault> {
     let stall = asked.rule.body.unwrap_or(x.listener.body);
-    let fits = matches!(x.scratch.response.framing, Framing::Length(1..));
+    let remade = dress::remakes(x.listener, asked.rule, x.scratch.response.status);
+    let fits = matches!(x.scratch.response.framing, Framing::Length(1..)) && !remade;
     let mut errand = errand;
     if fits && (asked.ask.conditional || asked.ask.range) {
         let len = x.scratch.response.len;
@@ -283,6 +287,9 @@ async fn take(
 
 // What a renewal needs that nobody waits for.
 struct Refresh {
+    epoch: Rc<Epoch>,
+    listener: u32,
+    rule: Option<usize>,
     settings: crate::cache::Settings,
     ask: Ask,
     request: serve::Kept,
@@ -292,6 +299,14 @@ struct Refresh {
 }
 
 impl Refresh {
+    fn is_remade(&self, status: u16) -> bool {
+        let snapshot = &self.epoch.snapshot;
+        let listener = snapshot.listener(self.listener);
+        let rule = self.rule.and_then(|at| snapshot.rules.get(at));
+        let (Some(listener), Some(rule)) = (listener, rule) else { return true };
+        dress::remakes(listener, rule, status)
+    }
+
     fn take_up(&self, shard: &Shard, received: Result<Received, Fault>) -> Landing {
         let now = Tick::now();
         let received = match received {
@@ -311,6 +326,11 @@ impl Refresh {
                 return landing;
             }
             // It speaks of another response: the next request fetches that.
+            shard.store.forget(&self.old);
+            return Landing::Abandoned;
+        }
+        if self.is_remade(head.status) {
+            // That is done for who asks for it.
             shard.store.forget(&self.old);
             return Landing::Abandoned;
         }

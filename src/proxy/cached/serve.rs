@@ -5,13 +5,11 @@
 
 use super::{Asked, Given};
 use crate::base::Tick;
-use crate::cache::{Status, conditional};
-use crate::http::{Fault, Fields, Framing, Span, Version, write};
-use crate::proxy::receive::{render, whole};
-use crate::proxy::stages::Stages;
-use crate::proxy::{Exchange, shape};
+use crate::cache::{Status, conditional, lines};
+use crate::http::{Fault, Field, Fields, Framing, Span, Version, write};
+use crate::proxy::receive::{Head, render, whole};
+use crate::proxy::{Exchange, receive, shape};
 use crate::store::Entry;
-use crate::transform::compress::Choice;
 use std::ops::Range;
 
 /// Sends what the request gets of `entry`.
@@ -52,30 +50,14 @@ pub(super) async fn give(
         status.write(&mut x.scratch.added);
     }
     let body = entry.body.get(part).unwrap_or_default();
-    let traffic = &asked.rule.traffic;
-    let compressed = match traffic.compress {
-        Choice::Listeners => x.listener.compress.is_some(),
-        Choice::Off => false,
-        Choice::On(_) => true,
-    };
-    let dressed = traffic.response.is_some() || compressed;
-    let stages = if dressed { shape::again(x, &entry.lines) } else { None };
-    send(x, entry, stages, body).await
+    if shape::dresses(asked.rule) {
+        // Rare, and large: kept out of the future of every other answer.
+        return Box::pin(dressed(x, entry, body)).await;
+    }
+    send(x, entry, body).await
 }
 
-async fn send(
-    x: &mut Exchange<'_>,
-    entry: &Entry,
-    stages: Option<Stages>,
-    body: &[u8],
-) -> Result<(), Fault> {
-    let mut made = None;
-    if let Some(mut stages) = stages.filter(|_| !body.is_empty()) {
-        let coded = stages.whole(body).map_err(|_| Fault::ResponseChunk)?;
-        x.scratch.response.framing = Framing::Length(coded.len() as u64);
-        made = Some(coded);
-    }
-    let body = made.as_deref().unwrap_or(body);
+async fn send(x: &mut Exchange<'_>, entry: &Entry, body: &[u8]) -> Result<(), Fault> {
     render(x, &entry.lines);
     let mut out = std::mem::take(&mut x.scratch.reply);
     x.scratch.trace.status = x.scratch.response.status;
@@ -86,6 +68,31 @@ async fn send(
     out.clear();
     x.scratch.reply = out;
     sent
+}
+
+// As if a target had sent it: with a copy of it, which may become something else.
+async fn dressed(x: &mut Exchange<'_>, entry: &Entry, body: &[u8]) -> Result<(), Fault> {
+    let kept = entry.lines.strip_suffix(b"\r\n").unwrap_or(&entry.lines);
+    let added = std::mem::take(&mut x.scratch.added);
+    let mut up = x.shard.buffers.none();
+    let len = kept.len() + added.len() + 2;
+    up.reserve(len + body.len());
+    for part in [kept, &added, b"\r\n", body] {
+        up.append(part);
+    }
+    let by = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+    let moved = |span: Span| Span { start: span.start + by, end: span.end + by };
+    let response = &mut x.scratch.response;
+    response.fields.extend(lines::fields(&added).into_iter().map(|field| Field {
+        name: moved(field.name),
+        value: moved(field.value),
+        ..field
+    }));
+    response.len = len;
+    x.scratch.trace.stored = true;
+    let (client, head) = (x.client, Head::of(x));
+    // All of it is here: nothing is read.
+    receive::deliver(x, &client.sock, &mut up, head, x.listener.body).await.map(|_| ())
 }
 
 // Puts the head of the answer into the scratch; which octets of the body go with it.
@@ -162,7 +169,7 @@ fn count(x: &mut Exchange<'_>, asked: Asked<'_>, how: Given) {
 #[derive(Debug)]
 pub(super) struct Kept {
     octets: Vec<u8>,
-    list: Vec<crate::http::Field>,
+    list: Vec<Field>,
 }
 
 impl Kept {
