@@ -107,6 +107,8 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
             table = group.replace(&found[1], "group.*").into_owned();
             table = policy.replace(&table, "policy.*").into_owned();
             table = table.replace(".plan.gold", ".plan.*");
+            let part = regex::Regex::new(r"\.parts\.[a-z]+").unwrap();
+            table = part.replace(&table, ".parts.*").into_owned();
             // A header names each table above it.
             for (at, _) in table.match_indices('.') {
                 keys.insert(table[..at].to_owned());

@@ -1,4 +1,4 @@
-//! What is done with a request: `forward`, `redirect` or `respond`, of a rule or of a listener's `default`.
+//! What is done with a request: `forward`, `redirect`, `respond` or `aggregate`, of a rule or of a listener's `default`.
 //!
 //! That a group exists is noted for `check`. Called by `listener` and `rule`.
 
@@ -7,7 +7,7 @@ use crate::config::item::{Item, Table};
 use crate::config::keys::{FORWARD, REDIRECT, RESPOND};
 use crate::config::problem::Wrong;
 use crate::config::template::{media_type, parse, read_content, template};
-use crate::config::{Action, WeightedGroup, syntax};
+use crate::config::{Action, WeightedGroup, syntax, traffic};
 use crate::http::known::Known;
 use crate::transform::page::kind_of;
 use crate::transform::{Scope, Template};
@@ -61,11 +61,14 @@ pub(super) fn action(table: &Table<'_>, seen: &mut Seen, scope: Scope) -> Option
     let forward = table.item("forward");
     let redirect = table.item("redirect");
     let respond = table.item("respond");
-    let given: Vec<&Item<'_>> =
-        [&forward, &redirect, &respond].into_iter().filter_map(Option::as_ref).collect();
-    const ONE: &str = "exactly one of forward, redirect, respond";
+    let aggregate = table.item("aggregate");
+    let all = [&forward, &redirect, &respond, &aggregate];
+    let given: Vec<&Item<'_>> = all.into_iter().filter_map(Option::as_ref).collect();
+    const ONE: &str = "exactly one of forward, redirect, respond, aggregate";
     match given.as_slice() {
-        [] => table.problem(table.path.clone(), "none of forward, redirect, respond", ONE),
+        [] => {
+            table.problem(table.path.clone(), "none of forward, redirect, respond, aggregate", ONE)
+        }
         [_] => {}
         [first, others @ ..] => {
             for other in others {
@@ -78,7 +81,9 @@ pub(super) fn action(table: &Table<'_>, seen: &mut Seen, scope: Scope) -> Option
     let forward = forward.map(|item| Action::Forward(groups(&item, seen)));
     let redirect = redirect.and_then(|item| redirection(&item, scope).map(Action::Redirect));
     let respond = respond.and_then(|item| response(&item, scope).map(Action::Respond));
-    forward.or(redirect).or(respond)
+    let aggregate = aggregate
+        .and_then(|item| traffic::aggregate::read(&item, seen, scope).map(Action::Aggregate));
+    forward.or(redirect).or(respond).or(aggregate)
 }
 
 /// `forward = "api"` or `forward = [{ group = "api", weight = 90 }, ...]`.

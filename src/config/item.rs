@@ -362,6 +362,16 @@ impl<'a> Item<'a> {
         self.value.get_ref().as_str().is_some_and(|text| text.contains("${"))
     }
 
+    /// Any value that JSON has, as JSON: no date, and no number that is none.
+    pub(super) fn json(&self) -> Option<String> {
+        let mut out = String::new();
+        if json(self.value.get_ref(), &mut out).is_none() {
+            self.wrong("a value that JSON has");
+            return None;
+        }
+        Some(out)
+    }
+
     /// The items of an array; `kind` says what was expected if it is none.
     pub(super) fn array(&self, kind: &str) -> Vec<Item<'a>> {
         let DeValue::Array(array) = self.value.get_ref() else {
@@ -517,6 +527,43 @@ pub(super) fn set<T>(slot: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *slot = value;
     }
+}
+
+// `None` where there is something in it that JSON does not have.
+fn json(value: &DeValue<'_>, out: &mut String) -> Option<()> {
+    let quoted = |text: &str| serde_json::to_string(text).ok();
+    match value {
+        DeValue::String(text) => out.push_str(&quoted(text)?),
+        DeValue::Integer(number) => {
+            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            out.push_str(&number.to_string());
+        }
+        DeValue::Float(number) => {
+            let number: f64 = number.as_str().parse().ok()?;
+            out.push_str(&serde_json::Number::from_f64(number)?.to_string());
+        }
+        DeValue::Boolean(value) => out.push_str(&value.to_string()),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(array) => {
+            for (at, value) in array.iter().enumerate() {
+                out.push(if at == 0 { '[' } else { ',' });
+                json(value.get_ref(), out)?;
+            }
+            out.push_str(if array.is_empty() { "[]" } else { "]" });
+        }
+        DeValue::Table(table) => {
+            let mut entries: Vec<_> = table.iter().collect();
+            entries.sort_by_key(|(key, _)| key.span().start);
+            for (at, (key, value)) in entries.iter().enumerate() {
+                out.push(if at == 0 { '{' } else { ',' });
+                out.push_str(&quoted(key.get_ref())?);
+                out.push(':');
+                json(value.get_ref(), out)?;
+            }
+            out.push_str(if entries.is_empty() { "{}" } else { "}" });
+        }
+    }
+    Some(())
 }
 
 fn describe(value: &DeValue<'_>) -> String {

@@ -45,6 +45,7 @@ pub use problem::{Problem, Problems};
 pub use read::{load, parse};
 pub use server::{Account, Driver, Sandbox, Server};
 pub use target_tls::{Material, TargetTls};
+pub use traffic::aggregate::Aggregate;
 pub use traffic::balancing::{Algorithm, HashKey};
 pub use traffic::sticky::is_sealed_alone;
 pub use traffic::{GroupTraffic, RuleTraffic};
@@ -400,7 +401,7 @@ pub enum Action {
     /// `respond`
     Respond(Respond),
     /// `aggregate`
-    Aggregate(crate::fanout::AggregateSettings),
+    Aggregate(Aggregate),
 }
 
 /// One of the groups that a rule spreads over.

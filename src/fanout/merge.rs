@@ -32,8 +32,6 @@ pub struct PartSettings {
     pub name: String,
     /// Who is asked, by the group's name.
     pub group: String,
-    /// What is asked for: a path with its query, and what of the request is put in.
-    pub path: String,
     /// The method.
     pub method: String,
     /// Whether there is no answer without it.

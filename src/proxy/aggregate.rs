@@ -1,19 +1,220 @@
 //! One answer made of the answers of several groups, which are asked at the same time.
 //!
+//! Each part is a request of ringgate's own (`inner`). What of the client's request parts see is what a target would, but for
+//! what speaks of one representation: conditions, ranges, codings. Nothing of the parts' heads goes on but how long they may be kept.
 //! How parts are merged, and what becomes of those that fail, is decided in `fanout`. Called by `exchange`.
 
-use crate::http::Fault;
-use crate::proxy::Exchange;
+use crate::base::Tick;
+use crate::fanout::PartSettings;
+use crate::fanout::freshness::{Freshness, Said};
+use crate::fanout::merge::{self, Missing};
+use crate::http::{Fault, Method, write};
+use crate::proxy::inner::{self, Inner, Order, Received};
+use crate::proxy::{Exchange, collect, facts, inject, reply, upgrade};
+use crate::shard::{Sent, Shard};
+use crate::snapshot::traffic::Asked;
 use crate::snapshot::{Aggregate, Rule};
+use crate::transform::Place;
+use crate::transform::rewrite::settled;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
 
 /// Asks all parts and answers.
 ///
 /// # Errors
-/// The fault of a part that must not fail; those of sending an answer.
+/// [`Fault::PartFailed`] and [`Fault::PartTimeout`] for a part that must not fail; those of sending an answer.
 pub async fn answer(
-    _x: &mut Exchange<'_>,
-    _rule: Option<&Rule>,
-    _parts: &Aggregate,
+    x: &mut Exchange<'_>,
+    rule: Option<&Rule>,
+    aggregate: &Aggregate,
 ) -> Result<(), Fault> {
-    Err(Fault::Internal)
+    if let Some(rule) = rule.filter(|rule| rule.traffic.inject.is_some()) {
+        inject::inject(x, rule).await?;
+    }
+    if upgrade::is_connect(x) {
+        return Err(Fault::UpgradeRefused);
+    }
+    let settings = &aggregate.settings;
+    if settings.parts.iter().any(takes_body) {
+        collect::body(x, settings.body).await?;
+    }
+    let parts = ask(x, aggregate).await;
+    let missing_or_text: Vec<_> = parts
+        .iter()
+        .map(|part| part.as_ref().map(|part| part.text.as_str()).map_err(|m| *m))
+        .collect();
+    let whole = merge::merge(settings, &missing_or_text).map_err(|(at, why)| {
+        let name = settings.parts.get(at).map_or("", |part| &part.name);
+        x.scratch.findings.detail = format!("The part {name:?} {why}.");
+        if why == Missing::Late { Fault::PartTimeout } else { Fault::PartFailed }
+    })?;
+    let freshness = freshness(&parts);
+    let complete = whole.missing.is_empty();
+    let status = if complete { settings.status } else { settings.partial_status };
+    let mut out = reply::begin(x, status);
+    write::field(&mut out, b"content-type", b"application/json");
+    write::field(&mut out, b"cache-control", freshness.cache_control().as_bytes());
+    let vary = freshness.vary_names();
+    if !vary.is_empty() {
+        write::built_field(&mut out, b"vary", vary.as_bytes());
+    }
+    if !complete {
+        let names: Vec<String> = whole.missing.iter().map(|name| listed(name)).collect();
+        write::built_field(&mut out, b"x-ringgate-partial", names.join(", ").as_bytes());
+    }
+    reply::send(x, out, status, &whole.body).await
+}
+
+// A name as a member of a list (RFC 9110 section 5.6.1): what could be taken for something else is percent-encoded.
+fn listed(name: &str) -> String {
+    const KEPT: &percent_encoding::AsciiSet =
+        &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+    percent_encoding::utf8_percent_encode(name, KEPT).to_string()
+}
+
+// A part that is there.
+struct Part {
+    text: String,
+    received: Received,
+}
+
+type Outcome = Result<Part, Missing>;
+
+// Asks all parts, and waits for them: until all have answered, or one has failed that must not. Those that have not answered
+// by then are broken off.
+async fn ask(x: &Exchange<'_>, aggregate: &Aggregate) -> Vec<Outcome> {
+    let settings = &aggregate.settings;
+    let now = Tick::now();
+    let over = now.after(settings.timeout);
+    let mut waiting: Vec<Option<Pin<Box<dyn Future<Output = Outcome> + '_>>>> = Vec::new();
+    for (part, asked) in settings.parts.iter().zip(&aggregate.asked) {
+        let deadline = part.timeout.map_or(over, |timeout| now.after(timeout).min(over));
+        let sent = order(x, part, asked, deadline.since(now)).map(|order| inner::send(x, order));
+        let shard: &Shard = x.shard;
+        waiting.push(Some(Box::pin(async move {
+            take(shard, part, sent?, settings.limit, deadline).await
+        })));
+    }
+    let mut got: Vec<Outcome> = waiting.iter().map(|_| Err(Missing::Late)).collect();
+    poll_fn(|cx| {
+        let mut left = false;
+        for ((slot, future), part) in got.iter_mut().zip(&mut waiting).zip(&settings.parts) {
+            let Some(polled) = future else { continue };
+            let Poll::Ready(outcome) = polled.as_mut().poll(cx) else {
+                left = true;
+                continue;
+            };
+            let fatal = outcome.is_err() && part.required;
+            (*slot, *future) = (outcome, None);
+            if fatal {
+                return Poll::Ready(());
+            }
+        }
+        if left { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    got
+}
+
+async fn take(
+    shard: &Shard,
+    part: &PartSettings,
+    inner: Inner,
+    limit: u64,
+    deadline: Tick,
+) -> Outcome {
+    let method = Method::of(part.method.as_bytes());
+    let received = inner::collect(shard, &inner, method, limit, deadline).await;
+    let mut received = received.map_err(missing)?;
+    let text = {
+        let fields = received.head.view(&received.section);
+        let kind = fields.first("content-type").unwrap_or_default();
+        let coded = fields.all("content-encoding").any(|c| !c.eq_ignore_ascii_case(b"identity"));
+        merge::judge(part, received.head.status, kind, coded, &received.body)?.to_owned()
+    };
+    received.body = Vec::new();
+    Ok(Part { text, received })
+}
+
+fn missing(fault: Fault) -> Missing {
+    match fault {
+        Fault::DeadlineExceeded
+        | Fault::ResponseTimeout
+        | Fault::ConnectTimeout
+        | Fault::BodyStalled => Missing::Late,
+        Fault::BodyTooLarge => Missing::TooLarge,
+        fault => Missing::Failed(fault.code()),
+    }
+}
+
+// Fields of the client's that speak of a representation that no part is.
+const HELD: [&str; 8] = [
+    "accept",
+    "accept-encoding",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+];
+// Those that speak of its body.
+const OF_BODY: [&str; 4] =
+    ["content-type", "content-encoding", "content-language", "content-location"];
+
+fn takes_body(part: &PartSettings) -> bool {
+    !matches!(part.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE")
+}
+
+fn order(
+    x: &Exchange<'_>,
+    part: &PartSettings,
+    asked: &Asked,
+    patience: std::time::Duration,
+) -> Result<Order, Missing> {
+    let paths = x.epoch.snapshot.paths;
+    let (path, query) = facts::with(x, |facts| {
+        let query = asked.query.as_ref().map(|query| query.text(facts, Place::Query));
+        (asked.path.text(facts, Place::Path), query)
+    });
+    let mut target = settled(path, paths).map_err(|_| Missing::Path)?;
+    if let Some(query) = query {
+        target.push(b'?');
+        target.extend_from_slice(&query);
+    }
+    let body = takes_body(part);
+    let held = HELD.iter().chain(OF_BODY.iter().filter(|_| !body));
+    let mut sent = Sent { any: true, target, ..Sent::default() };
+    sent.method = part.method.clone().into_bytes();
+    sent.held = held.map(|name| name.as_bytes().into()).collect();
+    write::field(&mut sent.fields, b"accept", b"application/json");
+    write::field(&mut sent.fields, b"accept-encoding", b"identity");
+    Ok(Order {
+        group: asked.group,
+        sent,
+        body: if body { None } else { Some(Vec::new()) },
+        response: Some(patience),
+        avoid: None,
+        repeats: true,
+    })
+}
+
+fn freshness(parts: &[Outcome]) -> Freshness {
+    let mut whole = Freshness::default();
+    for part in parts {
+        let Ok(Part { received, .. }) = part else {
+            whole.add_missing();
+            continue;
+        };
+        let fields = received.head.view(&received.section);
+        whole.add(&Said {
+            cache_control: &fields.all("cache-control").collect::<Vec<_>>(),
+            age: fields.first("age"),
+            expires: fields.first("expires"),
+            date: fields.first("date"),
+            vary: &fields.all("vary").collect::<Vec<_>>(),
+        });
+    }
+    whole
 }

@@ -161,7 +161,7 @@ fn with_record<R>(
         reason_text: noted.or_else(|| {
             trace.fault.map(|fault| match (fault, &trace.detail) {
                 (Fault::TargetTlsFailed, Some(detail)) => &**detail,
-                (fault, _) if fault.policy_index().is_some() && !findings.detail.is_empty() => {
+                (fault, _) if speaks_for_itself(fault) && !findings.detail.is_empty() => {
                     &findings.detail
                 }
                 _ => fault.sentence(),
@@ -184,6 +184,11 @@ fn with_record<R>(
         cache: given(trace.cache),
         injected: Some(trace.injected).filter(|what| !what.is_empty()),
     })
+}
+
+// Whether what was found says more than the fault's own sentence.
+fn speaks_for_itself(fault: Fault) -> bool {
+    fault.policy_index().is_some() || matches!(fault, Fault::PartFailed | Fault::PartTimeout)
 }
 
 fn given(text: &str) -> Option<&str> {

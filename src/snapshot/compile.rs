@@ -258,8 +258,8 @@ fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
             Some(page) => Action::Page(Box::new(page)),
             None => Action::Respond(fixed(respond)),
         },
-        config::Action::Aggregate(settings) => {
-            Action::Aggregate(Box::new(Aggregate { settings: settings.clone() }))
+        config::Action::Aggregate(said) => {
+            Action::Aggregate(Box::new(Aggregate::new(said, group_ids)))
         }
     }
 }

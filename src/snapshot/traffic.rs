@@ -9,7 +9,7 @@ use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings
 use crate::snapshot::mirrors::{Inject, Mirror, MirrorLive};
 use crate::snapshot::{Rule, Seals, Snapshot};
 use crate::transform::bandwidth::{Bandwidth, Settings};
-use crate::transform::compress;
+use crate::transform::{Template, compress};
 use crate::{cache, sticky, transform};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,6 +82,31 @@ pub struct GroupTraffic {
 pub struct Aggregate {
     /// As written.
     pub settings: AggregateSettings,
+    /// How each of them is asked.
+    pub asked: Vec<Asked>,
+}
+
+/// How a part is asked.
+#[derive(Debug)]
+pub struct Asked {
+    /// Index into the snapshot's groups.
+    pub group: usize,
+    /// The path.
+    pub path: Template,
+    /// The query, where there is one.
+    pub query: Option<Template>,
+}
+
+impl Aggregate {
+    /// Compiles it. The file's check has found the groups.
+    pub fn new(said: &config::Aggregate, groups: &HashMap<&str, usize>) -> Aggregate {
+        let asked = said.settings.parts.iter().zip(&said.targets).map(|(part, target)| Asked {
+            group: groups.get(part.group.as_str()).copied().unwrap_or(usize::MAX),
+            path: target.0.clone(),
+            query: target.1.clone(),
+        });
+        Aggregate { settings: said.settings.clone(), asked: asked.collect() }
+    }
 }
 
 /// What a rule's traffic is compiled with besides the rule.

@@ -245,9 +245,12 @@ fn replaced(
     Some(out)
 }
 
-// A path that was made, as one that was received: canonical. Dot segments are refused rather than followed, since what they
-// are made of comes from a client; and what begins with two slashes some servers take for a host.
-fn settled(path: Vec<u8>, policy: PathPolicy) -> Result<Vec<u8>, Unfit> {
+/// A path that was made, as one that was received: canonical. Dot segments are refused rather than followed, since what they
+/// are made of comes from a client; and what begins with two slashes some servers take for a host.
+///
+/// # Errors
+/// [`Unfit`]
+pub fn settled(path: Vec<u8>, policy: PathPolicy) -> Result<Vec<u8>, Unfit> {
     let start = path.iter().take_while(|b| **b == b'/').count();
     let mut whole = b"/".to_vec();
     whole.extend_from_slice(path.get(start..).unwrap_or_default());

@@ -8,7 +8,7 @@ use crate::config::item::{Item, Table};
 use crate::config::keys::Keys;
 use crate::config::problem::{Problem, Wrong};
 use crate::config::template::{self, content, media_type};
-use crate::config::{Action, Config, Rule, syntax};
+use crate::config::{Action, Aggregate, Config, Rule, syntax};
 use crate::transform::captures::has_group;
 use crate::transform::cookies::{CookieSettings, SameSite};
 use crate::transform::fields::{FieldChanges, Use, refused_in_request, refused_in_response};
@@ -562,8 +562,13 @@ fn of_answers(rule: &Rule) -> impl Iterator<Item = &Template> {
     let redirect = redirect.into_iter().flat_map(|r| [&r.host, &r.path, &r.query]).flatten();
     let respond =
         respond.into_iter().flat_map(|r| r.headers.iter().map(|(_, value)| value).chain([&r.body]));
+    let aggregate = match &rule.action {
+        Action::Aggregate(aggregate) => Some(aggregate),
+        _ => None,
+    };
+    let parts = aggregate.into_iter().flat_map(Aggregate::templates);
     let response = rule.traffic.response.iter().flat_map(ResponseSettings::templates);
-    redirect.chain(respond).chain(response)
+    redirect.chain(respond).chain(parts).chain(response)
 }
 
 #[cfg(test)]
