@@ -55,8 +55,10 @@ fn agrees_with_itself(config: &Config) {
             Action::Redirect(redirect) => assert!((301..=308).contains(&redirect.status)),
             Action::Respond(respond) => {
                 assert!((200..=599).contains(&respond.status));
-                let fields = respond.headers.iter().flat_map(|(name, value)| [name, value]);
-                let mut texts = fields.chain(&respond.content_type);
+                let names = respond.headers.iter().map(|(name, _)| name);
+                let values = respond.headers.iter().filter_map(|(_, value)| value.constant());
+                let texts = names.chain(&respond.content_type).map(String::as_str);
+                let mut texts = texts.chain(values);
                 assert!(texts.all(|t| super::head::is_text(t.as_bytes())), "{respond:?}");
             }
             Action::Aggregate(_) => {}

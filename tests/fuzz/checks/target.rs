@@ -9,7 +9,8 @@ use ringgate::http::request::Form;
 use ringgate::http::scan::{Scan, SectionLimits};
 use ringgate::http::{RequestHead, RequestView, host, write};
 use ringgate::route::{ListenerId, RuleId, RuleSpec, Table};
-use ringgate::snapshot::redirect::{RedirectTemplate, Via};
+use ringgate::snapshot::redirect::RedirectTemplate;
+use ringgate::transform::{Facts, Scope, Template};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
 
@@ -216,9 +217,9 @@ fn route(view: &RequestView<'_>) -> Option<RuleId> {
 
 /// A redirect built from the parts of a request leads to the same place, and begins no line of its own (hazard H1-33).
 fn redirected(view: &RequestView<'_>, policy: PathPolicy) {
-    let part = |text: &str| Some(text.to_owned());
+    let part = |text: &str| Template::parse(text, Scope::ANY).ok();
     let template = RedirectTemplate::new(&Redirect {
-        scheme: part("https"),
+        scheme: Some("https".to_owned()),
         host: part("#{host}"),
         port: part("8443"),
         path: part("/#{path}"),
@@ -226,7 +227,8 @@ fn redirected(view: &RequestView<'_>, policy: PathPolicy) {
         status: 301,
     });
     let mut location = Vec::new();
-    template.location(view, Via { scheme: "http", port: 80 }, &mut location);
+    let facts = Facts { port: 80, ..Facts::of(*view) };
+    assert!(template.location(&facts, &mut location).is_ok());
     let shown = location.escape_ascii();
     assert!(write::built_field(&mut Vec::new(), b"location", &location), "{shown}");
     let text =
