@@ -278,6 +278,18 @@ pub fn answer_of(
     }
 }
 
+/// Whether a policy that every request to this rule has to pass asks who sends it.
+pub fn identify(x: &Exchange<'_>) -> bool {
+    let snapshot = &x.epoch.snapshot;
+    let rule = x.scratch.trace.rule.and_then(|at| snapshot.rules.get(at));
+    let chains = [Some(&x.listener.policies), rule.map(|rule| &rule.policies)];
+    let mut policies = chains.into_iter().flatten().flat_map(|chain| &chain.policies);
+    policies.any(|at| {
+        let policy = snapshot.policies.get(*at);
+        policy.is_some_and(|policy| !policy.dry_run && policy.kind.identifies())
+    })
+}
+
 /// What the policies that a request has met change in heads. Looked up once a head, since most requests meet none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chains<'c> {

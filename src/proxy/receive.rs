@@ -17,7 +17,7 @@ use crate::proxy::recode::{self, Recode};
 use crate::proxy::shape::{self, Shape};
 use crate::proxy::stages::Stages;
 use crate::proxy::throttle::{self, Throttle};
-use crate::proxy::{Exchange, call, guard, multiplex, policies, retry, steer, upgrade};
+use crate::proxy::{Exchange, cached, call, guard, multiplex, policies, retry, steer, upgrade};
 use crate::snapshot::Listener;
 use std::cell::RefCell;
 use std::io;
@@ -303,6 +303,9 @@ pub async fn deliver(
     if x.scratch.response.status == 101 {
         Box::pin(upgrade::switch(x, up, head.len, stall)).await?;
         return Ok(false);
+    }
+    if cached::may_change(x) {
+        cached::forget(x, up.filled().get(..head.len).unwrap_or_default());
     }
     let mut made = None;
     let mut stages = Stages::of(Recode::of_response(x.scratch.trace.form));

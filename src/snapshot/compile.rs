@@ -140,6 +140,7 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
         groups,
         seals,
         challenges,
+        stores: traffic::stores(config),
     })
 }
 

@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub seals: Seals,
     /// Answers to an ACME authority; the same in every snapshot of a process.
     pub challenges: Arc<crate::tls::Challenges>,
+    /// What the rules that store responses go by, each once: where responses lie that a request may make invalid.
+    pub stores: Vec<crate::cache::KeySettings>,
 }
 
 impl Snapshot {

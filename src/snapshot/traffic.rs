@@ -225,6 +225,18 @@ fn inject(said: &config::RuleTraffic, old: Option<&RuleTraffic>) -> Option<Injec
     Some(Inject { settings, live: before.unwrap_or_default() })
 }
 
+/// What the rules that store go by, as far as it decides where a response lies: the query alone.
+pub fn stores(config: &config::Config) -> Vec<cache::KeySettings> {
+    let mut all: Vec<cache::KeySettings> = Vec::new();
+    for settings in config.rules.iter().filter_map(|rule| rule.traffic.cache.as_ref()) {
+        let query = settings.key.query.clone();
+        if all.iter().all(|known| known.query != query) {
+            all.push(cache::KeySettings { query, ..cache::KeySettings::default() });
+        }
+    }
+    all
+}
+
 /// Of a group.
 pub fn of_group(group: &config::Group, seals: &Seals) -> GroupTraffic {
     let said = &group.traffic;

@@ -17,8 +17,6 @@ pub struct Errand {
     pub stamp: Stamp,
     /// When that was.
     pub asked: Tick,
-    /// Whether its response may make others invalid.
-    pub changes: bool,
     /// What is told of it.
     pub status: Status,
 }

@@ -1,6 +1,7 @@
 //! Nothing private is shared: hazards CACHE-01 to CACHE-04.
 
 use crate::rig::Rig;
+use crate::support::ringgate::binary;
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=60");
 
@@ -105,18 +106,31 @@ fn cache_04_a_response_to_cookies_is_stored_only_if_it_is_for_all() {
     assert_eq!(keyed.get("/k", &[]).text(), "3");
 }
 
+// A consumer's key, and the lines of the file that know it.
+fn consumer(name: &str) -> (String, String) {
+    let mut new = std::process::Command::new(binary());
+    new.args(["key", "new", "--consumer", name]).stderr(std::process::Stdio::null());
+    let text = String::from_utf8(new.output().unwrap().stdout).unwrap();
+    let (key, lines) = text.split_once("\n\n").expect("the key, an empty line, the lines");
+    (key.to_owned(), lines.to_owned())
+}
+
 #[test]
 fn cache_04_policies_are_asked_before_the_store() {
-    let users = "[policy.who]\napi_key = { keys = { alice = \"0123456789abcdef\", bob = \"fedcba9876543210\" } }\n";
-    let rig = Rig::with("cache = true\npolicy = [\"who\"]", users);
-    let (alice, bob) = ([("x-api-key", "0123456789abcdef")], [("x-api-key", "fedcba9876543210")]);
+    let ((alice, known), (bob, more)) = (consumer("alice"), consumer("bob"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("consumers.toml");
+    std::fs::write(&file, format!("{known}\n{more}")).unwrap();
+    let policy = format!("[policy.who]\napi_key = {{ consumers = [\"{}\"] }}\n", file.display());
+    let (alice, bob) = ([("x-api-key", alice.as_str())], [("x-api-key", bob.as_str())]);
+    let rig = Rig::with("cache = true\npolicy = [\"who\"]", &policy);
     rig.answers("/me", &[(200, &[("Cache-Control", "public, max-age=60")])]);
     assert_eq!(rig.get("/me", &alice).text(), "1");
     assert_eq!(rig.get("/me", &bob).text(), "2");
     assert_eq!(rig.get("/me", &alice).text(), "3");
     assert_eq!(rig.get("/me", &[]).status(), 401);
     // Where the rule takes such requests, what says that it is for all is shared; and nobody unknown gets it.
-    let rig = Rig::with("cache = { authorization = true }\npolicy = [\"who\"]", users);
+    let rig = Rig::with("cache = { authorization = true }\npolicy = [\"who\"]", &policy);
     rig.answers("/all", &[(200, &[("Cache-Control", "public, max-age=60")])]);
     rig.answers("/own", &[(200, &[FRESH])]);
     assert_eq!(rig.get("/all", &alice).text(), "1");

@@ -168,7 +168,7 @@ fn cache_07_what_breaks_off_is_not_stored() {
         let _ringgate = Ringgate::start(&config);
         for _ in 0..3 {
             let mut client = Client::connect(address);
-            client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            client.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
             let _ = client.wire.rest();
         }
         assert_eq!(origin.requests().len(), 3, "{answer:?}");

@@ -183,14 +183,20 @@ fn cache_09_a_304_for_a_client_is_no_response_to_store() {
 }
 
 #[test]
-fn s4_3_5_head_validates_what_is_stale() {
+fn s4_3_5_head_shows_that_something_else_is_there() {
     let rig = Rig::start("true");
-    rig.answers("/h", &[(200, &[STALE, TAG]), (304, &[FRESH, TAG])]);
-    rig.get("/h", &[]);
-    let head = rig.ask("HEAD", "/h", &[]);
-    assert_eq!((head.status(), head.header("etag")), (200, Some("\"a\"")));
-    assert!(head.body.is_empty());
-    assert_eq!(rig.get("/h", &[]).text(), "1");
+    for (at, (tag, ends)) in [("\"a\"", false), ("\"b\"", true)].iter().enumerate() {
+        let path = format!("/h{at}");
+        let other = [FRESH, ("ETag", *tag)];
+        rig.answers(&path, &[(200, &[STALE, TAG]), (200, &other), (304, &[FRESH, TAG])]);
+        rig.get(&path, &[]);
+        let head = rig.ask("HEAD", &path, &[]);
+        assert_eq!((head.status(), head.header("etag")), (200, Some(*tag)));
+        assert!(head.body.is_empty());
+        rig.get(&path, &[]);
+        let validated = rig.asked(&path)[2].header("if-none-match").is_some();
+        assert_eq!(validated, !*ends, "{tag}");
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub(in crate::config) fn doubts(config: &Config) -> Vec<Problem> {
     let names = |policies: &[String]| {
         let listed = config.policies.iter().filter(|policy| policies.contains(&policy.name));
         listed
-            .filter(|policy| policy.settings.identifies())
+            .filter(|policy| !policy.dry_run && policy.settings.identifies())
             .map(|policy| policy.name.clone())
             .next()
     };

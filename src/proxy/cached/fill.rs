@@ -4,11 +4,9 @@
 //! (hazard CACHE-07). A body that ends with its connection is never known to be whole. Called by `shape` for every response to a
 //! rule that stores.
 
-use super::request_of;
-use crate::cache::{
-    Ask, Key, Meta, Meters, Origin, Request, Times, Why, invalidate, lines, storable,
-};
-use crate::http::{Framing, RequestView, write};
+use super::changed;
+use crate::cache::{Ask, Key, Meta, Meters, Times, Why, lines, storable};
+use crate::http::{Framing, write};
 use crate::proxy::Exchange;
 use crate::snapshot::traffic::Caching;
 use crate::store::{Claim, Entry, Errand, Landing, Put, Room, Stamp, Store};
@@ -96,14 +94,14 @@ impl Filling {
     }
 }
 
-/// Begins to store the parsed response, whose head is `head`, where it may be. What it tells of others is taken up.
+/// Begins to store the parsed response, whose head is `head`, where it may be.
 pub fn fill(x: &mut Exchange<'_>, head: &[u8]) -> Option<Filling> {
     let errand = x.scratch.errand.take()?;
     let epoch = x.epoch;
     let rule = x.scratch.trace.rule.and_then(|at| epoch.snapshot.rules.get(at))?;
     let caching = rule.traffic.cache.as_deref()?;
-    if errand.changes {
-        forget_changed(x, caching, &errand, head);
+    if errand.ask.is_some_and(|ask| ask.head) {
+        changed::compare(x, &errand.key, head);
     }
     let (errand, meta) = judge(x, caching, errand, head);
     let mut status = errand.status;
@@ -228,23 +226,4 @@ fn hide_tags(x: &mut Exchange<'_>, caching: &Caching, head: &[u8]) {
     let Some(name) = &caching.settings.tags else { return };
     let name = name.as_bytes();
     x.scratch.response.fields.retain(|field| !field.name.of(head).eq_ignore_ascii_case(name));
-}
-
-// What a request has changed is not given any more (RFC 9111 section 4.4).
-fn forget_changed(x: &Exchange<'_>, caching: &Caching, errand: &Errand, head: &[u8]) {
-    let (request, response) = (request_of(x), &x.scratch.response);
-    let changed = invalidate::changed(&request, response.status, response.view(head));
-    for origin in &changed {
-        let named = key_of(&request, caching, origin);
-        x.shard.store.invalidate(named.as_ref().unwrap_or(&errand.key), origin);
-    }
-}
-
-// The key of a request for what lies at the same origin.
-fn key_of(request: &Request<'_>, caching: &Caching, origin: &Origin) -> Option<Key> {
-    let path = origin.base.get(origin.authority().len()..)?;
-    let query = origin.query.as_deref();
-    let view = RequestView { path, query, ..request.view };
-    // Which rule it would be is nothing to where it lies.
-    Some(Key::of(&caching.settings.key, &Request { view, ..*request }, ""))
 }

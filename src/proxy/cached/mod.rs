@@ -5,20 +5,20 @@
 //! until another one has fetched the same, or fetched in a way that a failure can be answered with what was stored
 //! (`revalidate`). Called by `staged` before a request is sent on and after, and by `shape` for its response.
 
+mod changed;
 mod fill;
 mod revalidate;
 mod serve;
 
+pub use changed::{forget, may_change};
 pub use fill::{Filling, fill};
 
 use crate::base::Tick;
-use crate::cache::{
-    self, Ask, Bypass, Forwarded, Key, Request, Status, Verdict, invalidate, stale_if_error,
-};
+use crate::cache::{self, Ask, Bypass, Forwarded, Key, Request, Status, Verdict, stale_if_error};
 use crate::http::{Fault, Fields, Framing};
 use crate::net::{Side, Waited};
 use crate::proxy::exchange::Way;
-use crate::proxy::{Exchange, dress};
+use crate::proxy::{Exchange, dress, policies};
 use crate::snapshot::traffic::Caching;
 use crate::snapshot::{Rule, Snapshot};
 use crate::store::{Claim, Claimed, Entry, Errand, Flight, Landing, Stamp};
@@ -76,7 +76,7 @@ pub async fn answer(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Result<
     let done = match Ask::of(&caching.settings, &request_of(x)) {
         Ok(ask) => look(x, Asked { way, rule, caching, ask: &ask, key: &key }).await,
         Err(why) => {
-            pass_by(x, caching, &key, why);
+            pass_by(x, caching, why);
             Ok(false)
         }
     };
@@ -100,12 +100,14 @@ pub fn after(x: &mut Exchange<'_>, ended: Result<(), Fault>) {
 fn request_of<'x>(x: &'x Exchange<'_>) -> Request<'x> {
     let snapshot: &Snapshot = &x.epoch.snapshot;
     let told = x.client.tls.as_ref().is_some_and(|tls| tls.told.is_some());
+    let findings = &x.scratch.findings;
+    let named = !findings.identity.consumer.is_empty() || findings.identity.claims.is_some();
     Request {
         view: x.view(),
         scheme: x.client.scheme(),
         port: x.scratch.request.port,
         trusted: snapshot.trusts(x.client.peer.ip()),
-        identified: told || !x.scratch.findings.upstream.is_empty(),
+        identified: told || named || !findings.upstream.is_empty() || policies::identify(x),
         has_body: x.scratch.request.framing != Framing::None,
     }
 }
@@ -115,18 +117,16 @@ fn is_of_target(fault: Fault) -> bool {
     fault.status() >= 500
 }
 
-fn pass_by(x: &mut Exchange<'_>, caching: &Caching, key: &Key, why: Bypass) {
-    let changes = why == Bypass::Method && invalidate::is_unsafe(x.view().method);
+fn pass_by(x: &mut Exchange<'_>, caching: &Caching, why: Bypass) {
     let forwarded = if why == Bypass::Method { Forwarded::Method } else { Forwarded::Bypass };
     let mut status = Status::forwarded(forwarded);
     status.detail = Some(why.detail()).filter(|_| why != Bypass::Method);
     x.scratch.errand = Some(Box::new(Errand {
-        key: if changes { key.clone() } else { Key::default() },
+        key: Key::default(),
         ask: None,
         claim: None,
         stamp: Stamp::default(),
         asked: Tick::ZERO,
-        changes,
         status,
     }));
     x.scratch.trace.cache = "bypass";
@@ -173,7 +173,6 @@ async fn look(x: &mut Exchange<'_>, asked: Asked<'_>) -> Result<bool, Fault> {
                     claim,
                     stamp,
                     asked: now,
-                    changes: false,
                     status,
                 };
                 return fetch(x, asked, Box::new(errand), old).await;

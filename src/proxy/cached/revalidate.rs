@@ -8,7 +8,7 @@
 use super::{Asked, Given, fill, is_of_target, serve};
 use crate::base::Tick;
 use crate::cache::age::is_failure;
-use crate::cache::{Ask, Meta, Status, Times, stale_if_error, storable, update};
+use crate::cache::{Ask, Meta, Times, Why, stale_if_error, storable, update};
 use crate::http::{Fault, Framing, Method, ResponseHead};
 use crate::net::runtime::spawn;
 use crate::net::{Buf, Side};
@@ -52,11 +52,11 @@ pub(super) async fn fetch(
         let saves = |entry: &Entry| stale_if_error(&entry.meta(), asked.ask, now);
         match (&old, head) {
             (Some(entry), Err(fault)) if is_of_target(fault) && saves(entry) => {
-                return save(x, asked, errand, entry).await;
+                return save(x, asked, errand, entry, None).await;
             }
             (Some(entry), Ok(_)) if is_failure(status) && saves(entry) => {
                 drop(inner);
-                return save(x, asked, errand, entry).await;
+                return save(x, asked, errand, entry, Some(status)).await;
             }
             (_, Err(fault)) => {
                 if let Some(claim) = errand.claim.take() {
@@ -177,13 +177,17 @@ async fn save(
     asked: Asked<'_>,
     mut errand: Box<Errand>,
     entry: &Entry,
+    answered: Option<u16>,
 ) -> Result<(), Fault> {
     let now = Tick::now();
     entry.note_failure(now.after(FAILING_FOR));
     if let Some(claim) = errand.claim.take() {
         claim.land(Landing::Failed);
     }
-    let mut status = Status::hit(entry.meta().ttl(now));
+    // It was sent on (RFC 9211 section 2.1): no hit.
+    let mut status = errand.status;
+    status.answered = answered;
+    status.ttl = Some(entry.meta().ttl(now));
     status.detail = Some("stale-if-error");
     serve::give(x, asked, entry, Given::Saved, status).await
 }
@@ -219,7 +223,8 @@ fn renewed(
         response.nominated.iter().any(|one| one.of(section).eq_ignore_ascii_case(name))
     };
     let renewed = update::renew(settings, ask, (&old.stored, &old.lines), fresh, named, times);
-    let keeps = renewed.meta.is_ok();
+    // That a client wants nothing of its exchange to be stored says nothing of what is.
+    let (keeps, forbids) = (renewed.meta.is_ok(), renewed.meta != Err(Why::RequestNoStore));
     let meta = renewed.meta.unwrap_or_else(|_| Meta::clone(&old.stored));
     let entry = Arc::new(Entry::new(
         old.key.clone(),
@@ -232,7 +237,9 @@ fn renewed(
     ));
     if !keeps {
         // It answers this request, and no other.
-        shard.store.forget(old);
+        if forbids {
+            shard.store.forget(old);
+        }
         return Some((entry, Landing::Uncacheable));
     }
     let landing = if shard.store.renew(old, &entry) { Landing::Stored } else { Landing::Abandoned };
