@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use support::h2raw::{H2, RST_STREAM};
 use support::ringgate::ask;
-use support::{Client, Load, Origin, PATIENCE, Ringgate, eventually, free_address, get};
+use support::{Client, H2Origin, Load, Origin, PATIENCE, Ringgate, eventually, free_address, get};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -237,6 +237,40 @@ fn connections() -> Counting {
         Ok(())
     });
     Counting { origin, most }
+}
+
+// Over HTTP/2 a request is a stream, and a connection of one worker is closed for another once it has none.
+#[test]
+fn streams_are_requests_and_their_connections_connections() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let target = H2Origin::script(&[], move |conn| {
+        while let Some((stream, request)) = conn.request() {
+            if request.header(":path") == Some("/held") {
+                let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+            }
+            conn.answer(stream, &[], b"ok");
+        }
+    });
+    let listen = free_address();
+    let bounds = "protocol = \"h2c\"\nbounds = { max_requests = 1, queue = 0 }";
+    let ringgate = Ringgate::start(&config(listen, 4, &[target.address], bounds));
+    let mut held = asking(listen, "/held");
+    eventually("the stream is open", || target.requests().len() == 1);
+    for _ in 0..8 {
+        assert_eq!(get(listen, "/").reason(), "queue_full");
+    }
+    release.send(()).unwrap();
+    assert_eq!(held.response().status(), 200);
+    eventually("its place is free", || get(listen, "/").status() == 200);
+    drop(ringgate);
+    let bounds = "protocol = \"h2c\"\nbounds = { max_connections = 1, queue_timeout = \"10s\" }";
+    let ringgate = Ringgate::start(&config(listen, 4, &[target.address], bounds));
+    for _ in 0..16 {
+        assert_eq!(get(listen, "/").status(), 200);
+        let open = ringgate.sum("ringgate_target_opened_connections", &[]);
+        assert!(open <= 1.0, "{open}");
+    }
 }
 
 #[test]
