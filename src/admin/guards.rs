@@ -175,7 +175,8 @@ fn queues(guards: &[GuardStat], encoder: &mut DescriptorEncoder) -> fmt::Result 
     if all.is_empty() {
         return Ok(());
     }
-    let families: [(MetricType, &str, &str, fn(&QueueStat) -> u64); 5] = [
+    type Of = fn(&QueueStat) -> u64;
+    let families: [(MetricType, &str, &str, Of); 5] = [
         (Gauge, "queue_length", "Requests that wait for a target of the group.", |q| q.length),
         (Counter, "queue_waits", "Requests that have waited for a target.", |q| q.waited),
         (

@@ -6,7 +6,7 @@
 use crate::balance;
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::proxy::{Client, load, proxied};
+use crate::proxy::{Client, guard, load, proxied};
 use crate::shard::epoch::GroupCore;
 use crate::shard::{Shard, TargetConn};
 use crate::snapshot::KeySource;
@@ -75,7 +75,12 @@ pub async fn dial(
         let dialled = Tick::now();
         let opened = upstream::connect(shard, sock, target, timeout, &header).await;
         attempts.took = Tick::now().since(began);
-        load::dialled(group, target, Tick::now().since(dialled), opened.as_ref().err().copied());
+        let (took, fault) = (Tick::now().since(dialled), opened.as_ref().err().copied());
+        load::dialled(group, target, took, fault);
+        // A client that left has ended the wait for the target, which says nothing of it.
+        if !sock.is_cut() {
+            guard::dialled(shard, group, place, took, fault);
+        }
         match opened {
             Ok(conn) => return Ok(conn),
             Err(Fault::Shed) => return Err(Fault::Shed),

@@ -309,7 +309,7 @@ fn judge_group(
         }
         return;
     }
-    let cell = (x.shard.worker, x.epoch.workers);
+    let cell = (x.shard.worker, group.group.live.line.workers);
     if breaker.ended(settings, outcome, now, cell) {
         changed(group, State::Open, settings);
     }
@@ -337,34 +337,56 @@ fn judge_target(
     outcome: Outcome,
     now: Tick,
 ) {
+    let trace = &mut x.scratch.trace;
+    let took = trace.answered.zip(trace.sent).map(|(a, s)| a.since(s)).unwrap_or_default();
+    let asked = trace.retry_after.take().filter(|asked| !asked.is_zero());
+    watch(x.shard, group, place, settings, outcome, took, now);
+    if let Some((asked, most)) = asked.zip(settings.retry_after) {
+        eject(x.shard, group, place, settings, (Reason::RetryAfter, Some(asked.min(most))), now);
+    }
+}
+
+/// A connection that is relayed was opened to a target, or could not be: of what goes over it nothing is known.
+pub fn dialled(
+    shard: &Shard,
+    group: &GroupCore,
+    place: usize,
+    took: Duration,
+    fault: Option<Fault>,
+) {
+    if let Some(settings) = group.group.traffic.outlier.as_deref() {
+        let outcome = settings.blame.judge(fault, 0);
+        watch(shard, group, place, settings, outcome, took, Tick::now());
+    }
+}
+
+fn watch(
+    shard: &Shard,
+    group: &GroupCore,
+    place: usize,
+    settings: &OutlierSettings,
+    outcome: Outcome,
+    took: Duration,
+    now: Tick,
+) {
     let Some(target) = group.targets.get(place) else { return };
     let watch = &target.live.guard.watch;
-    let (worker, workers) = (x.shard.worker, x.epoch.workers);
+    let (worker, workers) = (shard.worker, group.group.live.line.workers);
     match outcome {
-        Outcome::Good => {
-            let trace = &x.scratch.trace;
-            let took = trace.answered.zip(trace.sent).map(|(a, s)| a.since(s));
-            watch.good(worker, workers, took.unwrap_or_default());
-        }
+        Outcome::Good => watch.good(worker, workers, took),
         Outcome::Bad(_) => {
             let streak = watch.bad(worker, workers);
             // Where it was one too many to be taken out, it is looked at again after as many more.
             if settings.consecutive.is_some_and(|most| streak.is_multiple_of(most.max(1))) {
-                eject(x, group, place, settings, (Reason::Consecutive, None), now);
+                eject(shard, group, place, settings, (Reason::Consecutive, None), now);
             }
         }
         Outcome::Silent => {}
     }
-    if let Some(asked) = x.scratch.trace.retry_after.take()
-        && let Some(most) = settings.retry_after
-        && !asked.is_zero()
-    {
-        eject(x, group, place, settings, (Reason::RetryAfter, Some(asked.min(most))), now);
-    }
 }
 
 fn eject(
-    x: &Exchange<'_>,
+    shard: &Shard,
     group: &GroupCore,
     place: usize,
     settings: &OutlierSettings,
@@ -372,7 +394,7 @@ fn eject(
     now: Tick,
 ) {
     let group = &group.group;
-    let lasts = x.shard.with_rng(|rng| group.eject(settings, place, reason, lasts, now, rng));
+    let lasts = shard.with_rng(|rng| group.eject(settings, place, reason, lasts, now, rng));
     let (Some(lasts), Some(target)) = (lasts, group.targets.get(place)) else { return };
     tracing::warn!(
         group = &*group.name,
