@@ -158,7 +158,6 @@ faults! {
     ResponseChunk Target 502 "bad_response_chunk" "The target's chunked body is malformed.",
     ResponseJson Target 502 "bad_response_json" "The rule changes the JSON of the response, and its body is none that can be, or is too large.",
     ResponseCoding Target 502 "bad_response_coding" "The target's body is no content of its Content-Encoding, or becomes far larger than it is.",
-    BodyCoding Client 400 "bad_body_coding" "The request's body is no content of its Content-Encoding.",
     NotCached Client 504 "not_cached" "The request asks for a stored response only (`only-if-cached`), and there is none that would do (RFC 9111 section 5.2.1.7).",
     PartFailed Target 502 "part_failed" "A part that the answer cannot do without has failed.",
     PartTimeout Target 504 "part_timeout" "A part that the answer cannot do without did not come in time.",

@@ -599,10 +599,10 @@ impl Broken {
             Broken::SourceGone => Fault::ClientGone,
             Broken::SourceStalled => Fault::BodyTimeout,
             Broken::SourceSlow => Fault::BodyTooSlow,
-            Broken::SourceMalformed => Fault::Chunk,
+            // No coding is taken off a request on its way.
+            Broken::SourceMalformed | Broken::BadCoding => Fault::Chunk,
             Broken::BadTrailers => Fault::Trailers,
             Broken::BadText => Fault::GrpcWebText,
-            Broken::BadCoding => Fault::BodyCoding,
             Broken::TooLarge | Broken::Swollen => Fault::BodyTooLarge,
             Broken::SinkGone => Fault::TargetReset,
             Broken::SinkStalled | Broken::SinkSlow => Fault::BodyStalled,
