@@ -30,7 +30,7 @@ pub enum Algorithm {
     RoundRobin,
     /// The fewest requests in flight for the weight.
     LeastRequests,
-    /// The least time to answer, times requests in flight, for the weight.
+    /// The least square of the time to answer, times requests in flight, for the weight.
     LeastTime,
     /// Weighted random.
     Random,
@@ -164,7 +164,7 @@ impl Plan {
         found.or_else(|| self.weights.pick_except(pick.rng, skipped))
     }
 
-    fn better_of_two(&self, pick: Pick<'_>, cost: fn(&Pick<'_>, usize) -> u64) -> Option<usize> {
+    fn better_of_two(&self, pick: Pick<'_>, cost: fn(&Pick<'_>, usize) -> u128) -> Option<usize> {
         let first = self.weights.pick_except(pick.rng, |at| pick.skip.contains(&at))?;
         let other = |at: usize| at == first || pick.skip.contains(&at);
         let Some(second) = self.weights.pick_except(pick.rng, other) else { return Some(first) };
@@ -173,10 +173,10 @@ impl Plan {
     }
 
     /// The least cost for its weight. Equal ones take turns: the search begins at the cursor.
-    fn least(&self, pick: &Pick<'_>, cost: impl Fn(usize) -> u64) -> Option<usize> {
+    fn least(&self, pick: &Pick<'_>, cost: impl Fn(usize) -> u128) -> Option<usize> {
         let count = self.weights.len();
         let start = from_cursor(pick.cursor, count)?;
-        let mut best: Option<(usize, u64)> = None;
+        let mut best: Option<(usize, u128)> = None;
         for at in (start..count).chain(0..start) {
             if self.weights.weight(at) == 0 || pick.skip.contains(&at) {
                 continue;
@@ -190,22 +190,25 @@ impl Plan {
     }
 
     /// `(cost + 1) / weight` is less, so that an idle pair is compared by weight.
-    fn lighter(&self, a: usize, cost_a: u64, b: usize, cost_b: u64) -> bool {
-        let scaled = |cost: u64, weight: u32| (u128::from(cost) + 1) * u128::from(weight);
+    fn lighter(&self, a: usize, cost_a: u128, b: usize, cost_b: u128) -> bool {
+        let scaled =
+            |cost: u128, weight: u32| cost.saturating_add(1).saturating_mul(u128::from(weight));
         scaled(cost_a, self.weights.weight(b)) < scaled(cost_b, self.weights.weight(a))
     }
 }
 
-/// The time that a candidate takes, for each request that it would have in flight. One that nobody knows yet is tried at
-/// once by one request, and by no other until that has been answered, unless there is no better.
-fn busy_time(pick: &Pick<'_>, at: usize) -> u64 {
+/// The square of the time that a candidate takes, for each request that it would have in flight. By the time alone one that takes
+/// ten times as long as three others got up to a hundredth of all requests where many are in flight, and so showed in the
+/// 99th percentile. One that nobody knows yet is tried at once by one request, and by no other until that has been
+/// answered, unless there is no better.
+fn busy_time(pick: &Pick<'_>, at: usize) -> u128 {
     let load = (pick.load)(at);
     let time = match (pick.time)(at) {
-        Some(time) => time,
+        Some(time) => u128::from(time),
         None if load == 0 => return 0,
-        None => u32::MAX,
+        None => u128::from(u32::MAX),
     };
-    u64::from(time).saturating_mul(u64::from(load) + 1)
+    time * time * (u128::from(load) + 1)
 }
 
 /// A hash that is the same in every process and version: FNV-1a (64 bits), then the finaliser of splitmix64, since the

@@ -141,11 +141,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         };
         conn.held = held;
         let ended = attempt(x, group, &conn, terms, &load).await;
-        let ended = ended.map_err(|failure| why(x, &conn, failure));
-        if let Err(failure) = ended {
-            load.failed(failure, conn.reused);
-        }
-        match ended {
+        match ended.map_err(|failure| why(x, &conn, failure)) {
             Ok(reusable) => {
                 guard::settle(x, group, place, None);
                 // A connection that begins with one client's PROXY header is not for another.
@@ -162,7 +158,8 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 if !matches!(failure, Failure::Unprocessed(_)) {
                     guard::settle(x, group, place, failure.fault());
                 }
-                drop(conn);
+                load.failed(x, failure, conn.reused);
+                drop((load, conn));
                 if walk.goes_on(x, group, retry, failure)?
                     && let Some(retry) = retry
                 {

@@ -52,17 +52,14 @@ impl<'a> Load<'a> {
         target.time.note(sample, answered);
     }
 
-    /// The attempt has failed. A connection that was closed while it was idle says nothing about its target.
-    pub fn failed(&self, failure: Failure, reused: bool) {
+    /// The attempt has failed, or its answer is not wanted. A connection that was closed while it was idle says nothing about
+    /// its target.
+    pub fn failed(&self, x: &Exchange<'_>, failure: Failure, reused: bool) {
         match failure {
             Failure::Dead(_) if reused => {}
             Failure::Dead(fault) | Failure::Final(fault) => self.not_opened(fault),
             Failure::Unprocessed(_) => {}
-            Failure::Unwanted => {
-                let Some((target, began)) = self.timed else { return };
-                let now = Tick::now();
-                target.time.note(Sample::Refused(now.since(began)), now);
-            }
+            Failure::Unwanted => self.answered(x),
         }
     }
 
