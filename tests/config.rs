@@ -99,6 +99,7 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
     let key = regex::Regex::new(r"^([a-z0-9_]+) = (.*)$").unwrap();
     let inner = regex::Regex::new(r"[{,] ?([a-z_-]+) =").unwrap();
     let policy = regex::Regex::new(r"^policy\.[a-z_]+").unwrap();
+    let part = regex::Regex::new(r"\.parts\.[a-z]+").unwrap();
     let group = regex::Regex::new(r"^group\.[a-z_]+").unwrap();
     let (mut keys, mut table) = (BTreeSet::new(), String::new());
     for line in text.lines() {
@@ -107,7 +108,6 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
             table = group.replace(&found[1], "group.*").into_owned();
             table = policy.replace(&table, "policy.*").into_owned();
             table = table.replace(".plan.gold", ".plan.*");
-            let part = regex::Regex::new(r"\.parts\.[a-z]+").unwrap();
             table = part.replace(&table, ".parts.*").into_owned();
             // A header names each table above it.
             for (at, _) in table.match_indices('.') {
@@ -126,6 +126,8 @@ fn documented_keys(text: &str) -> BTreeSet<String> {
     keys.remove("group.*");
     keys.remove("policy.*");
     keys.remove("policy.*.api_key.plan.*");
+    keys.remove("rule.aggregate.parts.*");
+    keys.remove("listener.default.aggregate.parts.*");
     keys
 }
 
