@@ -78,10 +78,10 @@ fn of_what_runs_it_tells_states_and_fills() {
     let json = live(&config, &running, question, true).unwrap();
     let e: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(e["generation"], 7);
-    assert_eq!(e["policies"][0]["fill"], "2 of 2 left");
+    assert_eq!(e["policies"][0]["fill"], "1 of 1 left");
     let again: serde_json::Value =
         serde_json::from_str(&live(&config, &running, question, true).unwrap()).unwrap();
-    assert_eq!(again["policies"][0]["fill"], "2 of 2 left", "explaining counts nothing");
+    assert_eq!(again["policies"][0]["fill"], "1 of 1 left", "explaining counts nothing");
     assert!(live(&config, &running, b"{}", true).unwrap_err().contains("request"));
     let open = config_of_all();
     let e = build(&open, Some(&running), &asked("GET http://a.test/api/x")).unwrap();
