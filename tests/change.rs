@@ -34,7 +34,8 @@ fn started(target: SocketAddr, rules: &str) -> (Ringgate, SocketAddr) {
 #[track_caller]
 fn ask(to: SocketAddr, head: &str, body: &str) -> Message {
     let method = head.split(' ').next().unwrap();
-    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let length =
+        if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     Client::connect(to).send(format!("{head}\r\n{length}\r\n{body}")).response_to(method)
 }
 
@@ -49,7 +50,10 @@ fn requests_go_where_the_file_says() {
     let rules = [
         rule("whole", "request = { path = '/v2/#{query.id:-none}/#{capture.1}' }"),
         rule("strip", "request = { strip_prefix = '/strip', add_prefix = '/v1' }"),
-        rule("regex", "request = { path_regex = { match = '^/regex/([0-9]+)', replace = '/n/$1' } }"),
+        rule(
+            "regex",
+            "request = { path_regex = { match = '^/regex/([0-9]+)', replace = '/n/$1' } }",
+        ),
         rule("host", "request = { host = '#{header.x-tenant}.internal:81' }"),
         rule("target", "request = { host = 'target' }"),
         rule(
@@ -188,7 +192,10 @@ fn bodies_of_requests_are_changed() {
             "request = { json = { keep = ['a', 'b', 'n', 'items.*.id'], remove = ['b.secret'], rename = { a = 'x.y' }, \
              set = { 'by' = '#{client_ip}', 'copy' = '#{body.b}', 'one' = 1 } }, limit = '1KiB' }",
         ),
-        rule("body", "request = { body = '{\"q\":\"#{query.q}\",\"a\":\"#{body.a}\"}', content_type = 'application/json' }"),
+        rule(
+            "body",
+            "request = { body = '{\"q\":\"#{query.q}\",\"a\":\"#{body.a}\"}', content_type = 'application/json' }",
+        ),
         rule("read", "request = { path = '/read/#{body.id:-none}', limit = '1KiB' }"),
     ];
     let (_ringgate, listen) = started(origin.address, &rules.concat());
@@ -234,7 +241,10 @@ fn bodies_of_requests_are_changed() {
     assert_eq!(client.response().status(), 404);
     post("/body", "Content-Type: text/plain\r\nContent-Encoding: x", "anything");
     let sent = origin.last();
-    assert_eq!((sent.text().as_str(), sent.header("content-encoding")), (r#"{"q":"","a":""}"#, None));
+    assert_eq!(
+        (sent.text().as_str(), sent.header("content-encoding")),
+        (r#"{"q":"","a":""}"#, None)
+    );
     post("/read", json, r#"{"id":7}"#);
     assert_eq!((origin.last().target(), origin.last().text().as_str()), ("/read/7", r#"{"id":7}"#));
     post("/read", "Content-Type: text/plain", r#"{"id":7}"#);
@@ -313,14 +323,28 @@ fn json_of_responses_is_changed() {
             let answer = match request.target() {
                 "/json/chunks" => format!(
                     "HTTP/1.1 200 OK\r\n{json}Transfer-Encoding: chunked\r\n\r\n{half:x}\r\n{}\r\n{:x}\r\n{}\r\n0\r\nX-T: 1\r\n\r\n",
-                    &body[..half], length - half, &body[half..]
+                    &body[..half],
+                    length - half,
+                    &body[half..]
                 ),
-                "/json/text" | "/strict/text" => "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok".to_owned(),
-                "/json/coded" => format!("HTTP/1.1 200 OK\r\n{json}Content-Encoding: br\r\nContent-Length: 2\r\n\r\nok"),
-                "/json/broken" | "/strict/broken" => format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 2\r\n\r\n{{]"),
-                "/json/long" | "/strict/long" => format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 2000\r\n\r\n{}", "1".repeat(2000)),
+                "/json/text" | "/strict/text" => {
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
+                        .to_owned()
+                }
+                "/json/coded" => format!(
+                    "HTTP/1.1 200 OK\r\n{json}Content-Encoding: br\r\nContent-Length: 2\r\n\r\nok"
+                ),
+                "/json/broken" | "/strict/broken" => {
+                    format!("HTTP/1.1 200 OK\r\n{json}Content-Length: 2\r\n\r\n{{]")
+                }
+                "/json/long" | "/strict/long" => format!(
+                    "HTTP/1.1 200 OK\r\n{json}Content-Length: 2000\r\n\r\n{}",
+                    "1".repeat(2000)
+                ),
                 "/json/none" => format!("HTTP/1.1 204 No Content\r\n{json}\r\n"),
-                "/json/head" => format!("HTTP/1.1 200 OK\r\n{json}Content-Length: {length}\r\n\r\n"),
+                "/json/head" => {
+                    format!("HTTP/1.1 200 OK\r\n{json}Content-Length: {length}\r\n\r\n")
+                }
                 "/json/until" => {
                     conn.send(format!("HTTP/1.1 200 OK\r\n{json}\r\n{body}"))?;
                     return Ok(());
@@ -331,7 +355,8 @@ fn json_of_responses_is_changed() {
         }
         Ok(())
     });
-    let map = "json = { remove = ['data.*.secret'], set = { by = '#{client_ip}' } }, limit = '1KiB'";
+    let map =
+        "json = { remove = ['data.*.secret'], set = { by = '#{client_ip}' } }, limit = '1KiB'";
     let rules = [
         rule("json", &format!("response = {{ {map} }}")),
         rule("strict", &format!("response = {{ {map}, strict = true }}")),
@@ -404,7 +429,9 @@ fn bodies_of_responses_are_replaced() {
     let mut client = Client::connect(listen);
     let replaced = r#"{"s":200,"q":"<\u003e"}"#.replace('<', "\\u003c");
     for path in ["/page", "/page/chunks", "/page/part"] {
-        let answer = client.get(&format!("{path}?q=%3c%3e").replace("?q", if path == "/page" { "?q" } else { "?q" }));
+        let answer = client.get(
+            &format!("{path}?q=%3c%3e").replace("?q", if path == "/page" { "?q" } else { "?q" }),
+        );
         let _ = answer;
     }
     assert_eq!(origin.connections(), 1);
@@ -412,7 +439,14 @@ fn bodies_of_responses_are_replaced() {
     assert_eq!((answer.status(), answer.text()), (200, replaced));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("x-kept"), Some("1"));
-    for gone in ["etag", "last-modified", "content-encoding", "content-language", "accept-ranges", "content-range"] {
+    for gone in [
+        "etag",
+        "last-modified",
+        "content-encoding",
+        "content-language",
+        "accept-ranges",
+        "content-range",
+    ] {
         assert_eq!(answer.header(gone), None, "{gone}");
     }
     let answer = client.get("/page/part");
@@ -451,8 +485,11 @@ fn errors_have_pages() {
         format!("[group.dead]\ntargets = ['{dead}']\nhealth = {{ type = 'off' }}\n"),
     ];
     let listener = "errors = [{ status = ['400-599'], from = 'all', body = 'sorry #{status} #{reason}', content_type = 'text/plain' }]";
-    let text = file(listen, origin.address, &rules.concat())
-        .replacen("name = \"web\"", &format!("name = \"web\"\n{listener}"), 1);
+    let text = file(listen, origin.address, &rules.concat()).replacen(
+        "name = \"web\"",
+        &format!("name = \"web\"\n{listener}"),
+        1,
+    );
     let dir = tempfile::tempdir().unwrap();
     let page = dir.path().join("lost.html");
     std::fs::write(&page, "<h1>lost</h1> #{path}").unwrap();
@@ -465,7 +502,10 @@ fn errors_have_pages() {
     assert!(answer.text().ends_with("<i>&lt;b&gt;</i>"), "{}", answer.text());
     assert!(answer.header("retry-after").is_some() && answer.header("x-request-id").is_some());
     let head = ask(listen, "HEAD /dead HTTP/1.1\r\nHost: a.test\r\nUser-Agent: <b>", "");
-    assert_eq!((head.status(), head.header("content-length")), (503, answer.header("content-length")));
+    assert_eq!(
+        (head.status(), head.header("content-length")),
+        (503, answer.header("content-length"))
+    );
     let answer = get(listen, "/app/500");
     assert_eq!((answer.status(), answer.header("etag")), (500, None));
     assert_eq!(answer.header("retry-after"), Some("9"));
@@ -480,8 +520,15 @@ fn errors_have_pages() {
     let refused = ask(listen, "GET / HTTP/1.1\r\nHost: a b", "");
     assert_eq!((refused.status(), refused.text().as_str()), (400, "sorry 400 host_invalid"));
     // A call of gRPC is told in its own way.
-    let call = ask(listen, "POST /dead HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc\r\nTE: trailers", "x");
-    assert_eq!((call.status(), call.header("grpc-status"), call.text().as_str()), (200, Some("14"), ""));
+    let call = ask(
+        listen,
+        "POST /dead HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc\r\nTE: trailers",
+        "x",
+    );
+    assert_eq!(
+        (call.status(), call.header("grpc-status"), call.text().as_str()),
+        (200, Some("14"), "")
+    );
     // The file is read again.
     std::fs::write(&page, "<h1>found</h1>").unwrap();
     ringgate.reload(&text);
@@ -523,8 +570,14 @@ fn answers_lie_in_files_and_are_made() {
         assert_eq!((answer.header("content-length"), answer.body.len()), (length, body), "{known}");
     }
     let answer = ask(listen, "POST /hi/a%20%22b HTTP/1.1\r\nHost: shop.test", "ignored");
-    assert_eq!((answer.status(), answer.text().as_str()), (201, r#"{"to":"a%20%22b","at":"shop","m":"POST"}"#));
-    assert_eq!((answer.header("x-id"), answer.header("x-none")), (answer.header("x-request-id").or(answer.header("x-id")), None));
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (201, r#"{"to":"a%20%22b","at":"shop","m":"POST"}"#)
+    );
+    assert_eq!(
+        (answer.header("x-id"), answer.header("x-none")),
+        (answer.header("x-request-id").or(answer.header("x-id")), None)
+    );
     std::fs::write(&logo, "<svg/>").unwrap();
     ringgate.reload(&text);
     let answer = get(listen, "/logo");
@@ -536,7 +589,8 @@ fn streams_of_http2_are_changed_alike() {
     let origin = H2Origin::script(&[], |conn| {
         while let Some((stream, request)) = conn.request() {
             let path = request.header(":path").unwrap_or_default().to_owned();
-            let fields = [("content-type", "application/json"), ("etag", "\"e\""), ("set-cookie", "a=1")];
+            let fields =
+                [("content-type", "application/json"), ("etag", "\"e\""), ("set-cookie", "a=1")];
             conn.answer(stream, &fields, format!("{{\"path\":\"{path}\",\"x\":1}}").as_bytes());
         }
     });
@@ -549,8 +603,11 @@ fn streams_of_http2_are_changed_alike() {
         ),
         rule("page", "response = { body = 'made', status = { '200' = 203 } }"),
     ];
-    let text = file(listen, origin.address, &rules.concat())
-        .replacen("[group.all]", "[group.all]\nprotocol = \"h2c\"", 1);
+    let text = file(listen, origin.address, &rules.concat()).replacen(
+        "[group.all]",
+        "[group.all]\nprotocol = \"h2c\"",
+        1,
+    );
     let _ringgate = Ringgate::start(&text);
     let mut h2 = H2::open(listen);
     let json = [("content-type", "application/json"), ("content-length", "8")];

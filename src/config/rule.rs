@@ -153,7 +153,7 @@ pub(super) fn expect(item: &Item<'_>, seen: &mut Seen) -> Option<Expect> {
     let response = table.item("response").map(|item| fields(&item, |_| None));
     let sent = table.item("sent").and_then(|item| sent(&item));
     if ["rule", "group", "status", "response", "sent"].iter().all(|key| table.item(key).is_none()) {
-        let path = item.path.clone();
+        let path = format!("{}.rule", item.path);
         table.problem(path, "nothing that is expected", "rule, group, status, response or sent");
     }
     let listener = table.item("listener").and_then(|item| {
