@@ -91,13 +91,15 @@ pub(in crate::config) fn read(item: &Item<'_>, seen: &mut Seen, scope: Scope) ->
 }
 
 fn status(table: &Table<'_>, key: &str) -> Option<u16> {
-    let status = table.item(key)?.integer_or("a status from 200 to 299 with a body", 200..=299);
-    // RFC 9110 sections 15.3.5 and 15.3.6, and 206 is for ranges.
-    let status = status.filter(|status| ![204, 205, 206].contains(status));
-    if status.is_none() && table.item(key).is_some_and(|item| item.is_integer()) {
-        table.item(key)?.wrong("a status from 200 to 299 with a body");
+    const KIND: &str = "a status from 200 to 299 with a body";
+    let item = table.item(key)?;
+    let status = item.integer_or(KIND, 200..=299)?;
+    // RFC 9110 sections 15.3.5 to 15.3.7.
+    if matches!(status, 204 | 205 | 206) {
+        item.wrong(KIND);
+        return None;
     }
-    u16::try_from(status?).ok()
+    u16::try_from(status).ok()
 }
 
 type Target = (Template, Option<Template>);
