@@ -42,9 +42,12 @@ mod tests {
         assert!(!opens(&other, &seal(&alone)));
         let again = Seals::new(&[], Some(&alone)).unwrap();
         assert!(opens(&again, &seal(&alone)));
-        let with = Seals::new(&[one.clone()], Some(&again)).unwrap();
+        let with = Seals::new(std::slice::from_ref(&one), Some(&again)).unwrap();
         assert!(opens(&with, &seal(&alone)), "secrets were added");
-        assert!(opens(&Seals::new(&[one.clone()], None).unwrap(), &seal(&with)), "another node");
+        assert!(
+            opens(&Seals::new(std::slice::from_ref(&one), None).unwrap(), &seal(&with)),
+            "another node"
+        );
         let rotated = Seals::new(&[two.clone(), one], Some(&with)).unwrap();
         assert!(opens(&rotated, &seal(&with)));
         let without = Seals::new(&[two], Some(&rotated)).unwrap();
