@@ -111,7 +111,7 @@ const JSON: &str = "200\nContent-Type: application/json";
 
 #[test]
 fn real_clients_read_what_they_asked_for() {
-    let body = text(300_000);
+    let body = text(150_000);
     let small = text(3000);
     let sent = (body.clone(), small.clone());
     let origin = answering(move |request| {
@@ -147,7 +147,7 @@ fn real_clients_read_what_they_asked_for() {
     );
     let said =
         run(Command::new(program("node", "nodejs")).args(["--input-type=module", "-e", &script]));
-    assert_eq!(String::from_utf8(said).unwrap(), "br 300000\n");
+    assert_eq!(String::from_utf8(said).unwrap(), "br 150000\n");
     let of = |coding| ringgate.sum("ringgate_compressed_responses_total", &[coding]);
     assert!(of("coding=\"gzip\"") >= 6.0 && of("coding=\"br\"") >= 1.0);
     let octets =
@@ -324,7 +324,7 @@ fn what_a_client_does_not_take_is_decompressed_for_it() {
     let origin = answering(|request| {
         let coding = request.target().trim_start_matches('/');
         let body =
-            coding.split(',').fold(text(200_000).into_bytes(), |body, one| coded(one, &body));
+            coding.split(',').fold(text(100_000).into_bytes(), |body, one| coded(one, &body));
         (format!("{JSON}\nETag: \"v1\"\nContent-Encoding: {coding}"), body)
     });
     let (ringgate, listen) = started(&origin, "compress = { decompress = true }");
@@ -332,7 +332,7 @@ fn what_a_client_does_not_take_is_decompressed_for_it() {
         for fields in ["Accept-Encoding: identity", "Accept-Encoding:"] {
             let got = ask(listen, &format!("GET /{coding}"), fields);
             assert_eq!(got.header("content-encoding"), None, "{coding}");
-            assert_eq!(got.text(), text(200_000), "{coding}");
+            assert_eq!(got.text(), text(100_000), "{coding}");
             assert_eq!(got.header("etag"), Some("W/\"v1\""));
             assert_eq!(got.header("vary"), Some("accept-encoding"));
         }
@@ -343,7 +343,7 @@ fn what_a_client_does_not_take_is_decompressed_for_it() {
         assert_eq!((head.header("content-encoding"), head.header("content-length")), (None, None));
     }
     let other = ask(listen, "GET /gzip", "Accept-Encoding: zstd");
-    assert_eq!((other.header("content-encoding"), decoded(&other)), (Some("zstd"), text(200_000)));
+    assert_eq!((other.header("content-encoding"), decoded(&other)), (Some("zstd"), text(100_000)));
     assert!(ringgate.sum("ringgate_decompressed_responses_total", &[]) >= 9.0);
 }
 
@@ -351,8 +351,8 @@ fn what_a_client_does_not_take_is_decompressed_for_it() {
 fn bombs_and_broken_codings_end_the_response() {
     let origin = answering(|request| {
         let body = match request.target() {
-            "/bomb" => coded("gzip", &vec![0; 64 << 20]),
-            "/cut" => coded("gzip", text(200_000).as_bytes())[..20_000].to_vec(),
+            "/bomb" => coded("gzip", &vec![0; 6 << 20]),
+            "/cut" => coded("gzip", text(100_000).as_bytes())[..20_000].to_vec(),
             _ => b"this is no gzip at all, but a text".to_vec(),
         };
         (format!("{JSON}\nContent-Encoding: gzip"), body)
@@ -368,7 +368,7 @@ fn bombs_and_broken_codings_end_the_response() {
         let error = client.wire.response("GET").map(|message| message.map(|m| m.body.len()));
         let received = client.wire.received.len();
         assert!(error.is_err(), "{path}: it does not look whole: {error:?}");
-        assert!(received < 8 << 20, "{path}: {received} octets");
+        assert!(received < 3 << 20, "{path}: {received} octets");
     }
     ringgate.assert_alive();
 }
@@ -500,11 +500,11 @@ fn many_at_a_time_through_one_worker() {
     let text_of = config(listen, origin.address, "compress = true");
     let ringgate = Ringgate::start(&format!("[server]\nworkers = 1\n{text_of}"));
     std::thread::scope(|scope| {
-        for client in 0..8 {
+        for client in 0..6 {
             scope.spawn(move || {
                 let coding = ["gzip", "br", "zstd"][client % 3];
-                for n in 0..12 {
-                    let len = [5, 1500, 70_000, 400_000][n % 4] + client;
+                for n in 0..8 {
+                    let len = [5, 1500, 40_000, 120_000][n % 4] + client;
                     let fields = format!("Accept-Encoding: {coding}");
                     let got = ask(listen, &format!("GET /{len}"), &fields);
                     assert_eq!(decoded(&got), text(len), "{coding} {len}");
