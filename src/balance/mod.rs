@@ -100,7 +100,7 @@ impl Plan {
     /// Makes the plan. The same candidates in the same order give the same plan. `of` is how many targets there would be if
     /// all took part, which decides the size of a table. Plans of round robin and hashes take at most some milliseconds for
     /// a thousand candidates; rings hold at most 65,536 points (more only for more candidates), tables 65,537 entries
-    /// (655,373 for more than 655 targets).
+    /// (262,139 for more than 3,276 targets).
     pub fn build(
         algorithm: Algorithm,
         bound: Option<Bound>,
