@@ -10,21 +10,31 @@ extern crate self as ringgate;
 pub mod balance;
 #[path = "../../src/base/mod.rs"]
 pub mod base;
+#[path = "../../src/cache/mod.rs"]
+pub mod cache;
 pub mod checks;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../src/fanout/mod.rs"]
+pub mod fanout;
 #[path = "../../src/health/mod.rs"]
 pub mod health;
 #[path = "../../src/http/mod.rs"]
 pub mod http;
 #[path = "../../src/policy/mod.rs"]
 pub mod policy;
+#[path = "../../src/protect/mod.rs"]
+pub mod protect;
 #[path = "../../src/route/mod.rs"]
 pub mod route;
 #[path = "../../src/snapshot/mod.rs"]
 pub mod snapshot;
+#[path = "../../src/sticky/mod.rs"]
+pub mod sticky;
 #[path = "../../src/tls/mod.rs"]
 pub mod tls;
+#[path = "../../src/transform/mod.rs"]
+pub mod transform;
 
 /// Of a higher layer, but as pure.
 #[path = "."]
