@@ -14,7 +14,7 @@ use support::ringgate::ask;
 use support::{Client, H2Origin, Message, Origin, Ringgate, eventually, free_address};
 
 /// Answers as `X-Head` says: lines between `|`; `status: 404` among them is the status, `size: 9` the length of the body,
-/// `cut: 3` where the connection ends, `close: 1` sends no length.
+/// `cut: 3` where the connection ends, `close: 1` sends no length, `json: 1` makes it JSON.
 fn origin() -> Origin {
     static COUNT: AtomicUsize = AtomicUsize::new(1);
     Origin::script(|conn| {
@@ -22,7 +22,7 @@ fn origin() -> Origin {
             let count = COUNT.fetch_add(1, Ordering::SeqCst);
             let asked = request.header("x-head").unwrap_or_default().to_owned();
             let (mut status, mut lines, mut size, mut cut) = ("200", String::new(), 0, None);
-            let mut close = false;
+            let (mut close, mut json) = (false, false);
             for line in asked.split('|').filter(|line| !line.is_empty()) {
                 let (name, value) = line.split_once(':').unwrap();
                 match (name, value.trim()) {
@@ -30,6 +30,7 @@ fn origin() -> Origin {
                     ("size", value) => size = value.parse().unwrap(),
                     ("cut", value) => cut = Some(value.parse::<usize>().unwrap()),
                     ("close", _) => close = true,
+                    ("json", _) => json = true,
                     (name, value) => lines += &format!("{name}: {value}\r\n"),
                 }
             }
@@ -40,7 +41,10 @@ fn origin() -> Origin {
                 conn.send(format!("HTTP/1.1 304 Not Modified\r\n{lines}\r\n"))?;
                 continue;
             }
-            let mut body = format!("answer {count} {}", request.target());
+            let mut body = match json {
+                true => format!("{{\"n\":\"{count}\"}}"),
+                false => format!("answer {count} {}", request.target()),
+            };
             while body.len() < size {
                 body.push('.');
             }
@@ -581,4 +585,75 @@ fn what_is_stored_survives_a_reload_unless_its_rule_stores_otherwise() {
     assert_ne!(edge.get("/x", "").body, second);
     edge.ringgate.reload(&config(edge.web, &target, keyed, ""));
     assert_ne!(edge.get("/x", "").body, second, "it was not kept for the time in between");
+}
+
+#[test]
+fn stored_answers_are_dressed_as_targets_are_and_not_twice() {
+    let more = "compress = { algorithms = [\"gzip\"], types = [\"text/*\"], min_size = \"1B\", decompress = true }\n\
+        response = { headers = { set = { x-rule = \"yes\" } } }";
+    let edge = edge_with("{ default_ttl = \"60s\" }", more);
+    let head = "Content-Type: text/plain|ETag: \"e1\"|size: 200000";
+    let first = edge.get("/d", head);
+    for (lines, coded) in [("", false), ("Accept-Encoding: gzip", true), ("", false)] {
+        let got = edge.send("GET", "/d", head, lines);
+        assert_eq!((got.status(), got.header("x-rule")), (200, Some("yes")), "{lines}");
+        assert_eq!(got.header("content-encoding") == Some("gzip"), coded, "{lines}");
+        assert!(status_of(&got).contains("hit") && got.header("age").is_some());
+        if !coded {
+            assert_eq!(got.body, first.body);
+        } else {
+            assert!(got.body.len() < 10_000 && got.header("etag") == Some("W/\"e1\""));
+        }
+    }
+    let silent = edge.send("HEAD", "/d", head, "");
+    assert_eq!(
+        (silent.header("content-length"), silent.header("x-rule")),
+        (Some("200000"), Some("yes"))
+    );
+    let part = edge.send("GET", "/d", head, "Range: bytes=0-9");
+    assert_eq!((part.status(), part.header("content-range")), (206, Some("bytes 0-9/200000")));
+    assert_eq!(
+        edge.send("GET", "/d", head, "If-None-Match: W/\"e1\"|Accept-Encoding: gzip").status(),
+        304
+    );
+    assert_eq!(edge.count(), 1);
+}
+
+#[test]
+fn what_rules_make_of_bodies_is_stored_as_they_made_it_and_no_error_as_something_else() {
+    let more = "response = { json = { set = { was = \"#{body.n}\", n = \"new\" } }, status = { \"404\" = 200 } }";
+    let edge = edge_with("{ default_ttl = \"60s\", negative = { \"404\" = \"60s\" } }", more);
+    let head = "Content-Type: application/json|json: 1";
+    let first = edge.get("/m", head);
+    assert!(first.text().contains("\"n\":\"new\""), "{}", first.text());
+    let second = edge.get("/m", head);
+    assert_eq!((&second.body, edge.count()), (&first.body, 1), "not changed again");
+    assert_eq!(second.header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn memory_is_what_it_says_cache_11() {
+    let edge =
+        edge_with("{ default_ttl = \"600s\", status = false }", "[cache]\nsize = \"16MiB\"\n#");
+    let resident = || {
+        let pid = edge.ringgate.pid().as_raw_nonzero();
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    let mut client = Client::connect(edge.web);
+    let mut fill = |from: usize, to: usize| {
+        for n in from..to {
+            let request =
+                format!("GET /{n} HTTP/1.1\r\nHost: a.test\r\nX-Head: size: 16384\r\n\r\n");
+            assert_eq!(client.send(request).response().status(), 200);
+        }
+    };
+    fill(0, 50);
+    let before = resident();
+    fill(50, 2000);
+    let stored = edge.ringgate.metric("ringgate_cache_bytes").unwrap() as u64;
+    assert!((12 << 20..=16 << 20).contains(&stored), "{stored}");
+    assert!(edge.ringgate.sum("ringgate_cache_removed_total", &["evicted"]) > 500.0);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} for {stored}");
 }

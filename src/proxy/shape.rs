@@ -6,7 +6,7 @@
 
 use crate::http::Fault;
 use crate::net::{Buf, Sock};
-use crate::proxy::stages::{Stage, Stages};
+use crate::proxy::stages::{Keeper, Stage, Stages};
 use crate::proxy::{Exchange, cached, coding, dress, mirror};
 use crate::snapshot::Rule;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub async fn prepare(
     let mut stages = Stages::default();
     // First, so that what is compared is what the target has said.
     if let Some(tap) = mirror::tap(x, up.filled().get(..head).unwrap_or_default()) {
-        stages.push(Stage::Tap(tap));
+        stages.keep(Keeper::Tap(tap));
     }
     // Bodies that are replaced or mapped are here whole afterwards, as if the target had sent them; what is stored has been.
     let stored = x.scratch.trace.stored;
@@ -61,7 +61,7 @@ pub async fn prepare(
     let section = up.filled().get(..head).unwrap_or_default();
     // What was made of this request is for nobody else. What is stored is as the target has coded it.
     if !personal && let Some(filling) = cached::fill(x, section) {
-        stages.push(Stage::Fill(Box::new(filling)));
+        stages.keep(Keeper::Fill(Box::new(filling)));
     }
     if let Some(decoder) = coding::decode(x, section) {
         stages.push(Stage::Decode(decoder));

@@ -13,6 +13,8 @@ use crate::transform::compress::Flaw;
 /// The stages of one body, in order.
 #[derive(Debug, Default)]
 pub struct Stages {
+    // Who gets what goes in, before it becomes anything else.
+    keepers: Vec<Keeper>,
     stages: Vec<Stage>,
     /// What has come out and was not written yet.
     pub made: Vec<u8>,
@@ -25,14 +27,19 @@ pub struct Stages {
 pub enum Stage {
     /// Another form of gRPC.
     Recode(Recode),
-    /// It is kept for whoever compares it.
-    Tap(Box<Tap>),
     /// A content coding is taken off.
     Decode(Box<Decoding>),
-    /// It is kept as it passes.
-    Fill(Box<Filling>),
     /// A content coding is put on.
     Encode(Box<Encoding>),
+}
+
+/// Who keeps a body as it passes.
+#[derive(Debug)]
+pub enum Keeper {
+    /// Whoever compares it.
+    Tap(Box<Tap>),
+    /// The store.
+    Fill(Box<Filling>),
 }
 
 /// Why a body cannot become what it should.
@@ -62,14 +69,19 @@ impl Stages {
         self.stages.push(stage);
     }
 
-    /// Whether there is none.
+    /// Has what goes in kept, too.
+    pub fn keep(&mut self, keeper: Keeper) {
+        self.keepers.push(keeper);
+    }
+
+    /// Whether there is none, nor anybody who keeps anything.
     pub fn is_empty(&self) -> bool {
-        self.stages.is_empty()
+        self.stages.is_empty() && self.keepers.is_empty()
     }
 
     /// Whether the body stays as long as it is.
     pub fn keep_length(&self) -> bool {
-        self.stages.iter().all(|stage| matches!(stage, Stage::Tap(_) | Stage::Fill(_)))
+        self.stages.is_empty()
     }
 
     /// Whether trailer fields become a part of the body.
@@ -110,6 +122,11 @@ impl Stages {
             }
         };
         self.produced += (self.made.len() - before) as u64;
+        let kept = turn.get(..taken).unwrap_or_default();
+        self.keepers.iter_mut().for_each(|keeper| match keeper {
+            Keeper::Tap(tap) => tap.data(kept),
+            Keeper::Fill(filling) => filling.data(kept),
+        });
         Ok(taken)
     }
 
@@ -131,7 +148,12 @@ impl Stages {
     /// # Errors
     /// As of [`Stages::data`].
     pub fn end(&mut self, trailers: &[u8]) -> Result<(), Unfit> {
-        self.each(|stage, out| stage.end(trailers, out))
+        self.each(|stage, out| stage.end(trailers, out))?;
+        self.keepers.iter_mut().for_each(|keeper| match keeper {
+            Keeper::Tap(tap) => tap.end(),
+            Keeper::Fill(filling) => filling.end(),
+        });
+        Ok(())
     }
 
     /// What a body becomes that is here whole, where [`Stages::at_once`] says so.
@@ -215,16 +237,8 @@ impl Stage {
     fn data(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<usize, Unfit> {
         match self {
             Stage::Recode(recode) => recode.data(octets, out).map_err(|_| Unfit::Text)?,
-            Stage::Tap(tap) => {
-                tap.data(octets);
-                out.extend_from_slice(octets);
-            }
             Stage::Decode(decoding) => {
                 return decoding.decoder.data(octets, out).map_err(Unfit::of);
-            }
-            Stage::Fill(filling) => {
-                filling.data(octets);
-                out.extend_from_slice(octets);
             }
             Stage::Encode(encoding) => encoding.data(octets, out).map_err(Unfit::of)?,
         }
@@ -239,7 +253,7 @@ impl Stage {
         match self {
             Stage::Recode(recode) => recode.pause(out),
             Stage::Encode(encoding) => encoding.pause(out).map_err(Unfit::of)?,
-            Stage::Tap(_) | Stage::Decode(_) | Stage::Fill(_) => {}
+            Stage::Decode(_) => {}
         }
         Ok(())
     }
@@ -247,15 +261,7 @@ impl Stage {
     fn end(&mut self, trailers: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Stage::Recode(recode) => recode.end(trailers, out).map_err(|_| Unfit::Text),
-            Stage::Tap(tap) => {
-                tap.end();
-                Ok(())
-            }
             Stage::Decode(decoding) => decoding.decoder.end().map_err(Unfit::of),
-            Stage::Fill(filling) => {
-                filling.end();
-                Ok(())
-            }
             Stage::Encode(encoding) => encoding.end(out).map_err(Unfit::of),
         }
     }
