@@ -127,6 +127,11 @@ fn bodies_that_pass_are_read_by_all_alike() {
 }
 
 #[test]
+fn json_means_what_it_means_to_others() {
+    replay("json");
+}
+
+#[test]
 fn every_target_has_a_check_a_corpus_and_a_test() {
     let checks: BTreeSet<String> = checks::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
     let targets = names(&root().join("fuzz/targets"));

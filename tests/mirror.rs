@@ -410,6 +410,43 @@ fn an_answer_that_is_kept_beside_reaches_its_client_as_it_is() {
     assert_eq!(world.count("compared", "result=equal"), 2.0);
 }
 
+/// What a coding holds is compared, not how it was coded.
+#[test]
+fn content_codings_are_taken_off() {
+    let of = |level: u32| {
+        Origin::script(move |conn| {
+            while let Some(request) = conn.request()? {
+                use std::io::Write;
+                let text = match (request.target(), level) {
+                    ("/other", 9) => r#"{"a":1,"b":3}"#.to_owned(),
+                    _ => format!(r#"{{"a":1,"b":2{}}}"#, " ".repeat(2000)),
+                };
+                let level = flate2::Compression::new(level);
+                let mut coder = flate2::write::GzEncoder::new(Vec::new(), level);
+                coder.write_all(text.as_bytes())?;
+                let body = coder.finish()?;
+                let fields = "Content-Type: application/json\r\nContent-Encoding: gzip";
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                conn.send([head.as_bytes(), &body].concat())?;
+            }
+            Ok(())
+        })
+    };
+    let world = world(of(1), of(9), ", compare = true");
+    let mut client = Client::connect(world.listen);
+    for path in ["/same", "/other"] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nAccept-Encoding: gzip\r\n\r\n");
+        assert_eq!(client.send(head).response().header("content-encoding"), Some("gzip"));
+    }
+    world.settle(2);
+    let compared = |what: &str| world.count("compared", &format!("result={what}"));
+    assert_eq!((compared("equal"), compared("different")), (1.0, 1.0));
+    assert_eq!(world.page()["mirrors"][0]["samples"][0]["differences"][0]["at"], "/b");
+}
+
 #[test]
 fn an_answer_that_there_is_not_is_compared_with_nothing() {
     let bad = truncating();

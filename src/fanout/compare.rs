@@ -84,7 +84,7 @@ pub enum Reason {
     RealFailed,
     /// A body is larger than what is compared.
     TooLarge,
-    /// A body has a content coding that is not taken off.
+    /// A body has a content coding that is not known, or is no content of it.
     Coded,
     /// The rule gives clients another body than the target's.
     Changed,
@@ -194,9 +194,11 @@ pub fn compare(settings: &CompareSettings, real: &Side, other: &Side) -> Outcome
         }
     }
     let coded = real.coding.is_some() || other.coding.is_some();
+    let same = real.body == other.body && (real.body.is_empty() || real.coding == other.coding);
     let skipped = match gap {
         _ if !settings.body => None,
         Some(reason) => Some(reason),
+        None if same => None,
         None if coded => Some(Reason::Coded),
         None => {
             found.body(real, other);

@@ -15,6 +15,7 @@ use crate::shard::{Sent, Shard};
 use crate::snapshot::traffic::Asked;
 use crate::snapshot::{Aggregate, Rule};
 use crate::transform::Place;
+use crate::transform::compress::{self, Limit};
 use crate::transform::rewrite::settled;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -39,17 +40,19 @@ pub async fn answer(
     if settings.parts.iter().any(takes_body) {
         collect::body(x, settings.body).await?;
     }
-    let parts = ask(x, aggregate).await;
-    let missing_or_text: Vec<_> = parts
-        .iter()
-        .map(|part| part.as_ref().map(|part| part.text.as_str()).map_err(|m| *m))
-        .collect();
-    let whole = merge::merge(settings, &missing_or_text).map_err(|(at, why)| {
+    let asked = ask(x, aggregate).await;
+    let merged = asked.and_then(|parts| {
+        let texts: Vec<_> = parts
+            .iter()
+            .map(|part| part.as_ref().map(|part| part.text.as_str()).map_err(|why| *why))
+            .collect();
+        merge::merge(settings, &texts).map(|whole| (whole, freshness(&parts)))
+    });
+    let (whole, freshness) = merged.map_err(|(at, why)| {
         let name = settings.parts.get(at).map_or("", |part| &part.name);
         x.scratch.findings.detail = format!("The part {name:?} {why}.");
         if why == Missing::Late { Fault::PartTimeout } else { Fault::PartFailed }
     })?;
-    let freshness = freshness(&parts);
     let complete = whole.missing.is_empty();
     let status = if complete { settings.status } else { settings.partial_status };
     let mut out = reply::begin(x, status);
@@ -81,9 +84,9 @@ struct Part {
 
 type Outcome = Result<Part, Missing>;
 
-// Asks all parts, and waits for them: until all have answered, or one has failed that must not. Those that have not answered
-// by then are broken off.
-async fn ask(x: &Exchange<'_>, aggregate: &Aggregate) -> Vec<Outcome> {
+// Asks all parts, and waits until all have answered; or until one has failed that must not, which it then says. Those that have
+// not answered by then are broken off.
+async fn ask(x: &Exchange<'_>, aggregate: &Aggregate) -> Result<Vec<Outcome>, (usize, Missing)> {
     let settings = &aggregate.settings;
     let now = Tick::now();
     let over = now.after(settings.timeout);
@@ -99,22 +102,22 @@ async fn ask(x: &Exchange<'_>, aggregate: &Aggregate) -> Vec<Outcome> {
     let mut got: Vec<Outcome> = waiting.iter().map(|_| Err(Missing::Late)).collect();
     poll_fn(|cx| {
         let mut left = false;
-        for ((slot, future), part) in got.iter_mut().zip(&mut waiting).zip(&settings.parts) {
+        let all = got.iter_mut().zip(&mut waiting).zip(&settings.parts);
+        for (at, ((slot, future), part)) in all.enumerate() {
             let Some(polled) = future else { continue };
             let Poll::Ready(outcome) = polled.as_mut().poll(cx) else {
                 left = true;
                 continue;
             };
-            let fatal = outcome.is_err() && part.required;
-            (*slot, *future) = (outcome, None);
-            if fatal {
-                return Poll::Ready(());
+            if let (Err(why), true) = (&outcome, part.required) {
+                return Poll::Ready(Err((at, *why)));
             }
+            (*slot, *future) = (outcome, None);
         }
-        if left { Poll::Pending } else { Poll::Ready(()) }
+        if left { Poll::Pending } else { Poll::Ready(Ok(())) }
     })
-    .await;
-    got
+    .await?;
+    Ok(got)
 }
 
 async fn take(
@@ -130,8 +133,16 @@ async fn take(
     let text = {
         let fields = received.head.view(&received.section);
         let kind = fields.first("content-type").unwrap_or_default();
-        let coded = fields.all("content-encoding").any(|c| !c.eq_ignore_ascii_case(b"identity"));
-        merge::judge(part, received.head.status, kind, coded, &received.body)?.to_owned()
+        // It was asked for none.
+        let codings = compress::codings(fields.all("content-encoding"));
+        let decoded = match codings.as_deref() {
+            Some([]) => None,
+            Some(codings) => compress::decode(&received.body, codings, Limit::of(limit)).ok(),
+            None => None,
+        };
+        let coded = codings.is_none_or(|codings| !codings.is_empty()) && decoded.is_none();
+        let body = decoded.as_deref().unwrap_or(&received.body);
+        merge::judge(part, received.head.status, kind, coded, body)?.to_owned()
     };
     received.body = Vec::new();
     Ok(Part { text, received })

@@ -13,12 +13,14 @@ use crate::fanout::mirror::{Body, Choice};
 use crate::http::grpc::Call;
 use crate::http::{Fault, Framing, Known, Method, ResponseHead, write};
 use crate::net::runtime::spawn;
+use crate::net::sock::to_the_end_of_the_queue;
 use crate::proxy::inner::{self, Inner, Order, Received};
 use crate::proxy::{Exchange, collect, dress, upgrade};
 use crate::shard::copies::{Kept, Place};
 use crate::shard::{Epoch, Sent, Shard, Tap};
 use crate::snapshot::mirrors::{Copied, Sample};
 use crate::snapshot::{Mirror, Rule};
+use crate::transform::compress::{self, Flaw, Limit};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -172,12 +174,18 @@ impl Job {
         settings: &CompareSettings,
         compared: Compared,
     ) -> bool {
-        let (other, answered) = self.other(settings).await;
-        let real = match other.gap {
+        let (mut other, answered) = self.other(settings).await;
+        let mut real = match other.gap {
             // There is nothing to wait for.
             Some(Reason::MirrorFailed) => Side::default(),
             _ => self.real(&compared.kept).await,
         };
+        // Each takes a while with large bodies: whoever else has something to do goes first.
+        for side in [&mut real, &mut other] {
+            to_the_end_of_the_queue().await;
+            decode(side, settings.limit);
+        }
+        to_the_end_of_the_queue().await;
         let outcome = compare(settings, &real, &other);
         mirror.live.compared(&outcome);
         let both = [&real, &other];
@@ -237,6 +245,20 @@ impl Job {
     }
 }
 
+// Takes the content codings off, where they are known; compared is what they hold.
+fn decode(side: &mut Side, limit: u64) {
+    let Some(coding) = side.coding.take_if(|_| side.gap.is_none() && !side.body.is_empty()) else {
+        return;
+    };
+    let decoded = compress::codings([coding.as_bytes()].into_iter())
+        .map(|codings| compress::decode(&side.body, &codings, Limit::of(limit)));
+    match decoded {
+        Some(Ok(body)) => side.body = body,
+        Some(Err(Flaw::TooLarge)) => side.gap = Some(Reason::TooLarge),
+        Some(Err(Flaw::Malformed)) | None => side.coding = Some(coding),
+    }
+}
+
 fn sample(compared: Compared, [real, other]: [&Side; 2], outcome: Outcome) -> Sample {
     Sample {
         wall_micros: tick::wall_micros(),
@@ -252,7 +274,8 @@ fn sample(compared: Compared, [real, other]: [&Side; 2], outcome: Outcome) -> Sa
 /// Begins to keep the parsed response, whose head is `section`, where it is compared: the stage that keeps its body, if that
 /// has one.
 pub fn tap(x: &mut Exchange<'_>, section: &[u8]) -> Option<Box<Tap>> {
-    let tap = x.scratch.tap.take()?;
+    // What the store gives instead of what a target has said is no answer of a target.
+    let tap = x.scratch.tap.take().filter(|_| !x.scratch.trace.stored)?;
     let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at))?;
     let settings = rule.traffic.mirror.as_ref()?.settings.compare.as_ref()?;
     let mut side = side_of(settings, &x.scratch.response, section);

@@ -143,6 +143,9 @@ fn bodies_that_are_not_here_are_not_compared_and_heads_are() {
     }
     let coded = Side { coding: Some("gzip".into()), ..side("x") };
     assert_eq!(found(&settings, &coded, &side("y")), ["skipped coded"]);
+    assert_eq!(found(&settings, &coded, &coded.clone()), [""; 0]);
+    let silent = |coding: Option<&str>| Side { coding: coding.map(Box::from), ..side("") };
+    assert_eq!(found(&settings, &silent(Some("gzip")), &silent(None)), [""; 0]);
     let no_body = CompareSettings { body: false, ..settings };
     assert_eq!(found(&no_body, &coded, &gap(Reason::TooLarge)), [""; 0]);
 }

@@ -15,6 +15,7 @@ mod grpc;
 mod grpc_web;
 mod head;
 mod hello;
+mod json;
 mod lines;
 mod proxy_header;
 mod request_head;
@@ -34,6 +35,7 @@ pub use frames::frames;
 pub use grpc::grpc;
 pub use grpc_web::grpc_web;
 pub use hello::hello;
+pub use json::json;
 pub use lines::lines;
 pub use proxy_header::proxy_header;
 pub use request_head::request_head;
@@ -64,4 +66,5 @@ pub const ALL: &[Check] = &[
     ("bodies", bodies),
     ("codings", codings_and_bodies),
     ("caching", caching),
+    ("json", json),
 ];
