@@ -69,7 +69,7 @@ fn requests_go_where_the_file_says() {
     let target = origin.address.to_string();
     for (path, line, host) in [
         ("/whole/a%20b/c?id=x%2Fy", "/v2/x%2Fy//a%20b/c", "a.test"),
-        ("/whole?x=1", "/v2/none?x=1", "a.test"),
+        ("/whole?x=1", "/v2/none/?x=1", "a.test"),
         ("/strip/x?y=1", "/v1/x?y=1", "a.test"),
         ("/strip", "/v1/", "a.test"),
         ("/stripped", "/v1/stripped", "a.test"),
@@ -134,7 +134,7 @@ fn a_client_cannot_climb_out_of_a_value() {
     // What begins with two slashes would be a host for some.
     let answer = with("/capture//evil.test/x", "");
     assert_eq!((answer.status(), origin.last().target()), (200, "/evil.test/x"));
-    let split = "%0d%0aset-cookie:%20a=b%0d%0a%0d%0a<script>";
+    let split = "%0d%0aset-cookie:%20a=b%0d%0a%0d%0a%3Cscript%3E";
     let answer = with(&format!("/field?q={split}"), "client's");
     let kept = "%0D%0Aset-cookie: a=b%0D%0A%0D%0A<script>";
     assert_eq!(origin.last().header("x-q"), Some(kept));
@@ -242,11 +242,12 @@ fn bodies_of_requests_are_changed() {
          GET /same HTTP/1.1\r\nHost: a.test\r\n\r\n"
     ).replace("Content-Length: 9", "Content-Length: 10"));
     assert_eq!(client.response().status(), 200);
-    assert_eq!(origin.last().text(), r#"{"x":{"y":1},"by":"127.0.0.1","one":1}"#);
     assert_eq!(client.response().status(), 200);
-    let sent = origin.last();
-    assert_eq!(sent.text(), r#"{"q":"\"\n","a":"\\"}"#);
-    assert_eq!(sent.header("content-type"), Some("application/json"));
+    let mut sent = origin.requests();
+    let (second, first) = (sent.pop().unwrap(), sent.pop().unwrap());
+    assert_eq!(first.text(), r#"{"x":{"y":1},"by":"127.0.0.1","one":1}"#);
+    assert_eq!(second.text(), r#"{"q":"\"\n","a":"\\"}"#);
+    assert_eq!(second.header("content-type"), Some("application/json"));
     assert_eq!(client.response().status(), 404);
     post("/body", "Content-Type: text/plain\r\nContent-Encoding: x", "anything");
     let sent = origin.last();
@@ -486,7 +487,7 @@ fn errors_have_pages() {
         { status = '404', from = 'all', file = 'lost.html' } ]\n";
     let rules = [
         rule("app", pages),
-        rule("none", ""),
+        rule("plain", ""),
         format!("[[rule]]\nname = 'dead'\nwhen = {{ path = '/dead*' }}\nforward = 'dead'\n{pages}"),
         format!("[group.dead]\ntargets = ['{dead}']\nhealth = {{ type = 'off' }}\n"),
     ];
@@ -521,7 +522,7 @@ fn errors_have_pages() {
     assert_eq!(get(listen, "/app/502").text(), "sorry 502 ");
     assert_eq!(get(listen, "/app/404").text(), "<h1>lost</h1> app/404");
     assert_eq!(get(listen, "/app/200").text(), "bad");
-    assert_eq!(get(listen, "/none/503").text(), "sorry 503 ");
+    assert_eq!(get(listen, "/plain/503").text(), "sorry 503 ");
     assert_eq!(get(listen, "/nobody").text(), "sorry 404 no_route");
     let refused = ask(listen, "GET / HTTP/1.1\r\nHost: a b", "");
     assert_eq!((refused.status(), refused.text().as_str()), (400, "sorry 400 host_invalid"));
@@ -632,7 +633,6 @@ fn streams_of_http2_are_changed_alike() {
     // The same from a client of HTTP/1.
     let answer = get(listen, "/page");
     assert_eq!((answer.status(), answer.text().as_str()), (203, "made"));
-    assert_eq!(origin.connections(), 1);
 }
 
 #[test]
