@@ -278,6 +278,29 @@ fn a_rule_goes_before_its_listener_and_secrets_can_be_left_out() {
 }
 
 #[test]
+fn own_answers_are_compressed_as_others_are() {
+    let listen = free_address();
+    let body = text(100_000).replace('\n', "").replace('\'', "");
+    let _ringgate = Ringgate::start(&format!(
+        "[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\ncompress = true\n\n[[rule]]\nname = \"fixed\"\n\
+         respond = {{ status = 200, content_type = \"application/json\", headers = {{ etag = '\"v1\"' }}, body = '{body}' }}\n"
+    ));
+    for coding in ["gzip", "br", "zstd"] {
+        let accepts = format!("Accept-Encoding: {coding}");
+        let got = ask(listen, "GET /", &accepts);
+        assert_eq!((got.header("content-encoding"), decoded(&got)), (Some(coding), body.clone()));
+        assert_eq!(
+            (got.header("etag"), got.header("vary")),
+            (Some("W/\"v1\""), Some("accept-encoding"))
+        );
+        let head = ask(listen, "HEAD /", &accepts);
+        assert_eq!(head.header("content-length"), Some(got.body.len().to_string().as_str()));
+    }
+    let plain = ask(listen, "GET /", "");
+    assert_eq!((plain.text(), plain.header("etag")), (body, Some("\"v1\"")));
+}
+
+#[test]
 fn validators_go_both_ways() {
     let origin = answering(|request| {
         // As servers compare them: weakly for If-None-Match, strongly for If-Match.

@@ -4,10 +4,12 @@
 //! a weak one (RFC 9110 section 8.8.1), parts of it cannot be asked for, digests of it are void, and caches are told that it depends
 //! on `Accept-Encoding`, also where this client gets it as it is. What clients send back is made to fit: weak tags in
 //! `If-None-Match` match as they are (section 13.1.2), those in `If-Match` are made the target's. A request for a part gets that
-//! part, not coded. Called by `shape` for responses, by `staged` for requests.
+//! part, not coded. Called by `shape` for responses, by `reply` for own answers,
+//! by `staged` for requests.
 
 use crate::http::grpc::Call;
 use crate::http::{Framing, Method, write};
+use crate::net::sock::to_the_end_of_the_queue;
 use crate::proxy::Exchange;
 use crate::shard::coders::{Decoding, Encoding};
 use crate::transform::compress::{Accepted, Choice, Facts, Limit, Settings, facts};
@@ -66,11 +68,7 @@ pub fn encode(x: &mut Exchange<'_>, head: &[u8]) -> Option<Box<Encoding>> {
         return None;
     }
     let facts = facts_of(x, settings, head)?;
-    let plain = facts.codings.as_ref().is_some_and(Vec::is_empty);
-    if !facts.covered || !plain || is_short(x, settings) {
-        return None;
-    }
-    if !settings.private && (facts.cookies || is_personal(x)) {
+    if !is_plain(x, settings, &facts) || is_short(x, settings) {
         return None;
     }
     vary(x, &facts);
@@ -87,18 +85,74 @@ pub fn encode(x: &mut Exchange<'_>, head: &[u8]) -> Option<Box<Encoding>> {
     encoding.map(Box::new)
 }
 
-// What is known of a response whose content could be coded anew; `None` for any other.
-fn facts_of(x: &Exchange<'_>, settings: &Settings, head: &[u8]) -> Option<Facts> {
-    let is_call = x.scratch.trace.call != Call::No;
-    let status = x.scratch.response.status;
-    if is_call || !Facts::status(status) {
+/// Whether an own answer with so many octets may be coded: [`own`] is asked then.
+#[inline]
+pub fn is_worth(x: &Exchange<'_>, octets: usize) -> bool {
+    settings(x).is_some_and(|settings| octets as u64 >= settings.min_size)
+}
+
+/// What the body of an own answer becomes, whose head so far is `out`, and is completed; `None` where it stays as it is.
+pub async fn own(
+    x: &mut Exchange<'_>,
+    status: u16,
+    out: &mut Vec<u8>,
+    body: &[u8],
+) -> Option<Vec<u8>> {
+    let settings = settings(x)?;
+    let facts = judged(x, status, Facts::of(settings, lines(out)))?;
+    if !is_plain(x, settings, &facts) {
         return None;
     }
+    if !facts.varies {
+        write::field(out, b"vary", b"accept-encoding");
+    }
+    let coding = accepted(x).choose(&settings.algorithms)?;
+    let (coders, buffers) = (&x.shard.coders, &x.shard.buffers);
+    let mut encoding = coders.encoder(buffers, coding, settings.level.of(coding))?;
+    let mut coded = Vec::new();
+    for turn in body.chunks(encoding.turn()) {
+        encoding.data(turn, &mut coded).ok()?;
+        if turn.len() == encoding.turn() {
+            to_the_end_of_the_queue().await;
+        }
+    }
+    encoding.end(&mut coded).ok()?;
+    encoding.give_back();
+    let head = std::mem::take(out);
+    for line in head.split_inclusive(|b| *b == b'\n') {
+        match lines(line).next() {
+            Some((name, tag)) if name.eq_ignore_ascii_case(b"etag") && !facts::is_weak(tag) => {
+                weak(out, tag);
+            }
+            Some((name, _)) if facts::is_void(name) => {}
+            _ => out.extend_from_slice(line),
+        }
+    }
+    write::field(out, b"content-encoding", coding.name().as_bytes());
+    Some(coded)
+}
+
+// What is known of a response whose content could be coded anew; `None` for any other.
+fn facts_of(x: &Exchange<'_>, settings: &Settings, head: &[u8]) -> Option<Facts> {
     let fields = x.scratch.response.fields.iter().map(|f| (f.name.of(head), f.value.of(head)));
     let facts = Facts::of(settings, fields.chain(lines(&x.scratch.added)));
-    let kept =
-        x.view().fields.all("cache-control").any(|v| facts::has_member(v, &[b"no-transform"]));
-    (!facts.fixed && !kept).then_some(facts)
+    judged(x, x.scratch.response.status, facts)
+}
+
+fn judged(x: &Exchange<'_>, status: u16, facts: Facts) -> Option<Facts> {
+    let is_call = x.scratch.trace.call != Call::No;
+    if is_call || facts.fixed || !Facts::status(status) {
+        return None;
+    }
+    let kept = |value: &[u8]| facts::has_member(value, &[b"no-transform"]);
+    (!x.view().fields.all("cache-control").any(kept)).then_some(facts)
+}
+
+// Whether it is compressed for who takes it.
+fn is_plain(x: &Exchange<'_>, settings: &Settings, facts: &Facts) -> bool {
+    let plain = facts.codings.as_ref().is_some_and(Vec::is_empty);
+    let shared = || !facts.cookies && !is_personal(x);
+    plain && facts.covered && (settings.private || shared())
 }
 
 // Names and values of field lines.

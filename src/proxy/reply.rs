@@ -8,7 +8,7 @@ use crate::http::problem::{self, Media};
 use crate::http::{Fault, Method, write};
 use crate::proxy::policies::Chains;
 use crate::proxy::receive::{connection_field, hsts, whole};
-use crate::proxy::{Exchange, facts, pages, policies, upgrade};
+use crate::proxy::{Exchange, coding, facts, pages, policies, upgrade};
 use crate::snapshot::FixedResponse;
 use crate::snapshot::redirect::RedirectTemplate;
 
@@ -150,6 +150,13 @@ pub(super) async fn send(
     body: &[u8],
 ) -> Result<(), Fault> {
     pages::dress(x, status, &mut out);
+    let coded = if coding::is_worth(x, body.len()) {
+        // Rare, and large: kept out of the future of every other request.
+        Box::pin(coding::own(x, status, &mut out, body)).await
+    } else {
+        None
+    };
+    let body = coded.as_deref().unwrap_or(body);
     // RFC 9110 section 8.6: no Content-Length with 204; 304 would carry that of the representation.
     if !matches!(status, 204 | 304) {
         write::content_length(&mut out, body.len() as u64);
