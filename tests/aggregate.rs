@@ -190,6 +190,12 @@ fn a_part_that_may_fail_leaves_its_default() {
         let answer = get(world.listen, "/");
         let expected = format!(r#"{{"a":1,"b":{{"n":[]}},"_errors":{{"b":{why}}}}}"#);
         assert_eq!((answer.status(), answer.text()), (203, expected), "{what}");
+        let counted = |series: &str| world.ringgate.metric(&format!("ringgate_aggregate_{series}"));
+        assert_eq!(
+            counted("answers_total{rule=\"r\",listener=\"\",result=\"partial\"}"),
+            Some(1.0)
+        );
+        assert_eq!(counted("missing_parts_total{rule=\"r\",listener=\"\",part=\"b\"}"), Some(1.0));
         let told = ["x-ringgate-partial", "cache-control"].map(|name| answer.header(name));
         assert_eq!(told, [Some("b"), Some("no-store")], "{what}");
     }

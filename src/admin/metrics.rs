@@ -43,6 +43,7 @@ impl Collector for Families {
         crate::admin::changes::families(&s.unmapped, &mut encoder)?;
         crate::admin::codings::families(&s.codings, &mut encoder)?;
         mirrors::families(&s.mirrors, &s.injected, &mut encoder)?;
+        mirrors::aggregates(&s.aggregates, &mut encoder)?;
         policies::usage(s.usage.as_ref(), &mut encoder)?;
         jwks::families(&s.jwks, &mut encoder)?;
         crate::admin::cache::families(&s.cache, &mut encoder)?;

@@ -1,10 +1,10 @@
-//! Mirrors: what they have counted, as metrics, and where their answers differ, as a page.
+//! Mirrors and answers made of parts: what they have counted, as metrics, and where answers differ, as a page.
 //!
 //! Samples hold names, pointers and, where the file says so, short pieces of answers: what is private was left out when they
 //! were made. They reach JSON strings only. Called by `metrics` and `serve`.
 
 use crate::admin::metrics::{Labels, family};
-use crate::admin::scrape::Scrape;
+use crate::admin::scrape::{AggregateStat, Scrape};
 use crate::base::meters::{BOUNDS, Totals};
 use crate::observe::time::Clock;
 use crate::snapshot::mirrors::{MirrorTotals, Sample};
@@ -54,6 +54,29 @@ pub(super) fn families(
     let help = "Pairs of answers that were not compared, or not whole, by why.";
     counts("mirror_not_compared", help, "reason", |totals| totals.skipped.clone())?;
     latencies(mirrors, encoder)
+}
+
+/// Writes the families of answers made of parts; nothing where there are none.
+pub(super) fn aggregates(all: &[AggregateStat], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let answers = all.iter().flat_map(|one| {
+        let named = |name| -> Labels<'_> {
+            vec![("rule", &one.rule), ("listener", &one.listener), ("result", name)]
+        };
+        one.answers.iter().map(move |(result, count)| (named(*result), *count))
+    });
+    let help = "Answers made of parts, by whether every part was there.";
+    family(encoder, MetricType::Counter, "aggregate_answers", help, answers)?;
+    let missing = all.iter().flat_map(|one| {
+        let named = |name| -> Labels<'_> {
+            vec![("rule", &one.rule), ("listener", &one.listener), ("part", name)]
+        };
+        one.missing.iter().map(move |(part, count)| (named(part.as_str()), *count))
+    });
+    let help = "Answers that a part was missing in, or was why there was none.";
+    family(encoder, MetricType::Counter, "aggregate_missing_parts", help, missing)
 }
 
 type Counts = fn(&MirrorTotals) -> Vec<(&'static str, u64)>;

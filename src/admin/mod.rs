@@ -23,8 +23,8 @@ pub use asks::AskStat;
 pub use cache::CacheStat;
 pub use codings::CodingStat;
 pub use scrape::{
-    AcmeStat, BreakerStat, GuardStat, JwksStat, OutStat, QueueStat, Scrape, Source, TargetStat,
-    UsageStat, WorkerStat,
+    AcmeStat, AggregateStat, BreakerStat, GuardStat, JwksStat, OutStat, QueueStat, Scrape, Source,
+    TargetStat, UsageStat, WorkerStat,
 };
 pub use serve::serve;
 pub use tls::{StreamStat, TlsStat};

@@ -99,6 +99,8 @@ pub struct Scrape {
     pub deviations: Vec<(&'static str, &'static str, u64)>,
     /// Each rule's mirror, by the rule's name and that of the mirror's group.
     pub mirrors: Vec<(String, String, MirrorTotals)>,
+    /// Answers made of parts, of rules and listeners.
+    pub aggregates: Vec<AggregateStat>,
     /// Faults that rules have made on purpose, by the rule's name and what they were.
     pub injected: Vec<(String, &'static str, u64)>,
     /// Calls of gRPC by the name of their status.
@@ -107,6 +109,19 @@ pub struct Scrape {
     pub unmapped: Vec<(&'static str, u64)>,
     /// Stored responses.
     pub cache: CacheStat,
+}
+
+/// Answers made of parts.
+#[derive(Clone, Debug, Default)]
+pub struct AggregateStat {
+    /// The rule's name; empty for a listener's default.
+    pub rule: String,
+    /// The listener's name; empty for a rule's.
+    pub listener: String,
+    /// Answers: `whole`, `partial`, `failed`.
+    pub answers: Vec<(&'static str, u64)>,
+    /// How often each part was missing, by its name.
+    pub missing: Vec<(String, u64)>,
 }
 
 /// One place where keys of an issuer are fetched.

@@ -1,8 +1,8 @@
 //! What the admin endpoints show, gathered from the snapshot, the workers' pulses and the health trackers.
 
 use crate::admin::{
-    AcmeStat, CacheStat, CodingStat, Scrape, Source, StreamStat, TargetStat, TlsStat, UsageStat,
-    WorkerStat,
+    AcmeStat, AggregateStat, CacheStat, CodingStat, Scrape, Source, StreamStat, TargetStat,
+    TlsStat, UsageStat, WorkerStat,
 };
 use crate::base::{Tick, tick};
 use crate::config::Config;
@@ -243,6 +243,7 @@ impl Source for Shared {
                 .map(|p| (p.name.to_string(), p.meters.sum()))
                 .collect(),
             mirrors: snapshot.rules.iter().filter_map(|rule| mirror(&snapshot, rule)).collect(),
+            aggregates: aggregates(&snapshot),
             injected: snapshot.rules.iter().flat_map(injected).collect(),
             asks: self.answers.counts(),
             codings: CodingStat {
@@ -300,6 +301,26 @@ fn mirror(snapshot: &Snapshot, rule: &snapshot::Rule) -> Option<(String, String,
     let mirror = rule.traffic.mirror.as_ref()?;
     let group = snapshot.groups.get(mirror.group)?;
     Some((rule.name.to_string(), group.name.to_string(), mirror.live.sum()))
+}
+
+fn aggregates(snapshot: &Snapshot) -> Vec<AggregateStat> {
+    let rules = snapshot.rules.iter().map(|rule| (&*rule.name, "", &rule.action));
+    let listeners = snapshot.listeners.iter().map(|l| ("", &*l.name, &l.default));
+    let stat = |(rule, listener, action): (&str, &str, &snapshot::Action)| {
+        let snapshot::Action::Aggregate(aggregate) = action else { return None };
+        let live = &aggregate.live;
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let missing = aggregate.settings.parts.iter().zip(&live.missing);
+        Some(AggregateStat {
+            rule: rule.to_owned(),
+            listener: listener.to_owned(),
+            answers: [("whole", &live.whole), ("partial", &live.partial), ("failed", &live.failed)]
+                .map(|(result, count)| (result, value(count)))
+                .to_vec(),
+            missing: missing.map(|(part, count)| (part.name.clone(), value(count))).collect(),
+        })
+    };
+    rules.chain(listeners).filter_map(stat).collect()
 }
 
 fn injected(rule: &snapshot::Rule) -> Vec<(String, &'static str, u64)> {

@@ -19,6 +19,7 @@ use crate::transform::compress::{self, Limit};
 use crate::transform::rewrite::settled;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 /// Asks all parts and answers.
@@ -51,9 +52,18 @@ pub async fn answer(
     let (whole, freshness) = merged.map_err(|(at, why)| {
         let name = settings.parts.get(at).map_or("", |part| &part.name);
         x.scratch.findings.detail = format!("The part {name:?} {why}.");
+        aggregate.live.failed.fetch_add(1, Ordering::Relaxed);
+        aggregate.live.missed(at);
         if why == Missing::Late { Fault::PartTimeout } else { Fault::PartFailed }
     })?;
     let complete = whole.missing.is_empty();
+    let count = if complete { &aggregate.live.whole } else { &aggregate.live.partial };
+    count.fetch_add(1, Ordering::Relaxed);
+    for (at, part) in settings.parts.iter().enumerate() {
+        if whole.missing.contains(&part.name) {
+            aggregate.live.missed(at);
+        }
+    }
     let status = if complete { settings.status } else { settings.partial_status };
     let mut out = reply::begin(x, status);
     write::field(&mut out, b"content-type", b"application/json");

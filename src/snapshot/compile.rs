@@ -91,7 +91,11 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Snapshot, NotCom
     let rules = config.rules.iter().map(|rule| Rule {
         name: Arc::from(rule.name.as_str()),
         priority: rule.priority,
-        action: action(&rule.action, &group_ids),
+        action: action(
+            &rule.action,
+            &group_ids,
+            old_rules.get(rule.name.as_str()).map(|old| &old.action),
+        ),
         body: rule.timeouts.body,
         response: rule.timeouts.response,
         idle: rule.timeouts.idle,
@@ -187,7 +191,7 @@ fn listeners(
                 let now = tick::wall_micros() / 1_000_000;
                 Secure::new(&listener.name, tls, context.old, challenges, now)
             }),
-            default: action(&listener.default, group_ids),
+            default: action(&listener.default, group_ids, before.map(|before| &before.default)),
             handshake: listener.timeouts.handshake.unwrap_or(config.timeouts.handshake),
             header: listener.timeouts.header.unwrap_or(config.timeouts.header),
             body: listener.timeouts.body.unwrap_or(config.timeouts.body),
@@ -245,7 +249,11 @@ fn offers_websocket(listener: &config::Listener, config: &Config) -> bool {
         || rules.any(|r| forwards(&r.action) && r.upgrade.iter().any(|one| one == "websocket"))
 }
 
-fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
+fn action(
+    action: &config::Action,
+    group_ids: &HashMap<&str, usize>,
+    old: Option<&Action>,
+) -> Action {
     match action {
         config::Action::Forward(weighted) => {
             let groups = weighted.iter().filter_map(|w| group_ids.get(w.group.as_str()).copied());
@@ -260,7 +268,11 @@ fn action(action: &config::Action, group_ids: &HashMap<&str, usize>) -> Action {
             None => Action::Respond(fixed(respond)),
         },
         config::Action::Aggregate(said) => {
-            Action::Aggregate(Box::new(Aggregate::new(said, group_ids)))
+            let old = match old {
+                Some(Action::Aggregate(old)) => Some(&**old),
+                _ => None,
+            };
+            Action::Aggregate(Box::new(Aggregate::new(said, group_ids, old)))
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Mirrors and injected faults as run: what they count, and the differences that are kept to be looked at.
+//! Mirrors, injected faults and answers made of parts: what they count, and the differences that are kept to be looked at.
 //!
 //! Carried over reloads by the rule's name. Written by workers as they go, read by control; no worker waits for another. Called by
-//! `proxy::mirror` and `proxy::inject`.
+//! `proxy::mirror`, `proxy::inject` and `proxy::aggregate`.
 
 use crate::base::meters::Meters;
 use crate::fanout::compare::{Difference, Kind, Outcome, Reason};
@@ -191,6 +191,31 @@ pub struct InjectLive {
     pub aborted: AtomicU64,
     /// Requests whose connection was reset.
     pub reset: AtomicU64,
+}
+
+/// What an answer made of parts has counted.
+#[derive(Debug, Default)]
+pub struct AggregateLive {
+    /// Answers with every part.
+    pub whole: AtomicU64,
+    /// Answers without some of them.
+    pub partial: AtomicU64,
+    /// Requests that got none, since a part had failed.
+    pub failed: AtomicU64,
+    /// How often each part was missing in an answer, or why there was none; in the order of the file.
+    pub missing: Box<[AtomicU64]>,
+}
+
+impl AggregateLive {
+    pub(super) fn new(parts: usize) -> Arc<AggregateLive> {
+        let missing = (0..parts).map(|_| AtomicU64::default()).collect();
+        Arc::new(AggregateLive { missing, ..AggregateLive::default() })
+    }
+
+    /// Counts that a part was missing.
+    pub fn missed(&self, part: usize) {
+        add(&self.missing, part);
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::balance::hash_key;
 use crate::config;
 use crate::fanout::AggregateSettings;
 use crate::protect::{BoundSettings, BreakerSettings, Importance, OutlierSettings, Retry};
-use crate::snapshot::mirrors::{Inject, Mirror, MirrorLive};
+use crate::snapshot::mirrors::{AggregateLive, Inject, Mirror, MirrorLive};
 use crate::snapshot::{Rule, Seals, Snapshot};
 use crate::transform::bandwidth::{Bandwidth, Settings};
 use crate::transform::{Template, compress};
@@ -84,6 +84,8 @@ pub struct Aggregate {
     pub settings: AggregateSettings,
     /// How each of them is asked.
     pub asked: Vec<Asked>,
+    /// What it has counted.
+    pub live: Arc<AggregateLive>,
 }
 
 /// How a part is asked.
@@ -98,14 +100,27 @@ pub struct Asked {
 }
 
 impl Aggregate {
-    /// Compiles it. The file's check has found the groups.
-    pub fn new(said: &config::Aggregate, groups: &HashMap<&str, usize>) -> Aggregate {
+    /// Compiles it; `old` is what stood there before. The file's check has found the groups.
+    pub fn new(
+        said: &config::Aggregate,
+        groups: &HashMap<&str, usize>,
+        old: Option<&Aggregate>,
+    ) -> Aggregate {
         let asked = said.settings.parts.iter().zip(&said.targets).map(|(part, target)| Asked {
             group: groups.get(part.group.as_str()).copied().unwrap_or(usize::MAX),
             path: target.0.clone(),
             query: target.1.clone(),
         });
-        Aggregate { settings: said.settings.clone(), asked: asked.collect() }
+        let parts = &said.settings.parts;
+        let same = |old: &&Aggregate| {
+            let before = old.settings.parts.iter().map(|part| &part.name);
+            before.eq(parts.iter().map(|part| &part.name))
+        };
+        let live = match old.filter(same) {
+            Some(old) => Arc::clone(&old.live),
+            None => AggregateLive::new(parts.len()),
+        };
+        Aggregate { settings: said.settings.clone(), asked: asked.collect(), live }
     }
 }
 
