@@ -374,7 +374,9 @@ pub async fn deliver(
     x.scratch.reply = out;
     x.scratch.trace.bytes_out += x.scratch.trace.body_out;
     if let Err(fault) = delivered {
-        let unended = matches!(framing, Framing::Close | Framing::Chunked);
+        // As it was told: a length that stages have taken away is none for the client either.
+        let told = x.scratch.response.framing;
+        let unended = matches!(told, Framing::Close | Framing::Chunked);
         let begun = x.scratch.trace.status != 0;
         if begun && (writer == Writer::Stream || (writer == Writer::Plain && unended)) {
             // Nothing but a reset tells this client that there should have been more.
