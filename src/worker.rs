@@ -8,6 +8,7 @@ use crate::net::Timers;
 use crate::net::listen::Acceptor;
 use crate::net::runtime::{self, Doorbell, Driver, Ticker};
 use crate::serve::accept::{self, Door};
+use crate::serve::handover::Peers;
 use crate::shard::{AccessLog, Ask, Epoch, Machine, Message, Pulse, Shard};
 use crate::snapshot::Snapshot;
 use crossbeam::channel::{Receiver, Sender};
@@ -46,6 +47,8 @@ pub struct Start {
     pub graveyard: Sender<Arc<Snapshot>>,
     /// What control sees.
     pub pulse: Arc<Pulse>,
+    /// What control sees of all workers, by their numbers.
+    pub pulses: Vec<Arc<Pulse>>,
     /// Set by control when a successor has taken over: then nothing more is accepted.
     pub retired: Arc<AtomicBool>,
 }
@@ -81,8 +84,10 @@ async fn main(start: Start) {
     if let Err(error) = shard.delays.start() {
         tracing::warn!(worker = start.id, %error, "requests that are held back go on at the next sweep");
     }
+    let peers = Rc::new(Peers::new(start.id, start.pulses));
     let worker = Rc::new(Worker {
         shard: Rc::clone(&shard),
+        peers: Rc::clone(&peers),
         workers: start.workers,
         graveyard: start.graveyard,
         retired: start.retired,
@@ -92,7 +97,9 @@ async fn main(start: Start) {
     runtime::spawn(
         async move {
             while ticker.tick().await.is_ok() {
-                sweeper.sweep(Tick::now());
+                let now = Tick::now();
+                sweeper.sweep(now);
+                peers.sweep(&sweeper, now);
             }
         },
         || {},
@@ -104,6 +111,7 @@ async fn main(start: Start) {
 
 struct Worker {
     shard: Rc<Shard>,
+    peers: Rc<Peers>,
     workers: usize,
     graveyard: Sender<Arc<Snapshot>>,
     retired: Arc<AtomicBool>,
@@ -117,8 +125,12 @@ impl Worker {
             while let Ok(message) = mailbox.try_recv() {
                 self.take(message);
             }
-            if self.shard.is_draining() && self.shard.connections() == 0 {
-                return;
+            if self.shard.is_draining() {
+                // Nobody hands anything to one that accepts nothing; what was handed before is served.
+                self.peers.collect(&self.shard);
+                if self.shard.connections() == 0 {
+                    return;
+                }
             }
             // While draining, control rings every now and then, so that the end is seen.
             if !doorbell.rung().await {
@@ -130,6 +142,8 @@ impl Worker {
     fn take(&self, message: Message) {
         match message {
             Message::Publish(snapshot) => {
+                // What was handed over is of listeners that the new one may not have.
+                self.peers.collect(&self.shard);
                 let old = self.shard.epoch();
                 let graveyard = self.graveyard.clone();
                 let epoch = Epoch::bind(snapshot, Some(&old), self.workers, graveyard);
@@ -148,6 +162,7 @@ impl Worker {
             Message::Room(live) => self.shard.lines.called(&live),
             Message::Spare(live) => self.shard.spare(&live),
             Message::Landed(tickets) => self.shard.landings.land(&tickets),
+            Message::Handed => self.peers.collect(&self.shard),
             Message::Log(log) => self.shard.set_log(log),
             Message::Drain => {
                 let doors = std::mem::take(&mut *self.doors.borrow_mut());
@@ -178,7 +193,8 @@ impl Worker {
                 return;
             }
         };
-        let door = Rc::new(Door { acceptor, listener, port, closing: false.into() });
+        let peers = Rc::clone(&self.peers);
+        let door = Rc::new(Door { acceptor, listener, port, closing: false.into(), peers });
         self.doors.borrow_mut().insert(token, Rc::clone(&door));
         let again = (Rc::clone(&door), Rc::clone(&self.shard));
         let worker = self.shard.worker;
@@ -203,6 +219,6 @@ impl Worker {
 
     fn see_doors(&self) {
         let open = !self.doors.borrow().is_empty();
-        self.shard.pulse.accepting.store(open, Ordering::Relaxed);
+        self.shard.pulse.accepting.store(open, Ordering::SeqCst);
     }
 }

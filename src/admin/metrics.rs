@@ -185,6 +185,20 @@ fn workers(s: &Scrape, encoder: &mut DescriptorEncoder) -> fmt::Result {
     )?;
     family(
         encoder,
+        Gauge,
+        "worker_busy_permille",
+        "How much of the last half second the worker's thread ran, in thousandths.",
+        here().map(|(id, worker)| (label(id), worker.busy)),
+    )?;
+    family(
+        encoder,
+        Counter,
+        "connections_handed_over",
+        "Connections that the worker accepted and handed to one that was less busy.",
+        each().map(|(id, worker)| (label(id), worker.handed_over)),
+    )?;
+    family(
+        encoder,
         Counter,
         "worker_requests",
         "Requests that the worker finished.",

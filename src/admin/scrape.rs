@@ -184,6 +184,10 @@ pub struct WorkerStat {
     pub alive: bool,
     /// Client connections it has open.
     pub connections: u64,
+    /// How much of the last half second its thread ran, in thousandths.
+    pub busy: u64,
+    /// Connections that it accepted and handed to others.
+    pub handed_over: u64,
     /// Requests it has finished.
     pub requests: u64,
 }

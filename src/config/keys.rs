@@ -13,6 +13,7 @@ pub(super) const ROOT: Keys = &[
 pub(super) const SERVER: Keys = &[
     "workers",
     "pin",
+    "hand_over",
     "driver",
     "drain",
     "max_connections",

@@ -30,6 +30,7 @@ pub(super) const BODY: RangeInclusive<u64> = 0..=u64::MAX >> 1;
 pub(super) fn server(table: &Table<'_>, server: &mut Server) {
     set(&mut server.workers, table.item("workers").and_then(|item| workers(&item)));
     set(&mut server.pin, table.item("pin").and_then(|item| item.boolean()));
+    set(&mut server.hand_over, table.item("hand_over").and_then(|item| item.boolean()));
     let drivers = [("auto", Driver::Auto), ("io_uring", Driver::IoUring), ("epoll", Driver::Epoll)];
     set(&mut server.driver, table.item("driver").and_then(|item| item.choice(&drivers)));
     set(&mut server.drain, table.item("drain").and_then(|item| item.duration(DRAIN)));

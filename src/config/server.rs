@@ -15,6 +15,8 @@ pub struct Server {
     pub workers: Option<usize>,
     /// Pin each worker to its CPU.
     pub pin: bool,
+    /// Connections may be served by another worker than the one that accepts them.
+    pub hand_over: bool,
     /// How workers wait for the kernel.
     pub driver: Driver,
     /// How long requests in flight get when the process is told to stop.
@@ -49,6 +51,7 @@ impl Default for Server {
         Server {
             workers: None,
             pin: true,
+            hand_over: true,
             driver: Driver::Auto,
             drain: Duration::from_secs(30),
             max_connections: 100_000,

@@ -239,6 +239,7 @@ impl Crew {
             asks: self.asks.clone(),
             graveyard: self.graveyard.clone(),
             pulse: Arc::clone(&pulse),
+            pulses: self.pulses(),
             retired: Arc::clone(&retired),
         };
         let ended = self.ended.clone();
@@ -296,6 +297,7 @@ impl Crew {
         let pulse = self.pulses.get(number).map(Arc::clone).unwrap_or_default();
         pulse.accepting.store(false, Ordering::Relaxed);
         pulse.connections.store(0, Ordering::Relaxed);
+        pulse.busy.store(0, Ordering::Relaxed);
         pulse.streams.vacate();
         pulse.stuck.store(false, Ordering::Relaxed);
         vacate(current, number);

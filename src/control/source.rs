@@ -81,6 +81,8 @@ impl Shared {
             gone: pulse.seat.get() == Seat::Vacant,
             alive: pulse.seat.get() != Seat::Dead && silence(pulse) < ALIVE_WITHIN,
             connections: pulse.connections.load(Ordering::Relaxed),
+            busy: pulse.busy.load(Ordering::Relaxed),
+            handed_over: pulse.handed_over.load(Ordering::Relaxed),
             requests: pulse.requests.load(Ordering::Relaxed),
         };
         let seen = |w: &WorkerStat| !w.gone || w.requests > 0;

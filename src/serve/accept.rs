@@ -1,4 +1,4 @@
-//! Takes connections from one listening socket and starts a task for each.
+//! Takes connections from one listening socket and starts a task for each, unless it hands it to another worker (`handover`).
 //!
 //! Under pressure (no descriptors, no memory) it leaves the queue alone until the next sweep rather than spin; at
 //! `max_connections` it takes connections only to say 503 and close them, so that their clients learn at once.
@@ -9,8 +9,9 @@ use crate::net::Sock;
 use crate::net::listen::{self, Acceptor};
 use crate::net::runtime::{self, Ticker};
 use crate::proxy::Client;
+use crate::serve::handover::Peers;
 use crate::serve::{h1, relayed};
-use crate::shard::{Admitted, Shard};
+use crate::shard::{Admitted, Epoch, Passed, Shard};
 use crate::snapshot::Listener;
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ pub struct Door {
     pub port: u16,
     /// Set to stop, by who empties the queue then; the task ends.
     pub closing: Cell<bool>,
+    /// Who might serve a connection instead.
+    pub peers: Rc<Peers>,
 }
 
 fn no_room(fault: Fault) -> &'static [u8] {
@@ -61,53 +64,66 @@ pub async fn serve(door: Rc<Door>, shard: Rc<Shard>) {
     }
 }
 
-/// Takes what is queued, at most `most` connections.
+/// Takes what is queued, at most `most` connections: to serve them, or to hand them to a worker that is less busy.
 ///
 /// # Errors
 /// When the process lacks what a connection needs.
 pub fn take_queued(door: &Rc<Door>, shard: &Rc<Shard>, most: usize) -> std::io::Result<()> {
     let epoch = shard.epoch();
     let listener = epoch.snapshot.listener(door.listener);
-    let relays = listener.is_some_and(|l| l.protocol.is_relayed());
+    // A door that closes may do so since all do: what is queued then is served here.
+    let spread = !door.closing.get() && listener.is_some_and(|l| l.hand_over);
     for _ in 0..most {
         let Some((socket, peer)) = door.acceptor.accept()? else {
             return Ok(());
         };
-        let admitted = match shard.admit(peer.ip()) {
-            Ok(admitted) => admitted,
-            Err(fault) => {
-                // Who does not speak HTTP is told nothing.
-                listen::turn_away(socket, if relays { b"" } else { no_room(fault) });
-                shard.pulse.faults.add(fault);
-                continue;
-            }
-        };
-        let sock = match Sock::adopt(socket, &shard.timers) {
-            Ok(sock) => sock,
-            Err(error) => {
-                shard.leave(peer.ip(), admitted);
-                return Err(error);
-            }
-        };
-        let client = Client {
-            sock,
-            peer,
-            port: door.port,
-            listener: door.listener,
-            passed: None,
-            tls: None,
-        };
-        let open = Open { shard: Rc::clone(shard), client: peer.ip(), admitted };
-        let pulse = Arc::clone(&shard.pulse);
-        let on_panic = move || {
-            pulse.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!("a connection's task panicked; only that connection is lost");
-        };
-        if relays {
-            runtime::spawn(relayed::serve(client, open, Rc::clone(&epoch)), on_panic);
-        } else {
-            runtime::spawn(h1::serve(client, open, Rc::clone(&epoch)), on_panic);
+        let passed = Passed { socket, peer, listener: door.listener, port: door.port };
+        let kept = if spread { door.peers.give(shard, passed) } else { Err(passed) };
+        if let Err(passed) = kept {
+            begin(shard, &epoch, passed)?;
         }
+    }
+    Ok(())
+}
+
+/// Serves a connection that another worker has accepted, as if it had been accepted here.
+pub fn take_handed(shard: &Rc<Shard>, passed: Passed) {
+    if let Err(error) = begin(shard, &shard.epoch(), passed) {
+        tracing::warn!(worker = shard.worker, %error, "cannot serve a connection handed over");
+    }
+}
+
+// Counts a connection in and starts its task, or turns it away.
+fn begin(shard: &Rc<Shard>, epoch: &Rc<Epoch>, passed: Passed) -> std::io::Result<()> {
+    let Passed { socket, peer, listener, port } = passed;
+    let relays = epoch.snapshot.listener(listener).is_some_and(|l| l.protocol.is_relayed());
+    let admitted = match shard.admit(peer.ip()) {
+        Ok(admitted) => admitted,
+        Err(fault) => {
+            // Who does not speak HTTP is told nothing.
+            listen::turn_away(socket, if relays { b"" } else { no_room(fault) });
+            shard.pulse.faults.add(fault);
+            return Ok(());
+        }
+    };
+    let sock = match Sock::adopt(socket, &shard.timers) {
+        Ok(sock) => sock,
+        Err(error) => {
+            shard.leave(peer.ip(), admitted);
+            return Err(error);
+        }
+    };
+    let client = Client { sock, peer, port, listener, passed: None, tls: None };
+    let open = Open { shard: Rc::clone(shard), client: peer.ip(), admitted };
+    let pulse = Arc::clone(&shard.pulse);
+    let on_panic = move || {
+        pulse.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!("a connection's task panicked; only that connection is lost");
+    };
+    if relays {
+        runtime::spawn(relayed::serve(client, open, Rc::clone(epoch)), on_panic);
+    } else {
+        runtime::spawn(h1::serve(client, open, Rc::clone(epoch)), on_panic);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod h1;
 pub mod h2;
+pub mod handover;
 mod head;
 pub mod hello;
 mod proxied;

@@ -40,6 +40,8 @@ pub enum Message {
     Spare(Arc<TargetLive>),
     /// What requests with these tickets wait for has ended.
     Landed(Vec<u64>),
+    /// Another worker has accepted a connection for this one: it is in its [`crate::shard::Handed`].
+    Handed,
     /// Write access records so from now on.
     Log(AccessLog),
     /// Stop accepting, finish what is in flight, end the thread.

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod coders;
 pub mod copies;
 pub mod epoch;
+pub mod handed;
 pub mod handshakes;
 pub mod landings;
 pub mod lines;
@@ -26,6 +27,7 @@ pub use asks::{Ask, Asks};
 pub use coders::{Coders, CodingCounts};
 pub use copies::{Copies, Tap};
 pub use epoch::Epoch;
+pub use handed::{Handed, Passed};
 pub use handshakes::{HandshakeCounts, Handshakes};
 pub use landings::Landings;
 pub use lines::{Held, Lines, Opened, Trial};
@@ -127,6 +129,12 @@ pub struct Pulse {
     pub accepting: AtomicBool,
     /// Client connections open now.
     pub connections: AtomicU64,
+    /// How much of the last half second its thread ran, in thousandths.
+    pub busy: AtomicU64,
+    /// Connections that it accepted and handed to others.
+    pub handed_over: AtomicU64,
+    /// Connections that others accepted for it.
+    pub handed: Handed,
     /// Requests that ended.
     pub requests: AtomicU64,
     /// Tasks that panicked.

@@ -200,6 +200,7 @@ fn listeners(
             websocket: offers_websocket(listener, config),
             proxy_protocol: listener.proxy_protocol,
             http2: listener.http2,
+            hand_over: config.server.hand_over && listener.steer == config::Steer::Off,
             policies: Chain::new(&listener.policies, policies),
             desync: listener.desync,
             errors: listener.errors.clone(),

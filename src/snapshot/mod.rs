@@ -157,6 +157,8 @@ pub struct Listener {
     pub proxy_protocol: Option<Versions>,
     /// Whether HTTP/2 is spoken, too.
     pub http2: bool,
+    /// Whether connections may be served by another worker than the one that accepts them.
+    pub hand_over: bool,
     /// What every request must pass, before its rule's.
     pub policies: Chain,
     /// What is done with requests that deviate.

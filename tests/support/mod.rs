@@ -16,6 +16,7 @@ pub mod message;
 pub mod origin;
 pub mod process;
 pub mod ringgate;
+pub mod stopped;
 pub mod tls;
 pub mod tls_client;
 pub mod tls_origin;
