@@ -333,7 +333,7 @@ type Member<'j> = (Cow<'j, str>, Json<'j>);
 // A stable order: members of one name keep theirs.
 fn by_name<'m, 'j>(members: &'m [Member<'j>]) -> Vec<(&'m Cow<'j, str>, &'m Json<'j>)> {
     let mut sorted: Vec<_> = members.iter().map(|(name, value)| (name, value)).collect();
-    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+    sorted.sort_by_key(|(name, _)| *name);
     sorted
 }
 

@@ -85,7 +85,7 @@ pub fn remakes(listener: &Listener, rule: &Rule, status: u16) -> bool {
     let pages = settings.map_or(&[][..], |settings| &settings.errors);
     let page = ErrorPage::find(pages, status, false);
     let page = page.or_else(|| ErrorPage::find(&listener.errors, status, false));
-    page.is_some() || settings.is_some_and(|settings| remakes_all(settings))
+    page.is_some() || settings.is_some_and(remakes_all)
 }
 
 /// Whether a rule's responses get other bodies, errors aside.

@@ -119,11 +119,13 @@ impl MirrorLive {
                 add(&self.kinds, kind as usize);
             }
         }
-        match outcome.skipped {
-            _ if !outcome.differences.is_empty() => self.different.fetch_add(1, Ordering::Relaxed),
-            Some(reason) => return add(&self.skipped, reason as usize),
-            None => self.equal.fetch_add(1, Ordering::Relaxed),
-        };
+        if !outcome.differences.is_empty() {
+            self.different.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(reason) = outcome.skipped {
+            add(&self.skipped, reason as usize);
+        } else {
+            self.equal.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Keeps a sample; of more than `most` the oldest goes.

@@ -363,7 +363,7 @@ fn many_threads_at_once_lose_nothing_and_count_right() {
                     match rng.u32(..20) {
                         0 => drop(store.invalidate(&key, &origin(n))),
                         1 => store.sweep(Tick::ZERO),
-                        2..8 => drop(find(store, &path).inspect(|entry| entry.touch())),
+                        2..=8 => drop(find(store, &path).inspect(|entry| entry.touch())),
                         9 => drop(find(store, &path).inspect(|entry| store.forget(entry))),
                         _ => {
                             let look = store.look(&key).unwrap();

@@ -95,7 +95,7 @@ fn status(table: &Table<'_>, key: &str) -> Option<u16> {
     let item = table.item(key)?;
     let status = item.integer_or(KIND, 200..=299)?;
     // RFC 9110 sections 15.3.5 to 15.3.7.
-    if matches!(status, 204 | 205 | 206) {
+    if matches!(status, 204..=206) {
         item.wrong(KIND);
         return None;
     }

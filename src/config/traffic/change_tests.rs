@@ -56,7 +56,7 @@ fn what_cannot_be_done_to_a_request_is_said() {
     check("request = { pth = '/x' }", &["did you mean \"path\"?"]);
     check("request = { path = 'x' }", &["begins with \"/\""]);
     check("request = { path = '/a/../b' }", &["begins with \"/\""]);
-    check("request = { path = '/#{hots}' }", &["did you mean \"host\"?"]);
+    check("request = { path = '/#{hos}' }", &["did you mean \"host\"?"]);
     check("request = { path = '/#{headr.x}' }", &["did you mean \"header.x\"?"]);
     check("request = { path = '/#{status}' }", &["without #{status}, which is not known here"]);
     check("request = { path = '/#{host' }", &["a } for each #{"]);
