@@ -115,7 +115,8 @@ impl Work<'_> {
             && x.scratch.response.framing != Framing::None
             && is_plain_json(x.scratch.response.view(&section));
         let text = if reads { self.collect(x, limit).await? } else { None };
-        if text.is_none() && !self.drain(x).await {
+        // One that was too large to be read has been read in part: what is left of it is nothing to begin with.
+        if text.is_none() && (reads || !self.drain(x).await) {
             x.scratch.response.keep_alive = false;
         }
         let node = text.as_deref().and_then(|text| json::parse(text).ok());
