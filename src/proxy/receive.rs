@@ -349,9 +349,11 @@ pub async fn deliver(
     x.scratch.trace.status = x.scratch.response.status;
     x.scratch.trace.bytes_out += out.len() as u64;
     let delivered = match here.filter(|length| {
-        // A body of no octets may become one of some.
         let as_read = stages.is_none() && at_once;
-        as_read || made.is_some() || *length == 0 && framing == Framing::None
+        // A body that was announced to have no octets must not become one of some behind that length.
+        let recoded = stages.as_ref().is_some_and(Stages::takes_trailers);
+        let silent = *length == 0 && (framing == Framing::None || recoded);
+        as_read || made.is_some() || silent
     }) {
         // The usual case: all of it is here, and goes out in one piece.
         Some(length) => {
