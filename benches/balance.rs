@@ -93,9 +93,9 @@ fn choosing(c: &mut Criterion) {
         weight: 1 + u32::try_from(at % 3).unwrap_or(0),
         hash: at,
         tier: 0,
-        local: at % 2 == 0,
-        standing: if at % 10 == 0 { Standing::Unhealthy } else { Standing::Usable },
-        since: Tick::from_nanos(if at % 7 == 0 { 95_000_000_000 } else { 0 }),
+        local: at.is_multiple_of(2),
+        standing: if at.is_multiple_of(10) { Standing::Unhealthy } else { Standing::Usable },
+        since: Tick::from_nanos(if at.is_multiple_of(7) { 95_000_000_000 } else { 0 }),
     };
     let members: Vec<Member> = (0..1_000).map(member).collect();
     let settings = Settings {

@@ -11,8 +11,8 @@ use std::collections::BinaryHeap;
 /// Entries of a table; primes, so that every step visits all of them.
 const USUAL: u32 = 65_537;
 const LARGE: u32 = 262_139;
-/// So many targets may share the usual one: each has 20 entries then, and shares are even within 5 %. It is made in 1 to 7 ms, the
-/// large one in 30: not for a per cent more.
+/// So many targets may share the usual one: each has 20 entries then, and shares are even within 5 %. It is made in 1 to 8 ms, the
+/// large one in 40, which requests wait for: not for a per cent more.
 const MANY: usize = 3_276;
 /// What weights divide: the distance of two turns of one with weight 1.
 const STRIDE: u64 = 1 << 40;
