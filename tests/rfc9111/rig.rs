@@ -22,7 +22,7 @@ struct Script {
 type Scripts = Arc<Mutex<HashMap<String, Script>>>;
 
 pub struct Rig {
-    pub ringgate: Ringgate,
+    _ringgate: Ringgate,
     pub address: SocketAddr,
     pub origin: Origin,
     scripts: Scripts,
@@ -56,7 +56,7 @@ impl Rig {
              [group.g]\ntargets = [\"{}\"]\nhealth = {{ type = \"off\" }}\nretries = 0\n{tables}\n",
             origin.address
         );
-        Rig { ringgate: Ringgate::start(&config), address, origin, scripts }
+        Rig { _ringgate: Ringgate::start(&config), address, origin, scripts }
     }
 
     /// What the target answers to requests of `path`, one after the other; the last of them again and again.
