@@ -118,13 +118,16 @@ async fn deliver(
 async fn wait(x: &Exchange<'_>, inner: &Inner, after: Duration) -> Result<bool, Fault> {
     let mut answer = pin!(inner.sock.readable());
     let mut pause = pin!(retry::pause(x, after));
-    poll_fn(|cx| {
+    let waited = poll_fn(|cx| {
         if answer.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(true));
         }
         pause.as_mut().poll(cx).map(|waited| waited.map(|()| false))
     })
-    .await
+    .await;
+    // A pause that was cut short has left its end as the deadline of the client's reads.
+    x.client.sock.arm(Side::Read, Tick::NEVER);
+    waited
 }
 
 // Whether the first one answers, or fails, before the second.
