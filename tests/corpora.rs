@@ -132,6 +132,11 @@ fn json_means_what_it_means_to_others() {
 }
 
 #[test]
+fn changes_keep_values_in_their_places() {
+    replay("changes");
+}
+
+#[test]
 fn every_target_has_a_check_a_corpus_and_a_test() {
     let checks: BTreeSet<String> = checks::ALL.iter().map(|(name, _)| (*name).to_owned()).collect();
     let targets = names(&root().join("fuzz/targets"));

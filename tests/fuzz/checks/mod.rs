@@ -6,6 +6,7 @@
 
 mod bodies;
 mod caching;
+mod changes;
 mod chunks;
 mod codings;
 mod config;
@@ -27,6 +28,7 @@ mod target;
 
 pub use bodies::bodies;
 pub use caching::caching;
+pub use changes::changes;
 pub use chunks::chunks;
 pub use codings::codings_and_bodies;
 pub use config::config;
@@ -67,4 +69,5 @@ pub const ALL: &[Check] = &[
     ("codings", codings_and_bodies),
     ("caching", caching),
     ("json", json),
+    ("changes", changes),
 ];
