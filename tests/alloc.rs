@@ -167,6 +167,7 @@ fn start(driver: Driver, log: AccessLog, signer: &signer::Signer) -> SocketAddr 
         asks: tokio::sync::mpsc::unbounded_channel().0,
         graveyard,
         pulse: Arc::<Pulse>::default(),
+        pulses: Vec::new(),
         retired: Arc::default(),
     };
     std::thread::spawn(move || {

@@ -4,6 +4,7 @@
 //! of its answers it is: two equal bodies are one answer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)]
 
 mod support;
 

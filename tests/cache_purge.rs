@@ -1,6 +1,7 @@
 //! Purges by the admin listener: by URL, prefix and tag, hard and soft; and who may not ask for one (hazard CACHE-13).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! One fetch for all who miss the same, on all workers (hazard CACHE-08); and nobody who waits for one who is gone.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods)]
 
 mod support;
 

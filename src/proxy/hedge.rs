@@ -4,8 +4,8 @@
 //! comes here, and the second one is paid for by the budget for second attempts. Called by `forward`.
 
 use crate::base::Tick;
-use crate::http::Fault;
 use crate::http::grpc::Call;
+use crate::http::{Fault, Method};
 use crate::net::Buf;
 use crate::net::Side;
 use crate::protect::Retry;
@@ -20,10 +20,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Whether a second target may be asked, too.
+/// Whether a second target may be asked, too: only for what changes nothing (RFC 9110 section 9.2.1), since the one that loses may
+/// still be at it when the client goes on.
 pub fn fits(x: &Exchange<'_>, group: &GroupCore) -> bool {
     let plain = !x.scratch.trace.inner && x.scratch.trace.call == Call::No;
-    plain && group.targets.len() > 1 && retry::is_repeatable(x) && !upgrade::is_offered(x)
+    let safe = matches!(x.scratch.request.method, Method::Get | Method::Head | Method::Options);
+    plain && safe && group.targets.len() > 1 && x.body_is_here() && !upgrade::is_offered(x)
 }
 
 /// As [`crate::proxy::forward::forward`], with another target that is asked `after` the first.
@@ -38,7 +40,8 @@ pub async fn forward(
     after: Duration,
 ) -> Result<(), Fault> {
     let deadline = until(x, Tick::now().after(patience(x, group, terms)));
-    let first = send(x, order(x, terms));
+    // What fails before the second is asked is tried again as any other.
+    let first = send(x, Order { repeats: true, ..order(x, terms) });
     first.sock.arm(Side::Read, deadline);
     x.scratch.trace.counted = true;
     x.scratch.trace.sent = Some(Tick::now());
