@@ -451,7 +451,10 @@ fn content_codings_are_taken_off() {
 fn an_answer_that_there_is_not_is_compared_with_nothing() {
     let bad = truncating();
     let world = world(bad, Origin::saying("shadow"), ", compare = true");
-    let _ = support::send_raw(world.listen, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let _ = support::send_raw(
+        world.listen,
+        "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+    );
     world.settle(1);
     assert_eq!(world.count("not_compared", "reason=real_failed"), 1.0);
     assert_eq!(world.requests("answered"), 1.0);
