@@ -3,6 +3,7 @@
 //! It is warned of by `ringgate check`, at the start and at every reload, and stops none of them. Called by control.
 
 use crate::config::{Action, Config, Problem, Protocol, policy, traffic};
+use std::collections::HashSet;
 
 /// All that is doubtful about a file.
 pub fn doubts(config: &Config) -> Vec<Problem> {
@@ -11,7 +12,40 @@ pub fn doubts(config: &Config) -> Vec<Problem> {
     let of_traffic = of_traffic.chain(traffic::balancing::doubts(config));
     let of_traffic = of_traffic.chain(traffic::sticky::doubts(config));
     let of_traffic = of_traffic.chain(traffic::mirror::doubts(config));
-    unbelieved(config).chain(wrapped(config)).chain(of_policies).chain(of_traffic).collect()
+    unbelieved(config)
+        .chain(wrapped(config))
+        .chain(idle(config))
+        .chain(of_policies)
+        .chain(of_traffic)
+        .collect()
+}
+
+// Groups that nothing leads to: their targets are probed, and sent nothing.
+fn idle(config: &Config) -> impl Iterator<Item = Problem> {
+    let mut used: HashSet<&str> = HashSet::new();
+    let actions = config.rules.iter().map(|r| &r.action);
+    for action in actions.chain(config.listeners.iter().map(|l| &l.default)) {
+        match action {
+            Action::Forward(groups) => used.extend(groups.iter().map(|g| g.group.as_str())),
+            Action::Aggregate(whole) => {
+                used.extend(whole.settings.parts.iter().map(|part| part.group.as_str()));
+            }
+            Action::Redirect(_) | Action::Respond(_) => {}
+        }
+    }
+    for rule in &config.rules {
+        used.extend(rule.traffic.canary.iter().map(|canary| canary.group.as_str()));
+        used.extend(rule.traffic.mirror.iter().map(|mirror| mirror.group.as_str()));
+    }
+    config.groups.iter().filter(move |group| !used.contains(group.name.as_str())).map(|group| {
+        Problem {
+            place: group.place.clone(),
+            key: format!("group.{}", group.name),
+            found: "a group that no rule and no listener sends anything to".to_owned(),
+            expected: format!("forward = {:?} where it is to be used", group.name),
+            hint: None,
+        }
+    })
 }
 
 // Listeners whose PROXY headers nobody may send: they serve nobody.
@@ -62,7 +96,10 @@ mod tests {
         );
         let config = crate::config::parse(&file, "a.toml", &|_| None);
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
-        let found: Vec<String> = doubts(&config).iter().map(Problem::to_string).collect();
+        let found = doubts(&config).into_iter().map(|doubt| doubt.to_string());
+        // Each of these files has a group that it does not use.
+        let found: Vec<String> =
+            found.filter(|doubt| !doubt.contains("sends anything to")).collect();
         let fits = found.iter().zip(expected).all(|(found, part)| found.contains(part));
         assert!(fits && found.len() == expected.len(), "{text}\n{found:#?}");
     }
@@ -82,5 +119,26 @@ mod tests {
         let rule = "[[rule]]\nname = 'r'\nlistener = 'l'\nforward = 't'";
         check(&(of("protocol = 'tls'") + rule), &[passed]);
         check(&(of("protocol = 'http'") + rule), &[]);
+    }
+
+    #[test]
+    fn groups_that_nothing_leads_to_are_named() {
+        let idle = |text: &str| -> Vec<String> {
+            let groups =
+                ["a", "b"].map(|name| format!("[group.{name}]\ntargets = ['x:1']\n")).concat();
+            let file = format!("[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\n{text}\n{groups}");
+            let config = crate::config::parse(&file, "a.toml", &|_| None);
+            let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+            super::idle(&config).map(|doubt| doubt.key).collect()
+        };
+        assert_eq!(idle(""), ["group.a", "group.b"]);
+        assert_eq!(idle("default = { forward = 'b' }"), ["group.a"]);
+        let rule = "[[rule]]\nname = 'r'\nforward = 'a'\n";
+        assert_eq!(idle(rule), ["group.b"]);
+        assert!(idle(&format!("{rule}mirror = {{ group = 'b' }}")).is_empty());
+        assert!(idle(&format!("{rule}canary = {{ group = 'b', percent = 1 }}")).is_empty());
+        let parts =
+            "[[rule]]\nname = 'r'\naggregate = { parts = { x = { group = 'a', path = '/' } } }";
+        assert_eq!(idle(parts), ["group.b"]);
     }
 }

@@ -10,7 +10,7 @@ use crate::observe::template::Template;
 use crate::observe::{Format, FormatError};
 use crate::route::CompileError;
 use crate::snapshot::compile::NotCompiled;
-use crate::snapshot::{self, compile::Context, expect};
+use crate::snapshot::{self, Snapshot, compile::Context, expect};
 use std::path::Path;
 
 /// A file, and all that is wrong with it.
@@ -77,10 +77,41 @@ fn judge(loaded: Result<Config, Problems>) -> Checked {
             problems.extend(expect::unmet(&snapshot, &config));
             problems.extend(played::unmet(&config));
             warnings.extend(expect::hidden(&snapshot, &config));
+            warnings.extend(uncovered(&snapshot, &config));
         }
         Err(error) => problems.push(not_compiled(&config, &error)),
     }
     Checked { config, problems: Problems(problems), warnings, expired, files }
+}
+
+/// Hosts of rules that no certificate of their listener is for: clients would be shown another one. Patterns, and listeners that
+/// obtain certificates, say nothing.
+fn uncovered(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for (listener, run) in config.listeners.iter().zip(&snapshot.listeners) {
+        let Some(secure) = run.secure.as_ref().filter(|_| listener.acme().is_none()) else {
+            continue;
+        };
+        let serves = |rule: &&config::Rule| {
+            rule.listeners.is_empty() || rule.listeners.contains(&listener.name)
+        };
+        for rule in config.rules.iter().filter(serves) {
+            let plain = rule.when.host.iter().filter(|host| !host.contains(['*', '?']));
+            let host = plain.map(|host| host.to_ascii_lowercase());
+            let bare = |host: &String| !secure.terms.certificates.iter().any(|c| c.covers(host));
+            found.extend(host.filter(bare).map(|host| Problem {
+                place: rule.place.clone(),
+                key: format!("rule.{}.when.host", rule.name),
+                found: format!(
+                    "{host:?}, which no certificate of listener {:?} is for",
+                    listener.name
+                ),
+                expected: "a host that its clients are shown a certificate for".to_owned(),
+                hint: None,
+            }));
+        }
+    }
+    found
 }
 
 /// What is wrong with the format of access records, which only their writer knows.
@@ -174,5 +205,27 @@ targets = ["app.internal:9000"]
         let checked = super::check(Path::new("no/such/file.toml"));
         assert_eq!(checked.problems.0.len(), 1);
         assert!(checked.problems.to_string().contains("no/such/file.toml"), "{}", checked.problems);
+    }
+
+    #[test]
+    fn hosts_that_no_certificate_is_for_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let text = format!(
+            "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:8443\"\nprotocol = \"https\"\n\
+             tls = {{ certificates = [{{ cert = {cert:?}, key = {key:?} }}] }}\n\
+             [[rule]]\nname = \"r\"\nforward = \"app\"\n\
+             when = {{ host = [\"a.test\", \"B.test\", \"*.c.test\"] }}\n\
+             [group.app]\ntargets = [\"127.0.0.1:1\"]\n"
+        );
+        let checked = check_text(&text, "a.toml");
+        assert!(checked.problems.0.is_empty(), "{}", checked.problems);
+        let found = checked.warnings.iter().map(Problem::to_string);
+        let found: Vec<String> = found.filter(|w| w.contains("no certificate of")).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("rule.r.when.host: found \"b.test\""), "{found:?}");
     }
 }
