@@ -280,7 +280,7 @@ fn a_rule_goes_before_its_listener_and_secrets_can_be_left_out() {
 #[test]
 fn own_answers_are_compressed_as_others_are() {
     let listen = free_address();
-    let body = text(100_000).replace(['\n', '\''], "");
+    let body = text(60_000).replace(['\n', '\''], "");
     let _ringgate = Ringgate::start(&format!(
         "[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\ncompress = true\n\n[[rule]]\nname = \"fixed\"\n\
          respond = {{ status = 200, content_type = \"application/json\", headers = {{ etag = '\"v1\"' }}, body = '{body}' }}\n"
