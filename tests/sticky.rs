@@ -88,7 +88,7 @@ fn a_client_stays_and_its_target_does_not_see_why() {
     let listen = free_address();
     let group = "sticky = { duration = \"1h\" }";
     let ringgate = Ringgate::start(&file(listen, &list(&origins.each_ref()), group));
-    assert!(ringgate.output().contains("a key of this process"), "{}", ringgate.output());
+    eventually("the key is noted", || ringgate.output().contains("a key of this process"));
     let mut browser = Browser::default();
     browser.jar.insert("other".to_owned(), "1".to_owned());
     let first = browser.get(listen);
