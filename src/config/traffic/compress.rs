@@ -99,8 +99,8 @@ fn levels(item: &Item<'_>) -> Option<Levels> {
     let level = |key: &str, range| table.item(key).and_then(|item| item.integer(range));
     let number = |level: Option<u64>| level.and_then(|level| u8::try_from(level).ok());
     set(&mut levels.gzip, number(level("gzip", 1..=9)));
-    set(&mut levels.brotli, number(level("br", 2..=6)));
-    set(&mut levels.zstd, number(level("zstd", 1..=12)));
+    set(&mut levels.brotli, number(level("br", 2..=4)));
+    set(&mut levels.zstd, number(level("zstd", 1..=6)));
     Some(levels)
 }
 
@@ -212,8 +212,8 @@ mod tests {
             "compress = { algorithms = [], decompress = true, offload = true }",
             "offload = false",
         );
-        wrong("compress = { level = { br = 7 } }", "from 2 to 6");
-        wrong("compress = { level = { zstd = 13 } }", "from 1 to 12");
+        wrong("compress = { level = { br = 5 } }", "from 2 to 4");
+        wrong("compress = { level = { zstd = 7 } }", "from 1 to 6");
         wrong("compress = { level = { gzip = 0 } }", "from 1 to 9");
         wrong("compress = { types = ['a/*/*'] }", "at most one *");
         wrong("compress = { types = ['html'] }", "at most one *");

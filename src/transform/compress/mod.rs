@@ -73,10 +73,10 @@ pub enum Choice {
 pub struct Levels {
     /// 1 to 9.
     pub gzip: u8,
-    /// 2 to 6: below, octets that come in small pieces become more of them; above, setting up the tables for one response takes
-    /// longer than a short body is worth.
+    /// 2 to 4: below, octets that come in small pieces become more of them; above, a block takes longer than other connections may
+    /// wait.
     pub brotli: u8,
-    /// 1 to 12: above, a single block takes longer than other connections may wait.
+    /// 1 to 6: above, a block takes longer than other connections may wait.
     pub zstd: u8,
 }
 
