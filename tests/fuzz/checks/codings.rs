@@ -26,7 +26,10 @@ pub fn codings_and_bodies(data: &[u8]) {
     }
     for ends in splits(body).take(40) {
         let cut = in_pieces(body, &ends, &listed, limit);
-        assert_eq!(cut, whole, "{listed:?} cut at {ends:?}: {:?}", body.escape_ascii());
+        // When it has become too much depends on how far ahead a library has read.
+        if cut != Err(Flaw::TooLarge) && whole != Err(Flaw::TooLarge) {
+            assert_eq!(cut, whole, "{listed:?} cut at {ends:?}: {:?}", body.escape_ascii());
+        }
     }
     let coding = match pick(*choice) {
         Coding::Deflate => Coding::Gzip,
