@@ -336,6 +336,32 @@ fn parts_may_speak_http_2_and_a_rule_may_make_all_of_it_fail() {
     assert_eq!((failed.status(), failed.reason()), (418, "injected"));
 }
 
+/// What a rule says of its responses it says of this one, too.
+#[test]
+fn the_whole_is_dressed_and_compressed_as_any_answer() {
+    use std::io::Read;
+    let long = format!("\"{}\"", "x".repeat(5000));
+    let (origin, listen) =
+        (Origin::answering(json("Vary: Accept-Language\r\n", &long)), free_address());
+    let action = "compress = true\nresponse = { headers = { set = { x-own = 'y' } } }\n\
+        errors = [{ status = '502', body = 'sorry', content_type = 'text/plain' }]\n\
+        aggregate = { parts = { a = { group = 'g', path = '/a' } } }";
+    let _ringgate = Ringgate::start(&file(listen, action, &[("g", origin.address)]));
+    let mut client = Client::connect(listen);
+    let head = "GET / HTTP/1.1\r\nHost: a.test\r\nAccept-Encoding: gzip\r\n\r\n";
+    let answer = client.send(head).response();
+    let told = ["content-encoding", "x-own"].map(|name| answer.header(name));
+    assert_eq!(told, [Some("gzip"), Some("y")]);
+    let vary = answer.all("vary").join(", ").to_ascii_lowercase();
+    assert!(vary.contains("accept-language") && vary.contains("accept-encoding"), "{vary}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap();
+    assert_eq!(text, format!("{{\"a\":{long}}}"));
+    drop(origin);
+    let failed = client.get("/");
+    assert_eq!((failed.status(), failed.text().as_str()), (502, "sorry"));
+}
+
 #[test]
 fn a_listener_may_answer_with_parts_and_many_of_them() {
     let (origin, listen) = (says("[]"), free_address());
