@@ -7,6 +7,7 @@
 use crate::base::Tick;
 use crate::base::tick;
 use crate::config::{Config, Limits, TargetProtocol};
+use crate::fanout::Share;
 use crate::http::Fault;
 use crate::net::local::Local;
 use crate::net::memory::{Dialled, End, Shape, pair};
@@ -72,11 +73,18 @@ pub struct Delivered {
     pub octets: Vec<u8>,
 }
 
-/// A file as it is rehearsed: plain HTTP/1.1 with every target, no probes.
+/// A file as it is rehearsed: plain HTTP/1.1 with every target, no probes; no copies to mirrors, and of the faults on purpose only
+/// those that every request meets.
 pub fn plain(config: &Config) -> Config {
     let mut config = config.clone();
     for group in &mut config.groups {
         (group.tls, group.protocol, group.proxy_protocol) = (None, TargetProtocol::Http1, None);
+    }
+    for rule in &mut config.rules {
+        rule.traffic.mirror = None;
+        if let Some(inject) = &mut rule.traffic.inject {
+            inject.faults.retain(|fault| fault.share == Share::ALL);
+        }
     }
     config
 }
@@ -103,8 +111,9 @@ impl Stage {
     }
 
     /// Plays a request through. It comes an hour after the one before, so that no rate is exceeded by rehearsing; the wall clock
-    /// says what it says.
-    pub fn play(&self, part: &Part<'_>) -> Played {
+    /// says what it says. What is left to chance follows from `luck`, so that a file is judged alike every time.
+    pub fn play(&self, part: &Part<'_>, luck: u64) -> Played {
+        self.shard.with_rng(|rng| rng.seed(luck));
         let wall = tick::wall_micros();
         let began = self.last.get().after(Duration::from_secs(3600));
         tick::rehearse(Some(began), wall);
@@ -285,7 +294,7 @@ tls = true
 
     fn play(stage: &Stage, octets: &str) -> Played {
         let source = IpAddr::from([192, 0, 2, 1]);
-        stage.play(&Part { listener: 0, octets: octets.as_bytes(), source, tls: None })
+        stage.play(&Part { listener: 0, octets: octets.as_bytes(), source, tls: None }, 0)
     }
 
     #[test]
@@ -321,5 +330,19 @@ tls = true
         let played = play(&stage(&hedged), "GET /d HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!((played.ended, played.sent.len()), (true, 1), "{played:?}");
         assert_eq!(played.record["status"], 200);
+    }
+
+    #[test]
+    fn nothing_of_it_is_left_to_chance() {
+        let text = FILE.to_owned()
+            + "[group.shadow]\ntargets = [\"192.0.2.8:1\"]\n[[rule]]\nname = \"chance\"\nforward = \"app\"\n\
+               mirror = { group = \"shadow\", share = \"99.99%\" }\n\
+               inject = [{ abort = 503, share = \"99.99%\" }, { delay = \"1s\" }]\n";
+        let stage = stage(&text);
+        for _ in 0..9 {
+            let played = play(&stage, "GET /chance HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!((&played.record["status"], played.sent.len()), (&200.into(), 1));
+            assert_eq!(played.record["rule"], "chance");
+        }
     }
 }

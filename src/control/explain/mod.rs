@@ -9,9 +9,10 @@ mod text;
 
 pub use ask::{Query, explain, live};
 
-use crate::config::{self, Config, Place};
+use crate::config::{self, Action, Config, Place, Rule};
 use crate::control::expect::{RESOLVED, name_in};
 use crate::control::rehearsal::{Part, Played, Stage, plain};
+use crate::fanout::Share;
 use crate::http::request::RequestHead;
 use crate::policy::{Findings, Subject};
 use crate::route::{ListenerId, RuleId};
@@ -191,7 +192,7 @@ pub fn build(
     let source = asked.source.unwrap_or(SOURCE);
     let tls = url.strip_prefix("https://").map(name_in);
     let stage = Stage::new(Arc::clone(&snapshot)).ok_or("nothing can be rehearsed here")?;
-    let played = stage.play(&Part { listener, octets: &octets, source, tls });
+    let played = stage.play(&Part { listener, octets: &octets, source, tls }, fastrand::u64(..));
     let place = Placed { config, snapshot: &snapshot, running, listener, source };
     Ok(place.explanation(asked, &octets, tls, &played))
 }
@@ -207,6 +208,29 @@ fn follow(snapshot: &Snapshot, running: &Snapshot) {
             }
         }
     }
+}
+
+// What not every request that the rule takes meets, and what another one may.
+fn chances(rule: &Rule) -> Vec<String> {
+    let percent = |share: Share| format!("{} %", f64::from(share.0) / 100.0);
+    let mut notes = Vec::new();
+    if let Action::Forward(groups) = &rule.action
+        && groups.len() > 1
+    {
+        let weights: Vec<String> =
+            groups.iter().map(|group| format!("{} {}", group.group, group.weight)).collect();
+        notes.push(format!("groups are chosen by weight: {}", weights.join(", ")));
+    }
+    if let Some(mirror) = &rule.traffic.mirror {
+        let (share, to) = (percent(mirror.share), &mirror.group);
+        notes.push(format!("{share} of such requests are copied to group {to}; none is here"));
+    }
+    let faults = rule.traffic.inject.iter().flat_map(|inject| &inject.faults);
+    for fault in faults.filter(|fault| fault.share != Share::ALL) {
+        let share = percent(fault.share);
+        notes.push(format!("{share} of such requests meet a fault on purpose; none does here"));
+    }
+    notes
 }
 
 struct Placed<'a> {
@@ -267,6 +291,8 @@ impl Placed<'_> {
         if self.config.groups.iter().any(|g| g.tls.is_some() || g.protocol.is_h2()) {
             explained.notes.push("targets are spoken to as by HTTP/1.1 here".to_owned());
         }
+        let rule = self.config.rules.iter().find(|r| Some(&r.name) == explained.rule.as_ref());
+        explained.notes.extend(rule.map(chances).unwrap_or_default());
         explained
     }
 

@@ -94,3 +94,22 @@ fn of_what_runs_it_tells_states_and_fills() {
 fn config_of_all() -> Config {
     config(&FILE.replace("policy = [\"few\", \"keys\"]", "policy = \"few\""))
 }
+
+#[test]
+fn what_is_left_to_chance_is_said() {
+    let text = FILE.replace(
+        "policy = [\"few\", \"keys\"]\nforward = \"app\"",
+        "forward = [{ group = \"app\", weight = 9 }, { group = \"new\", weight = 1 }]\nmirror = { group = \"new\", share = \"2.5%\" }\n\
+         inject = [{ abort = 503, share = \"50%\" }]",
+    ) + "[group.new]\ntargets = [\"192.0.2.7:80\"]\n";
+    let e = build(&config(&text), None, &asked("GET http://a.test/api/x")).unwrap();
+    assert_eq!((e.sent.len(), e.answer[0].as_str()), (1, "HTTP/1.1 200 OK"));
+    assert_eq!(
+        e.notes,
+        [
+            "groups are chosen by weight: app 9, new 1",
+            "2.5 % of such requests are copied to group new; none is here",
+            "50 % of such requests meet a fault on purpose; none does here",
+        ]
+    );
+}
