@@ -265,7 +265,7 @@ fn streams_are_requests_and_their_connections_connections() {
     eventually("its place is free", || get(listen, "/").status() == 200);
     drop(ringgate);
     let bounds = "protocol = \"h2c\"\nbounds = { max_connections = 1, queue_timeout = \"10s\" }";
-    let ringgate = Ringgate::start(&config(listen, 1, &[target.address], bounds));
+    let ringgate = Ringgate::start(&config(listen, 4, &[target.address], bounds));
     for _ in 0..16 {
         assert_eq!(get(listen, "/").status(), 200);
         let open = ringgate.sum("ringgate_target_opened_connections", &[]);

@@ -148,9 +148,7 @@ async fn wait(
     let deadline = x.scratch.trace.deadline.unwrap_or(Tick::NEVER);
     // Whoever stands alone may have missed a place that became free before it stood there.
     let mut called = !again && group.group.live.line.len() == 1;
-    if standing.is_first() {
-        ask_for_connections(x.shard, group, bounds);
-    }
+    let (mut asked, mut next) = (false, Tick::now());
     loop {
         if called && let Some(found) = any(x.shard, group, bounds, &[]) {
             return Ok(found);
@@ -166,10 +164,15 @@ async fn wait(
         if x.client.sock.has_left() {
             return Err(Fault::ClientGone);
         }
-        called = step(x, standing, now.after(LOOK).min(until).min(deadline)).await?;
-        if !called && standing.is_first() {
-            ask_for_connections(x.shard, group, bounds);
+        // However often it is called in vain.
+        if now >= next {
+            if standing.is_first() {
+                ask_for_connections(x.shard, group, bounds, asked);
+                asked = true;
+            }
+            next = now.after(LOOK);
         }
+        called = step(x, standing, next.min(until).min(deadline)).await?;
     }
 }
 
@@ -194,8 +197,9 @@ fn has_room(group: &GroupCore, bounds: &BoundSettings) -> bool {
     group.with_eligible(|eligible| eligible.iter().any(free))
 }
 
-// Where a target may have no further connection and none is idle here, another worker that has an idle one is to close it.
-fn ask_for_connections(shard: &Shard, group: &GroupCore, bounds: &BoundSettings) {
+// Where a target may have no further connection and none is idle here, another worker that has an idle one is to close it. What
+// is known of the others may be a sweep old: where that did not help, `all` of them are asked.
+fn ask_for_connections(shard: &Shard, group: &GroupCore, bounds: &BoundSettings, all: bool) {
     if bounds.max_connections.is_none() {
         return;
     }
@@ -207,8 +211,8 @@ fn ask_for_connections(shard: &Shard, group: &GroupCore, bounds: &BoundSettings)
     });
     for live in full {
         let others = || shard.post.numbers().into_iter().filter(|other| *other != shard.worker);
-        let idle = others().find(|other| live.meters.cell(*other).idle.value() > 0);
-        // What is known of it may be a sweep old.
+        let has_idle = |other: &usize| live.meters.cell(*other).idle.value() > 0;
+        let idle = others().find(has_idle).filter(|_| !all);
         let asked: Vec<usize> = idle.map_or_else(|| others().collect(), |other| vec![other]);
         for other in asked {
             shard.post.tell(other, Message::Spare(Arc::clone(&live)));
