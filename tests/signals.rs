@@ -263,3 +263,36 @@ fn refused_rings_that_are_asked_for_end_the_start() {
     assert_eq!(done.status.code(), Some(1), "{said}");
     assert!(said.contains("io_uring is refused") && said.contains("driver = \"epoll\""), "{said}");
 }
+
+// Lets this user lock so little that the second ring is one too many, and does not let it have more.
+const FEW_RINGS: &str = r#"
+import ctypes, os, resource, sys
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (700 << 10, 700 << 10))
+libc = ctypes.CDLL(None, use_errno=True)
+for capability in (14, 24):  # CAP_IPC_LOCK, CAP_SYS_RESOURCE; 24 is PR_CAPBSET_DROP
+    if libc.prctl(24, capability, 0, 0, 0) != 0:
+        sys.exit("capabilities cannot be dropped")
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[test]
+fn a_worker_without_a_ring_serves_with_epoll() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root may give up what lets it lock more");
+        return;
+    }
+    let origin = Origin::saying("ok");
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let auto = format!("[server]\ndriver = \"auto\"\nworkers = 4\npin = false\n\n{config}");
+    let command = ["python3", "-c", FEW_RINGS];
+    let mut ringgate = Ringgate::start_under(&command, tempfile::tempdir().unwrap(), &auto);
+    for _ in 0..16 {
+        assert_eq!(get(listen, "/").text(), "ok");
+    }
+    let said = ringgate.output();
+    // Where rings are not locked memory, all workers have one.
+    assert!(!said.contains("died"), "{said}");
+    ringgate.signal(Signal::TERM);
+    assert_eq!(ringgate.wait_exit().code(), Some(0));
+}

@@ -612,7 +612,8 @@ fn driver(wanted: config::Driver) -> Result<(Driver, Option<String>), Failed> {
         return Ok((Driver::Epoll, None));
     }
     match (runtime::probe_ring(), wanted) {
-        (Ok(()), _) => Ok((Driver::IoUring, None)),
+        (Ok(()), config::Driver::IoUring) => Ok((Driver::IoUring, None)),
+        (Ok(()), _) => Ok((Driver::Either, None)),
         (Err(error), config::Driver::IoUring) => Err(Failed::run(format!(
             "io_uring is refused ({error}); set server.driver = \"epoll\" or \"auto\", or allow io_uring (seccomp, kernel.io_uring_disabled)"
         ))),

@@ -15,9 +15,11 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 const SUBMISSIONS: u32 = 4096;
 const COMPLETIONS: u32 = 16384;
+const TRIES: usize = 20;
 
 /// How the calling thread waits for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +28,15 @@ pub enum Driver {
     IoUring,
     /// epoll
     Epoll,
+    /// io_uring; epoll on a thread that gets no ring
+    Either,
 }
 
 impl Driver {
     /// As users write it.
     pub fn name(self) -> &'static str {
         match self {
-            Driver::IoUring => "io_uring",
+            Driver::IoUring | Driver::Either => "io_uring",
             Driver::Epoll => "epoll",
         }
     }
@@ -44,41 +48,57 @@ impl Driver {
 /// When the driver cannot be built; `main` has not begun then.
 pub fn run<F: Future<Output = ()>>(driver: Driver, main: impl FnOnce() -> F) -> io::Result<()> {
     RUNS.set(true);
-    match driver {
-        Driver::IoUring => {
-            let mut ring = io_uring::IoUring::builder();
-            ring.setup_single_issuer()
-                .setup_defer_taskrun()
-                .setup_submit_all()
-                .setup_cqsize(COMPLETIONS)
-                .setup_clamp();
-            let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
-                .uring_builder(ring)
+    if driver != Driver::Epoll {
+        let build = || {
+            RuntimeBuilder::<IoUringDriver>::new()
+                .uring_builder(ring())
                 .with_entries(SUBMISSIONS)
-                .build()?;
-            runtime.block_on(main());
-        }
-        Driver::Epoll => {
-            let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
-            runtime.block_on(main());
+                .build()
+        };
+        match patiently(build) {
+            Ok(mut runtime) => {
+                runtime.block_on(main());
+                return Ok(());
+            }
+            Err(error) if driver == Driver::IoUring => return Err(error),
+            Err(error) => {
+                tracing::warn!("a worker gets no ring ({error}): it serves with epoll instead");
+            }
         }
     }
+    RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(main());
     Ok(())
 }
 
-/// Whether a ring of the real size and flags can be had here; the error says why not.
+/// Whether a ring of the real size and flags can be had on this thread; the error says why not.
 ///
 /// # Errors
 /// Those of `io_uring_setup(2)`: EPERM where seccomp or a sysctl forbids it, ENOMEM under a small memlock limit.
 pub fn probe_ring() -> io::Result<()> {
-    io_uring::IoUring::builder()
-        .setup_single_issuer()
+    patiently(|| ring().build(SUBMISSIONS)).map(|_: io_uring::IoUring| ())
+}
+
+fn ring() -> io_uring::Builder {
+    let mut ring = io_uring::IoUring::builder();
+    ring.setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_cqsize(COMPLETIONS)
-        .setup_clamp()
-        .build(SUBMISSIONS)
-        .map(|_: io_uring::IoUring| ())
+        .setup_clamp();
+    ring
+}
+
+// What a ring counted as locked memory is given back some time after its end: one that was probed, or a predecessor's.
+fn patiently<T>(build: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..TRIES {
+        match build() {
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            built => return built,
+        }
+    }
+    build()
 }
 
 thread_local! {

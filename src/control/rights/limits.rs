@@ -1,4 +1,4 @@
-//! Limits of the process: descriptors as many as there may be, no core dumps, nothing that regains rights.
+//! Limits of the process: descriptors and rings as many as there may be, no core dumps, nothing that regains rights.
 //!
 //! The number of connections is not changed here; whether it fits is only said. Called by `rights`.
 
@@ -20,6 +20,15 @@ pub fn raise_descriptors(connections: u64) {
     let raise = |to: u64| Rlimit { current: Some(to), maximum: Some(to) };
     if needed <= hard || setrlimit(Resource::Nofile, raise(needed)).is_err() {
         let _ = setrlimit(Resource::Nofile, raise(hard));
+    }
+}
+
+/// Raises the limit of locked memory as far as it may be: kernels before 5.12, and newer ones again (6.18 does), count rings
+/// among it, for all processes of a user together. Nothing else is locked here.
+pub fn raise_locked() {
+    let hard = getrlimit(Resource::Memlock).maximum;
+    if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_err() {
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: hard, maximum: hard });
     }
 }
 
@@ -50,6 +59,13 @@ fn text(error: rustix::io::Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_much_is_locked_as_may_be() {
+        raise_locked();
+        let limit = getrlimit(Resource::Memlock);
+        assert_eq!(limit.current, limit.maximum);
+    }
 
     // Hazard RES-05.
     #[test]

@@ -54,6 +54,7 @@ pub fn take(config: &Config, main: Option<&Path>) -> Result<Rights, Refused> {
     let mut rights = Rights::default();
     let server = &config.server;
     limits::raise_descriptors(server.max_connections);
+    limits::raise_locked();
     let root = rustix::process::geteuid().is_root();
     let account = user::wanted(server).map_err(Refused::Wrong)?;
     let sandboxed = match server.sandbox {
