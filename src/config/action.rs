@@ -11,7 +11,7 @@ use crate::config::{Action, WeightedGroup, syntax, traffic};
 use crate::http::known::Known;
 use crate::transform::page::kind_of;
 use crate::transform::{Scope, Template};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `redirect`: templates; parts left out keep the request's.
@@ -245,12 +245,14 @@ fn response(item: &Item<'_>, scope: Scope) -> Option<Respond> {
     })
 }
 
-/// The path of a file whose content is sent.
+/// The path of a file whose content is sent; relative to the folder of the file that names it.
 pub(super) fn file(item: &Item<'_>) -> Option<PathBuf> {
+    let place = item.place();
+    let folder = Path::new(&*place.file).parent().unwrap_or(Path::new(""));
     item.parsed("the path of a file", |text| match text {
         "" => Wrong::plain(),
         text if text.contains('\0') => Wrong::plain(),
-        text => Ok(PathBuf::from(text)),
+        text => Ok(folder.join(text)),
     })
 }
 
