@@ -175,8 +175,13 @@ impl GroupCore {
         };
         let load = |place| target(place).map_or(u32::MAX, |t| t.live.load.load(Ordering::Relaxed));
         let now = if self.group.notes_time() { Tick::now() } else { Tick::ZERO };
+        // A further attempt takes nobody's turn: else those of one that fails would come to it again and again.
+        let cursor = match tried {
+            [] => live.cursor.fetch_add(1, Ordering::Relaxed),
+            _ => rng.u64(..),
+        };
         let place = planned.plan.pick(Pick {
-            cursor: live.cursor.fetch_add(1, Ordering::Relaxed),
+            cursor,
             key,
             rng,
             load: &load,
