@@ -331,3 +331,56 @@ fn requests_do_not_get_mixed_up() {
         thread.join().unwrap();
     }
 }
+
+#[test]
+fn a_further_attempt_takes_nobodys_turn() {
+    let good: Vec<Origin> = ["a", "b"].iter().map(|name| Origin::saying(name)).collect();
+    let failed = Arc::new(AtomicUsize::new(0));
+    let its = Arc::clone(&failed);
+    let bad = Origin::script(move |conn| {
+        while conn.request()?.is_some() {
+            its.fetch_add(1, Ordering::Relaxed);
+            conn.send("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let group = "retry = { on = [\"500\"], budget = \"100%\" }";
+    let targets = [bad.address, good[0].address, good[1].address];
+    let _ringgate = Ringgate::start(&forwarding(listen, &targets, group));
+    let mut client = Client::connect(listen);
+    let counts = counted((0..60).map(|_| client.get("/").text()));
+    // Each third request, and no more, comes to the one that fails.
+    assert_eq!(failed.load(Ordering::Relaxed), 20);
+    assert_eq!(counts.values().sum::<usize>(), 60);
+    assert!(counts["a"] >= 22 && counts["b"] >= 22, "{counts:?}");
+}
+
+#[test]
+fn what_is_in_flight_is_counted_with_rule_group_and_target() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let origin = Origin::script(move |conn| {
+        while conn.request()?.is_some() {
+            let _ = released.lock().unwrap().recv_timeout(support::PATIENCE);
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let rule = "[[rule]]\nname = \"all\"\nforward = \"all\"\n\n";
+    let text = forwarding(listen, &[origin.address], "")
+        .replace("[group.all]", &format!("{rule}[group.all]"));
+    let ringgate = Ringgate::start(&text);
+    let mut client = Client::connect(listen);
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let active = |what: &str| ringgate.sum(&format!("ringgate_{what}active_requests"), &[]);
+    for what in ["", "rule_", "group_", "target_"] {
+        support::eventually(what, || active(what) == 1.0);
+    }
+    release.send(()).unwrap();
+    assert_eq!(client.response().status(), 200);
+    for what in ["", "rule_", "group_", "target_"] {
+        support::eventually("it has ended", || active(what) == 0.0);
+    }
+}

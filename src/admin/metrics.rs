@@ -229,9 +229,9 @@ impl<'a> Scope<'a> {
     fn rules(s: &'a Scrape) -> Scope<'a> {
         // With ten thousand rules, a page of zeros would be most of what is scraped.
         let series = named("rule", &s.rules)
-            .filter(|(_, totals)| totals.requests() + totals.tunnels > 0)
+            .filter(|(_, totals)| totals.requests() + totals.tunnels + totals.active > 0)
             .collect();
-        let of = "a rule; rules without a finished request are left out";
+        let of = "a rule; rules that have had no request are left out";
         Scope { prefix: "rule_", of, opens: None, fails: true, series }
     }
 

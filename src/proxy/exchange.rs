@@ -5,9 +5,10 @@ use crate::base::Tick;
 use crate::http::proxy_protocol::{Said, SaidTls};
 use crate::http::{Fault, Framing, Known, Method, RequestView, Version, request::Form};
 use crate::net::{Buf, Sock};
+use crate::proxy::finish::{self, Active};
 use crate::proxy::policies::{self, Step};
 use crate::proxy::upgrade::{self, Upgrade};
-use crate::proxy::{aggregate, call, finish, forward, pages, reply, staged, steer, upstream_head};
+use crate::proxy::{aggregate, call, forward, pages, reply, staged, steer, upstream_head};
 use crate::shard::{Epoch, Scratch, Shard};
 use crate::snapshot::redirect::RedirectTemplate;
 use crate::snapshot::secure;
@@ -96,7 +97,7 @@ pub async fn exchange(x: &mut Exchange<'_>) -> Tick {
     x.scratch.trace.bytes_in = x.scratch.request.len as u64;
     x.scratch.sent.clear();
     x.scratch.added.clear();
-    let _active = finish::begin(x);
+    let _active = Active::begin(x.listener.meters.cell(x.shard.worker));
     upstream_head::assign_id(x);
     call::begin(x);
     if let Err(fault) = walk(x).await {
@@ -147,6 +148,7 @@ async fn walk(x: &mut Exchange<'_>) -> Result<(), Fault> {
     }
     let (rule, action) = route(x, snapshot);
     let rule = preflighted(x, snapshot, rule);
+    let _active = rule.map(|rule| Active::begin(rule.meters.cell(x.shard.worker)));
     x.scratch.trace.action = action.name();
     if policies::any(x, rule) && !judge(x, rule).await? {
         return Ok(());

@@ -13,14 +13,16 @@ use crate::sticky::Outcome;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-/// An exchange that is counted as active until this is dropped, however it ends.
+/// What is counted as active, with its listener, rule, group or target, until this is dropped, however it ends.
 pub struct Active<'a>(&'a Cell);
 
-/// Counts an exchange in.
-pub fn begin<'a>(x: &Exchange<'a>) -> Active<'a> {
-    let cell = x.listener.meters.cell(x.shard.worker);
-    cell.active.add(1);
-    Active(cell)
+impl<'a> Active<'a> {
+    /// Counts one in.
+    #[inline]
+    pub fn begin(cell: &'a Cell) -> Active<'a> {
+        cell.active.add(1);
+        Active(cell)
+    }
 }
 
 impl Drop for Active<'_> {

@@ -120,7 +120,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         if let Some(picked) = &x.scratch.trace.picked {
             picked.set(Some(place));
         }
-        let load = Load::count(group, target);
+        let load = Load::count(x.shard.worker, group, target);
         let mut conn = match open(x, group, target, walk.resent).await {
             Ok(conn) => conn,
             Err(Fault::Shed) => return Err(Fault::Shed),

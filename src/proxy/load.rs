@@ -8,6 +8,7 @@ use crate::base::Tick;
 use crate::http::Fault;
 use crate::http::fault::Party;
 use crate::proxy::Exchange;
+use crate::proxy::finish::Active;
 use crate::proxy::forward::Failure;
 use crate::shard::TargetCore;
 use crate::shard::epoch::GroupCore;
@@ -17,27 +18,29 @@ use std::time::Duration;
 
 /// A request in flight on a target, until it is dropped.
 pub struct Load<'a> {
+    _active: [Active<'a>; 2],
     counted: Option<&'a TargetLive>,
     total: Option<&'a GroupLive>,
     timed: Option<(&'a TargetLive, Tick)>,
 }
 
 impl<'a> Load<'a> {
-    /// Counts one, if the group's algorithm asks for that.
+    /// Counts one; for other workers, too, if the group's algorithm asks for that.
     #[inline]
-    pub fn count(group: &'a GroupCore, target: &'a TargetCore) -> Load<'a> {
+    pub fn count(worker: usize, group: &'a GroupCore, target: &'a TargetCore) -> Load<'a> {
         let group = &*group.group;
-        if !group.counts_load() {
-            return Load { counted: None, total: None, timed: None };
-        }
         let live = &*target.live;
+        let _active = [&group.live.meters, &live.meters].map(|m| Active::begin(m.cell(worker)));
+        if !group.counts_load() {
+            return Load { _active, counted: None, total: None, timed: None };
+        }
         live.load.fetch_add(1, Ordering::Relaxed);
         let total = group.counts_total().then(|| &*group.live);
         if let Some(total) = total {
             total.load.fetch_add(1, Ordering::Relaxed);
         }
         let timed = group.notes_time().then(|| (live, Tick::now()));
-        Load { counted: Some(live), total, timed }
+        Load { _active, counted: Some(live), total, timed }
     }
 
     /// The head of a response is there, to a request that was sent whole.

@@ -182,5 +182,5 @@ fn ten_thousand_rules_can_be_scraped() {
     let scrape = Scrape { rules: (0..10_000).map(rule).collect(), ..Scrape::default() };
     let text = metrics::open_metrics(scrape);
     assert!(text.len() < 64 << 10, "{} bytes", text.len());
-    assert!(text.contains("rules without a finished request are left out"));
+    assert!(text.contains("rules that have had no request are left out"));
 }
