@@ -296,3 +296,28 @@ fn a_worker_without_a_ring_serves_with_epoll() {
     ringgate.signal(Signal::TERM);
     assert_eq!(ringgate.wait_exit().code(), Some(0));
 }
+
+#[test]
+fn the_readme_shows_files_that_pass_their_check() {
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let blocks = |from: &str, to: &str| {
+        let (_, rest) = readme.split_once(from).unwrap();
+        let (section, _) = rest.split_once(to).unwrap();
+        let blocks = section.split("```toml\n").skip(1);
+        blocks.filter_map(|block| block.split("```").next()).collect::<Vec<_>>().join("\n")
+    };
+    let listener = "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:8080\"]\n";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("readme.toml");
+    for (text, expected) in [
+        (blocks("## A first real configuration", "\n## "), 1),
+        (blocks("## Traffic: steer it", "### ringgate explain") + listener, 2),
+    ] {
+        assert_eq!(text.matches("[[expect]]").count(), expected);
+        std::fs::write(&path, &text).unwrap();
+        let (code, said) = command(&["check", "-c", path.to_str().unwrap()]);
+        assert_eq!(code, 0, "{said}\n{text}");
+        assert!(!said.contains("warning"), "{said}");
+    }
+}
