@@ -63,6 +63,10 @@ fn requests_go_where_the_file_says() {
             "query",
             "request = { query = { remove = ['a'], rename = { b = 'c' }, set = { d = '#{header.x-tenant}' }, add = { b = '2' } } }",
         ),
+        rule(
+            "form",
+            "request = { body = 'all=#{query}', content_type = 'application/x-www-form-urlencoded' }",
+        ),
         rule("same", ""),
     ];
     let (_ringgate, listen) = started(origin.address, &rules.concat());
@@ -95,6 +99,8 @@ fn requests_go_where_the_file_says() {
         let prefix = (path == "/strip" || path.starts_with("/strip/")).then_some("/strip");
         assert_eq!(sent.header("x-forwarded-prefix"), prefix, "{path}");
     }
+    ask(listen, "POST /form?a=1&admin=true HTTP/1.1\r\nHost: a.test", "x");
+    assert_eq!(origin.last().text(), "all=a%3D1%26admin%3Dtrue", "one value, whatever it is");
 }
 
 /// Hazards URI-04, H1-33 and HDR-04: what a client puts into a value stays in that value.

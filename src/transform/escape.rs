@@ -10,8 +10,10 @@ pub enum Place {
     Field,
     /// In a path: one segment or a part of it, unless it comes from a path.
     Path,
-    /// In a query: one key or value, unless it is a query.
+    /// In a query as a whole: one key or value, unless it is a query.
     Query,
+    /// In one key or value of a query or a form, whatever it is made of.
+    Parameter,
     /// In a host, which is judged as a whole.
     Host,
     /// In a string of JSON.
@@ -28,13 +30,12 @@ impl Place {
         let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let (kind, subtype) = kind.split_once('/')?;
         Some(match (kind, subtype) {
-            ("application" | "text", "json" | "javascript") | ("application", "x-ndjson") => {
-                Place::Json
-            }
+            // Not JavaScript: whether a value stands in a string there, in a template or in code, nothing says.
+            ("application" | "text", "json") | ("application", "x-ndjson") => Place::Json,
             (_, subtype) if subtype.ends_with("+json") => Place::Json,
             ("text", "html" | "xml") | ("application", "xml") => Place::Html,
             (_, subtype) if subtype.ends_with("+xml") => Place::Html,
-            ("application", "x-www-form-urlencoded") => Place::Query,
+            ("application", "x-www-form-urlencoded") => Place::Parameter,
             ("text", "plain" | "markdown") => Place::Text,
             _ => return None,
         })
@@ -58,9 +59,11 @@ pub fn write(value: &[u8], coded: Coded, place: Place, out: &mut Vec<u8>) {
         (Place::Path, Coded::Path) | (Place::Query, Coded::Query) | (Place::Host, _) => {
             out.extend_from_slice(value);
         }
-        (Place::Path, _) | (Place::Query, Coded::Plain) => percent(value, is_unreserved, out),
+        (Place::Path, _)
+        | (Place::Query, Coded::Plain)
+        | (Place::Parameter, Coded::Plain | Coded::Query) => percent(value, is_unreserved, out),
         // What divides pairs, and what forms read as a space.
-        (Place::Query, Coded::Path) => {
+        (Place::Query | Place::Parameter, Coded::Path) => {
             percent(value, |b| is_unreserved(b) || b"%/:@!$'()*,".contains(&b), out);
         }
         (Place::Field, _) => {
@@ -157,6 +160,9 @@ mod tests {
             ("a b&c=d+%", Coded::Plain, Place::Query, "a%20b%26c%3Dd%2B%25"),
             ("a/b%20c&d=+;", Coded::Path, Place::Query, "a/b%20c%26d%3D%2B%3B"),
             ("a=1&b=%20", Coded::Query, Place::Query, "a=1&b=%20"),
+            ("a=1&b=%20", Coded::Query, Place::Parameter, "a%3D1%26b%3D%2520"),
+            ("a/b%20c&d=+;", Coded::Path, Place::Parameter, "a/b%20c%26d%3D%2B%3B"),
+            ("a b&c=d+%", Coded::Plain, Place::Parameter, "a%20b%26c%3Dd%2B%25"),
             (
                 "a\"b\\c\n</script>\u{2028}",
                 Coded::Plain,
@@ -195,8 +201,10 @@ mod tests {
             ("application/soap+xml", Some(Place::Html)),
             ("image/svg+xml", Some(Place::Html)),
             ("text/plain", Some(Place::Text)),
-            ("application/x-www-form-urlencoded", Some(Place::Query)),
+            ("application/x-www-form-urlencoded", Some(Place::Parameter)),
             ("text/css", None),
+            ("text/javascript; charset=utf-8", None),
+            ("application/javascript", None),
             ("text", None),
             ("", None),
         ] {

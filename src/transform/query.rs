@@ -30,6 +30,7 @@ impl QueryChanges {
     /// Appends what the query becomes, without `?`.
     pub fn apply(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
         let start = out.len();
+        let taken = self.taken(facts);
         let pairs = facts.view.query.unwrap_or_default().split(|b| *b == b'&');
         for pair in pairs.filter(|pair| !pair.is_empty()) {
             let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
@@ -41,13 +42,15 @@ impl QueryChanges {
                 continue;
             }
             match self.rename.iter().find(|(old, _)| is(old)) {
-                // A name that it takes over from another is not there twice.
+                // What is set has that value alone, under whatever name another came.
+                Some((_, new)) if self.set.iter().any(|(set, _)| set == new) => {}
                 Some((_, new)) => {
                     separate(start, out);
-                    escape::write(new.as_bytes(), Coded::Plain, Place::Query, out);
+                    escape::write(new.as_bytes(), Coded::Plain, Place::Parameter, out);
                     out.extend_from_slice(value);
                 }
-                None if self.takes_over(facts, &name) => {}
+                // A name that it takes over from another is not there twice.
+                None if taken.iter().any(|new| is(new)) => {}
                 None => {
                     separate(start, out);
                     out.extend_from_slice(pair);
@@ -56,16 +59,18 @@ impl QueryChanges {
         }
         for (name, value) in self.set.iter().chain(&self.add) {
             separate(start, out);
-            escape::write(name.as_bytes(), Coded::Plain, Place::Query, out);
+            escape::write(name.as_bytes(), Coded::Plain, Place::Parameter, out);
             out.push(b'=');
-            value.fill(facts, Place::Query, out);
+            value.fill(facts, Place::Parameter, out);
         }
     }
 
-    // Whether a parameter that is renamed takes this name.
-    fn takes_over(&self, facts: &Facts<'_>, name: &[u8]) -> bool {
-        let mut renamed = self.rename.iter().filter(|(_, new)| new.as_bytes() == name);
-        renamed.any(|(old, _)| facts.view.query_pairs().any(|(n, _)| meant(n) == old.as_bytes()))
+    // The names that parameters take which are renamed. Looked up once a query: asked for each parameter, a query of thousands
+    // would be read thousands of times (hazard RES-12).
+    fn taken(&self, facts: &Facts<'_>) -> Vec<&String> {
+        let is_there =
+            |old: &str| facts.view.query_pairs().any(|(name, _)| meant(name) == old.as_bytes());
+        self.rename.iter().filter(|(old, _)| is_there(old)).map(|(_, new)| new).collect()
     }
 }
 
@@ -129,6 +134,8 @@ mod tests {
         let set =
             QueryChanges { set: values(&[("a", "#{header.x-a}"), ("p", "#{path}")]), ..none() };
         check(&set, Some("a=1&b=2&a=3"), "b=2&a=a%20b%26c%3Dd%C3%A4&p=x/y");
+        let nested = QueryChanges { set: values(&[("a", "#{query}")]), ..none() };
+        check(&nested, Some("x=1&b=%20+"), "x=1&b=%20+&a=x%3D1%26b%3D%2520%2B");
         let add = QueryChanges { add: values(&[("a", "2")]), ..none() };
         check(&add, Some("a=1"), "a=1&a=2");
         check(&add, None, "a=2");
@@ -140,5 +147,30 @@ mod tests {
             add: values(&[("d", "2")]),
         };
         check(&all, Some("a=1&b=2&c=3&d=4"), "c=1&d=1&d=2");
+    }
+
+    #[test]
+    fn nothing_comes_beside_a_value_that_is_set() {
+        let changes = QueryChanges {
+            rename: vec![("user".to_owned(), "uid".to_owned())],
+            set: values(&[("uid", "#{header.x-a}")]),
+            ..QueryChanges::default()
+        };
+        let expected = "x=1&uid=a%20b%26c%3Dd%C3%A4";
+        for query in ["user=admin&x=1", "uid=admin&x=1", "user=a&uid=b&%75ser=c&x=1", "x=1"] {
+            check(&changes, Some(query), expected);
+        }
+    }
+
+    /// Hazards RES-12 and RT-15: what it costs grows with the query, not with its square. This one would take hours.
+    #[test]
+    fn a_query_of_very_many_parameters_is_read_few_times() {
+        let changes = QueryChanges {
+            rename: vec![("q".to_owned(), "s".to_owned())],
+            ..QueryChanges::default()
+        };
+        let many = "s&".repeat(200_000);
+        check(&changes, Some(&format!("{many}q=1")), "s=1");
+        check(&changes, Some(many.trim_end_matches('&')), many.trim_end_matches('&'));
     }
 }

@@ -88,7 +88,13 @@ fn what_cannot_be_done_to_a_request_is_said() {
     check("request = { body = 'x', json = { remove = 'a' } }", &["json beside body"]);
     check("request = { path = '/x', limit = '1KiB' }", &["limit where no body is read"]);
     check("request = { path = '/x', content_type = 'a/b' }", &["content_type without body"]);
-    check("request = { body = '#{host}', content_type = 'text/css' }", &["values can be escaped"]);
+    for kind in ["text/css", "text/javascript", "application/javascript"] {
+        check(
+            &format!("request = {{ body = 'x = #{{host}}', content_type = '{kind}' }}"),
+            &["values can be escaped"],
+        );
+        check(&format!("request = {{ body = 'x = 1', content_type = '{kind}' }}"), &[]);
+    }
     check("request = { json = { set = { 'a.*' = 1 } } }", &["without *"]);
     check("request = { json = { remove = ['a..b'] } }", &["names are not empty"]);
     check(
