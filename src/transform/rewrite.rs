@@ -256,9 +256,12 @@ pub fn settled(path: Vec<u8>, policy: PathPolicy) -> Result<Vec<u8>, Unfit> {
     whole.extend_from_slice(path.get(start..).unwrap_or_default());
     let is_dots = |segment: &[u8]| {
         let plain: Vec<u8> = percent_encoding::percent_decode(segment).collect();
-        // What follows a semicolon some servers leave out of a segment.
-        let name = plain.split(|b| *b == b';').next().unwrap_or_default();
-        matches!(name, b"." | b"..")
+        // Where separators may be encoded, servers take those for separators, too. What follows a semicolon some leave out of a
+        // segment.
+        plain.split(|b| matches!(b, b'/' | b'\\')).any(|piece| {
+            let name = piece.split(|b| *b == b';').next().unwrap_or_default();
+            matches!(name, b"." | b"..")
+        })
     };
     if whole.split(|b| *b == b'/').any(is_dots) {
         return Err(Unfit);
@@ -411,6 +414,22 @@ mod tests {
                     assert_eq!(path.matches('/').count(), 3, "{value:?}: {path}");
                 }
             }
+        }
+        // Where separators may be encoded, a segment may be several for who decodes them.
+        let keep = PathPolicy { merge_slashes: true, keep_separators: true };
+        for (value, fits) in [
+            ("../../admin", false),
+            ("a/..", false),
+            ("..\\admin", false),
+            ("a/.;x/b", false),
+            ("a/b", true),
+            ("a/..b", true),
+            ("...", true),
+        ] {
+            let got = with_view("/p", None, value, |facts| {
+                whole("/t/#{header.x-v}/api").target(&facts, keep)
+            });
+            assert_eq!(got.is_ok(), fits, "{value:?}: {got:?}");
         }
         // Two values that make one segment.
         let joined = whole("/t/#{header.x-v}#{header.x-v}/api");
