@@ -112,17 +112,25 @@ impl CookieSettings {
     }
 
     fn path(&self, path: &[u8], out: &mut Vec<u8>) {
-        let found =
-            self.path.iter().find_map(|(old, new)| Some((path.strip_prefix(old.as_bytes())?, new)));
+        let found = self.path.iter().find_map(|(old, new)| Some((behind(path, old)?, new)));
         attribute_of(b"Path=", b"", out);
         match found {
+            Some((b"", new)) => out.extend_from_slice(new.as_bytes()),
             Some((rest, new)) => {
-                out.extend_from_slice(new.as_bytes());
-                out.extend_from_slice(rest);
+                out.extend_from_slice(new.strip_suffix('/').unwrap_or(new).as_bytes());
+                out.push(b'/');
+                out.extend_from_slice(rest.strip_prefix(b"/").unwrap_or(rest));
             }
             None => out.extend_from_slice(path),
         }
     }
+}
+
+// The rest of a path behind whole segments.
+fn behind<'p>(path: &'p [u8], old: &str) -> Option<&'p [u8]> {
+    let rest = path.strip_prefix(old.as_bytes())?;
+    let whole = rest.is_empty() || rest.first() == Some(&b'/') || old.ends_with('/');
+    whole.then_some(rest)
 }
 
 fn attribute_of(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
@@ -197,6 +205,25 @@ mod tests {
         check(&moved, "a=1; Domain=.APP.internal; Path=/app/x", "a=1; Domain=example.com; Path=/x");
         check(&moved, "a=1; Domain=old.test; Path=/y", "a=1; Path=/v1/y");
         check(&moved, "a=1; Domain=other.test", "a=1; Domain=other.test");
+        let whole = CookieSettings {
+            path: vec![pair("/app", "/"), pair("/old/", "/new"), pair("/x", "/y")],
+            ..CookieSettings::default()
+        };
+        for (before, after) in [
+            ("/app", "/"),
+            ("/app/", "/"),
+            ("/app/x/", "/x/"),
+            ("/application", "/application"),
+            ("/old/x", "/new/x"),
+            ("/old/", "/new"),
+            ("/old", "/old"),
+            ("/x", "/y"),
+            ("/x/", "/y/"),
+            ("/x/z", "/y/z"),
+            ("/xz", "/xz"),
+        ] {
+            check(&whole, &format!("a=1; Path={before}"), &format!("a=1; Path={after}"));
+        }
         let any = CookieSettings { domain: vec![pair("*", "")], ..CookieSettings::default() };
         check(&any, "a=1; Domain=x.test", "a=1");
     }
