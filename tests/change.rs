@@ -640,6 +640,35 @@ fn streams_of_http2_are_changed_alike() {
     assert_eq!((answer.status(), answer.text().as_str()), (203, "made"));
 }
 
+/// Hazard H1-28: what a rule changes in heads comes by no trailer section.
+#[test]
+fn trailers_say_nothing_that_heads_may_not() {
+    let fields = [("x-gone", "1"), ("x-old", "2"), ("x-new", "3"), ("x-set", "4"), ("x-sum", "5")];
+    let origin = H2Origin::script(&[], move |conn| {
+        while let Some((stream, _)) = conn.request() {
+            conn.respond(stream, 0, "200", &[]);
+            conn.data(stream, 0, b"x");
+            conn.trailers(stream, &fields);
+        }
+    });
+    let listen = free_address();
+    let changes = "{ headers = { remove = ['x-gone'], rename = { x-old = 'x-new' }, set = { x-set = 'ours' } } }";
+    let rules = rule("changed", &format!("request = {changes}\nresponse = {changes}"));
+    let text = file(listen, origin.address, &rules);
+    let _ringgate =
+        Ringgate::start(&text.replacen("[group.all]", "[group.all]\nprotocol = \"h2c\"", 1));
+    let mut h2 = H2::open(listen);
+    h2.head(1, 4, &request_with("POST", "/changed", &[]));
+    h2.frame(0, 0, 1, "x");
+    let ours = [("x-ringgate-attempt", "7")];
+    h2.head(1, 5, &[&fields[..], &ours[..]].concat());
+    let answer = h2.outcome(1).answer();
+    let kept = [("x-sum".to_owned(), "5".to_owned())];
+    assert_eq!((answer.header("x-set"), answer.trailers.as_slice()), (Some("ours"), &kept[..]));
+    let sent = origin.requests().pop().unwrap();
+    assert_eq!((sent.header("x-set"), sent.trailers.as_slice()), (Some("ours"), &kept[..]));
+}
+
 #[test]
 fn what_cannot_work_is_said_before_it_runs() {
     let dir = tempfile::tempdir().unwrap();

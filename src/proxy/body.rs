@@ -6,13 +6,13 @@
 use crate::base::Tick;
 use crate::http::chunk::{Chunks, Piece, chunk_line};
 use crate::http::scan::{Scan, SectionLimits};
-use crate::http::{Fault, Framing, Known, Span, write};
+use crate::http::{Fault, Framing, Span};
 use crate::net::buf::LARGE;
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::pace::{Limit, Pace, Quiet};
-use crate::proxy::policies::Chains;
 use crate::proxy::stages::Stages;
+use crate::proxy::trailers::{Barred, filtered};
 use crate::shard::Shard;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -100,8 +100,8 @@ pub struct Relay<'a> {
     pub stages: Option<RefCell<Stages>>,
     /// Where pauses of the sender are none of its own: it may wait for the other side.
     pub quiet: Option<Quiet>,
-    /// What a request's trailer section may not say either; nothing for a response.
-    pub held: Chains<'a>,
+    /// What its trailer section may not say either.
+    pub barred: Barred<'a>,
 }
 
 // Pieces of data written at once; one block rarely holds more.
@@ -517,7 +517,7 @@ impl Relay<'_> {
     // Ends the body, with what may go on of a trailer section where there is one. `prefix` is nothing but where there are stages.
     async fn end(&self, prefix: &[u8], section: Option<&[u8]>, moved: u64) -> Result<(), Broken> {
         let to_client = self.client == Side::Write;
-        let fields = section.map(|s| filtered(s, to_client, self.held)).transpose()?;
+        let fields = section.map(|s| filtered(s, to_client, self.barred)).transpose()?;
         let mut fields = fields.filter(|fields| !fields.is_empty());
         if let Some(stages) = &self.stages
             && Box::pin(self.end_made(stages, prefix, &mut fields, moved)).await?
@@ -544,53 +544,6 @@ fn sink_error(error: io::Error) -> Broken {
         _ => Broken::SinkGone,
     }
 }
-
-// The trailer fields that may go on (RFC 9110 section 6.5.1): none that frames, routes, authenticates, or that
-// decides how the content is read. Names that some servers take for others (hazard H1-15) harm no client, and gRPC's metadata
-// may have them. There are servers that put trailer fields among those of the head: nobody may tell them there who he is.
-pub(super) fn filtered(
-    section: &[u8],
-    to_client: bool,
-    held: Chains<'_>,
-) -> Result<Vec<u8>, Broken> {
-    let mut slots = [httparse::EMPTY_HEADER; 64];
-    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut slots)
-    else {
-        return Err(Broken::BadTrailers);
-    };
-    let mut out = Vec::new();
-    for one in fields {
-        let name = one.name.as_bytes();
-        let meaningful = Known::of(name) != Known::Other
-            || (name.contains(&b'_') && !to_client)
-            || FORBIDDEN.iter().any(|f| name.eq_ignore_ascii_case(f))
-            || name.get(..8).is_some_and(|n| n.eq_ignore_ascii_case(b"content-"))
-            || held.hold_back(name, one.value.trim_ascii());
-        if !meaningful {
-            write::field(&mut out, name, one.value.trim_ascii());
-        }
-    }
-    Ok(out)
-}
-
-const FORBIDDEN: [&[u8]; 16] = [
-    b"age",
-    b"allow",
-    b"cache-control",
-    b"expires",
-    b"location",
-    b"pragma",
-    b"range",
-    b"retry-after",
-    b"set-cookie",
-    b"te",
-    b"vary",
-    b"warning",
-    b"www-authenticate",
-    b"if-match",
-    b"if-none-match",
-    b"accept-encoding",
-];
 
 impl Broken {
     /// What it means when the client sends the body.

@@ -9,9 +9,9 @@ use crate::base::Tick;
 use crate::http::{Fault, Framing, Span};
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side};
-use crate::proxy::body::{Broken, PIECES, Reader, Relay, State, TURN, Writer, filtered};
+use crate::proxy::body::{Broken, PIECES, Reader, Relay, State, TURN, Writer};
 use crate::proxy::pace::Pace;
-use crate::proxy::policies::Chains;
+use crate::proxy::trailers::{Barred, filtered};
 use crate::proxy::{Exchange, receive};
 
 /// Reads the rest of the request's body, if it may have up to `limit` octets: then [`Exchange::body_here`] is all of it. A client
@@ -63,7 +63,7 @@ async fn collect(x: &mut Exchange<'_>, limit: u64) -> Result<(), Fault> {
         began: false.into(),
         stages: None,
         quiet: None,
-        held: Chains::default(),
+        barred: Barred::default(),
     };
     let mut arriving = x.shard.buffers.none();
     let arrived = x.buf.filled().get(head..).unwrap_or_default();
@@ -129,7 +129,7 @@ pub(super) async fn gather(
             State::Trailers(scan) => {
                 let mut scan = *scan;
                 let len = source.section(buf, &mut scan, reader.total).await?;
-                filtered(buf.filled().get(..len).unwrap_or_default(), false, source.held)?;
+                filtered(buf.filled().get(..len).unwrap_or_default(), false, source.barred)?;
                 buf.consume(len);
                 reader.state = State::Done;
                 return Ok(());

@@ -11,6 +11,7 @@ use crate::proxy::body::{Broken, PIECES, Reader, Relay, State, Writer};
 use crate::proxy::collect::{Gap, gather};
 use crate::proxy::pace::Pace;
 use crate::proxy::policies::Chains;
+use crate::proxy::trailers::Barred;
 use crate::proxy::{Exchange, facts};
 use crate::shard::{Scratch, Unmapped};
 use crate::snapshot::{Listener, Rule};
@@ -228,7 +229,7 @@ impl Work<'_> {
             began: false.into(),
             stages: None,
             quiet: None,
-            held: Chains::default(),
+            barred: Barred::default(),
         };
         let framing = x.scratch.response.framing;
         let mut reader = Reader::on(self.sock, framing);

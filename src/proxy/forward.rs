@@ -15,9 +15,9 @@ use crate::proxy::pace::Pace;
 use crate::proxy::receive::{self, Head};
 use crate::proxy::stages::Stages;
 use crate::proxy::throttle::Throttle;
+use crate::proxy::trailers::Barred;
 use crate::proxy::{
-    Exchange, call, guard, hedge, multiplex, policies, proxied, retry, steer, upgrade,
-    upstream_head,
+    Exchange, call, guard, hedge, multiplex, proxied, retry, steer, upgrade, upstream_head,
 };
 use crate::shard::epoch::GroupCore;
 use crate::shard::{TargetConn, TargetCore};
@@ -530,7 +530,7 @@ pub(super) async fn upload(
         began: false.into(),
         stages: sending.stages,
         quiet: call::quiet(x),
-        held: policies::Chains::of(x),
+        barred: Barred::of_request(x),
     };
     let mut reader = Reader::on(&client.sock, x.scratch.request.framing);
     let keep = std::mem::replace(&mut x.keep, false);

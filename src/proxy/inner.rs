@@ -15,7 +15,7 @@ use crate::net::{Buf, Side, Sock};
 use crate::proxy::body::{Broken, Reader, Relay, Writer};
 use crate::proxy::collect::{Gap, gather};
 use crate::proxy::pace::Pace;
-use crate::proxy::policies::Chains;
+use crate::proxy::trailers::Barred;
 use crate::proxy::{Client, Exchange, finish, forward};
 use crate::shard::{Sent, Shard, Trace};
 use std::cell::Cell;
@@ -290,7 +290,7 @@ async fn gathered(
         began: false.into(),
         stages: None,
         quiet: None,
-        held: Chains::default(),
+        barred: Barred::default(),
     };
     let mut body = shard.buffers.none();
     let mut reader = Reader::on(&inner.sock, framing);

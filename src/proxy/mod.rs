@@ -38,6 +38,7 @@ pub mod staged;
 pub mod stages;
 pub mod steer;
 pub mod throttle;
+pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upstream_head;

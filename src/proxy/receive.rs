@@ -17,6 +17,7 @@ use crate::proxy::recode::{self, Recode};
 use crate::proxy::shape::{self, Shape};
 use crate::proxy::stages::Stages;
 use crate::proxy::throttle::{self, Throttle};
+use crate::proxy::trailers::Barred;
 use crate::proxy::{Exchange, cached, call, guard, multiplex, policies, retry, steer, upgrade};
 use crate::snapshot::Listener;
 use std::cell::RefCell;
@@ -481,7 +482,7 @@ async fn relay(
         began: false.into(),
         stages: stages.map(RefCell::new),
         quiet,
-        held: policies::Chains::default(),
+        barred: Barred::of_response(x),
     };
     let ended = relay.run(out, up, &mut reader).await;
     if ended.is_err() && !relay.began.get() {

@@ -113,8 +113,8 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
     }
 }
 
-// What only ringgate says of itself.
-fn is_ours(name: &[u8]) -> bool {
+/// Whether a field is one that only ringgate says of itself.
+pub fn is_ours(name: &[u8]) -> bool {
     const OURS: &[u8] = b"x-ringgate-";
     name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }

@@ -37,6 +37,14 @@ impl FieldChanges {
         named.chain(self.rename.iter().map(|(_, new)| new.as_str()))
     }
 
+    /// Whether it speaks of this name at all.
+    pub fn names(&self, name: &[u8]) -> bool {
+        let is = |other: &str| other.as_bytes().eq_ignore_ascii_case(name);
+        self.remove.iter().any(|n| is(n))
+            || self.rename.iter().any(|(old, _)| is(old))
+            || self.given().any(is)
+    }
+
     /// Whether a line of this name does not stay as it is. `has` says whether there is any of a name.
     pub fn takes(&self, name: &[u8], has: impl Fn(&str) -> bool) -> bool {
         let is = |other: &str| other.as_bytes().eq_ignore_ascii_case(name);
