@@ -300,12 +300,51 @@ fn own_answers_are_compressed_as_others_are() {
     assert_eq!((plain.text(), plain.header("etag")), (body, Some("\"v1\"")));
 }
 
+/// RFC 9110 section 15.4.5: a 304 says of the representation what its 200 would.
+#[test]
+fn an_own_304_has_the_tag_and_the_vary_of_its_200() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rules = String::new();
+    for (name, len) in [("large.json", 3000), ("small.json", 300), ("large.bin", 3000)] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text(len)).unwrap();
+        rules += &format!(
+            "[[rule]]\nname = '{name}'\nwhen = {{ path = '/{name}' }}\nrespond = {{ file = '{}' }}\n",
+            path.display()
+        );
+    }
+    let listen = free_address();
+    let _ringgate = Ringgate::start(&format!(
+        "[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\ncompress = true\n{rules}"
+    ));
+    for (path, accepts) in [
+        ("/large.json", "Accept-Encoding: gzip"),
+        ("/large.json", "Accept-Encoding: identity"),
+        ("/small.json", "Accept-Encoding: gzip"),
+        ("/large.bin", "Accept-Encoding: gzip"),
+    ] {
+        let whole = ask(listen, &format!("GET {path}"), accepts);
+        let tag = whole.header("etag").unwrap().to_owned();
+        let weak = accepts.ends_with("gzip") && path == "/large.json";
+        assert_eq!((whole.status(), tag.starts_with("W/")), (200, weak), "{path} {accepts}");
+        let known = format!("{accepts}\nIf-None-Match: {tag}");
+        let same = ask(listen, &format!("GET {path}"), &known);
+        assert_eq!(
+            (same.status(), same.all("etag")),
+            (304, vec![tag.as_str()]),
+            "{path} {accepts}"
+        );
+        assert_eq!(same.all("vary"), whole.all("vary"), "{path} {accepts}");
+    }
+}
+
 #[test]
 fn validators_go_both_ways() {
     let origin = answering(|request| {
         // As servers compare them: weakly for If-None-Match, strongly for If-Match.
         let none_match = request.header("if-none-match").unwrap_or_default().replace("W/", "");
-        let fits = request.header("if-match").is_none_or(|tag| tag == "\"v1\"");
+        let fits = |list: &str| list.split(',').any(|tag| tag.trim() == "\"v1\"");
+        let fits = request.header("if-match").is_none_or(fits);
         let status = match (none_match.as_str(), fits) {
             ("\"v1\"", _) => "304\nContent-Type: application/json\nVary: Origin",
             (_, false) => "412",
@@ -325,7 +364,13 @@ fn validators_go_both_ways() {
     // An edit of what was read compressed reaches the target with the target's own tag.
     let body = "Content-Length: 0";
     let edited = ask(listen, "PUT /", &format!("If-Match: {tag}\n{body}"));
-    assert_eq!((edited.status(), origin.last().header("if-match")), (200, Some("\"v1\"")));
+    let both = ["W/\"v1\", \"v1\""];
+    assert_eq!((edited.status(), origin.last().all("if-match")), (200, both.to_vec()));
+    // Of several lines none is lost, and a weak tag may be the target's own.
+    let lines = format!("If-Match: \"v0\"\nIf-Match: {tag}, W/\"w\"\n{body}");
+    assert_eq!(ask(listen, "PUT /", &lines).status(), 200);
+    let all = ["\"v0\", W/\"v1\", \"v1\", W/\"w\", \"w\""];
+    assert_eq!(origin.last().all("if-match"), all);
     let stale = ask(listen, "PUT /", &format!("If-Match: W/\"v0\"\n{body}"));
     assert_eq!(stale.status(), 412);
 }
@@ -338,8 +383,17 @@ fn targets_are_left_to_think_what_the_rule_says() {
     assert_eq!(origin.last().header("accept-encoding"), Some("gzip"));
     let (_ringgate, listen) = started(&origin, "compress = { offload = true }");
     let got = ask(listen, "GET /", "Accept-Encoding: gzip");
-    assert_eq!(origin.last().header("accept-encoding"), None);
+    // To say nothing would be to take any (RFC 9110 section 12.5.3).
+    assert_eq!(origin.last().all("accept-encoding"), ["identity"]);
     assert_eq!(got.header("content-encoding"), Some("gzip"));
+    let both = "compress = { offload = true }\nresponse = { json = { remove = ['x'] } }";
+    let (_ringgate, listen) = started(&origin, both);
+    ask(listen, "GET /", "Accept-Encoding: gzip");
+    assert_eq!(origin.last().all("accept-encoding"), ["identity"], "once");
+    let own = "request = { headers = { set = { accept-encoding = 'br' } } }";
+    let (_ringgate, listen) = started(&origin, &format!("{both}\n{own}"));
+    ask(listen, "GET /", "Accept-Encoding: gzip");
+    assert_eq!(origin.last().all("accept-encoding"), ["br"], "as the file says");
 }
 
 #[test]

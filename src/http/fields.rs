@@ -64,12 +64,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Names and values in the order of the head.
-    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
         self.list.iter().map(move |f| (f.name.of(self.buf), f.value.of(self.buf)))
     }
 
     /// The values of every field line called `name` (case-insensitive), in order.
-    pub fn all<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    pub fn all<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a, 'n> {
         let name = name.as_bytes();
         self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
     }

@@ -5,7 +5,7 @@
 
 use crate::http::grpc::Call;
 use crate::http::{Fault, Framing, Method, write};
-use crate::proxy::{Exchange, collect, facts};
+use crate::proxy::{Exchange, coding, collect, facts};
 use crate::shard::Sent;
 use crate::snapshot::Rule;
 use crate::transform::json::{self, Node};
@@ -20,12 +20,8 @@ use crate::transform::{Facts, RequestSettings};
 pub async fn request(x: &mut Exchange<'_>, rule: &Rule) -> Result<(), Fault> {
     if rule.traffic.reads_response {
         // What is read must come whole, and as it is.
-        x.scratch.sent.any = true;
-        x.scratch.sent.held.extend(
-            ["accept-encoding", "range", "if-range"]
-                .map(Box::from)
-                .map(|name: Box<str>| name.into_boxed_bytes()),
-        );
+        coding::ask_for_plain(x);
+        x.scratch.sent.held.extend(["range", "if-range"].map(|name| name.as_bytes().into()));
     }
     let Some(settings) = rule.traffic.request.as_deref() else { return Ok(()) };
     let reading = reading(x, settings)?;

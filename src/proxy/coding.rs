@@ -3,16 +3,21 @@
 //! Decided in `transform::compress`. A response that is coded here is another representation of its target's: its entity tag becomes
 //! a weak one (RFC 9110 section 8.8.1), parts of it cannot be asked for, digests of it are void, and caches are told that it depends
 //! on `Accept-Encoding`, also where this client gets it as it is. What clients send back is made to fit: weak tags in
-//! `If-None-Match` match as they are (section 13.1.2), those in `If-Match` are made the target's. A request for a part gets that
-//! part, not coded. Called by `shape` for responses, by `reply` for own answers,
-//! by `staged` for requests.
+//! `If-None-Match` match as they are (section 13.1.2), those in `If-Match` get the target's beside them. A request for a part gets
+//! that part, not coded. Called by `shape` and `dress` for responses, by `reply` and `pages` for own answers, by `staged` and
+//! `change` for requests, by `aggregate` and `mirror` for what they read themselves.
 
 use crate::http::grpc::Call;
 use crate::http::{Framing, Method, write};
+use crate::net::Buffers;
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::proxy::Exchange;
 use crate::shard::coders::{Decoding, Encoding};
-use crate::transform::compress::{Accepted, Choice, Facts, Limit, Settings, facts};
+use crate::transform::compress::decode::memory;
+use crate::transform::compress::{
+    Accepted, Choice, Coding, Decoder, Facts, Flaw, Limit, Settings, facts,
+};
+use std::rc::Rc;
 
 /// What holds for the exchange: what its rule says, or its listener where that says nothing.
 #[inline]
@@ -28,17 +33,53 @@ pub fn settings<'a>(x: &Exchange<'a>) -> Option<&'a Settings> {
 /// Makes a request fit what its target knows, before it is sent on.
 pub fn request(x: &mut Exchange<'_>) {
     let Some(settings) = settings(x) else { return };
-    let strong = x.view().fields.first("if-match").and_then(facts::strengthened);
-    let sent = &mut x.scratch.sent;
+    let strong = facts::strengthened(x.view().fields.all("if-match"));
     if settings.offload {
-        sent.any = true;
-        sent.held.push(Box::from(&b"accept-encoding"[..]));
+        ask_for_plain(x);
     }
+    let sent = &mut x.scratch.sent;
     if let Some(strong) = strong {
         sent.any = true;
         sent.held.push(Box::from(&b"if-match"[..]));
         write::built_field(&mut sent.fields, b"if-match", &strong);
     }
+}
+
+/// Has a target asked for content without a coding, unless the rule sets what it is asked for: a request that says nothing of
+/// codings takes any (RFC 9110 section 12.5.3).
+pub fn ask_for_plain(x: &mut Exchange<'_>) {
+    const NAME: &str = "accept-encoding";
+    let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
+    let settings = rule.and_then(|rule| rule.traffic.request.as_deref());
+    let given = settings.is_some_and(|s| s.headers.given().any(|name| name == NAME));
+    let sent = &mut x.scratch.sent;
+    sent.any = true;
+    sent.held.push(NAME.as_bytes().into());
+    if !given && !write::has_field(&sent.fields, NAME.as_bytes()) {
+        write::field(&mut sent.fields, NAME.as_bytes(), b"identity");
+    }
+}
+
+/// What a body that is here whole becomes without its codings, those of its head, in order. Whoever else has something to do goes
+/// in between (hazard RT-15).
+///
+/// # Errors
+/// What is wrong with it.
+pub async fn decode_whole(
+    buffers: &Rc<Buffers>,
+    body: &[u8],
+    codings: &[Coding],
+    limit: Limit,
+) -> Result<Vec<u8>, Flaw> {
+    let _memory = buffers.charge(codings.iter().map(|coding| memory(*coding)).sum());
+    let mut decoder = Decoder::new(codings, limit);
+    let (mut out, mut rest) = (Vec::new(), body);
+    while !rest.is_empty() || decoder.holds() {
+        let taken = decoder.data(rest, &mut out)?;
+        rest = rest.get(taken..).unwrap_or_default();
+        to_the_end_of_the_queue().await;
+    }
+    decoder.end().map(|()| out)
 }
 
 /// What takes the codings off a response that its client does not take. `head` is what was parsed.
@@ -132,6 +173,30 @@ pub async fn own(
     Some(coded)
 }
 
+/// Completes the head of an own 304, which so far is `out`, as [`own`] does that of the answer itself, which is of this type and so
+/// many octets: it says what that would say (RFC 9110 section 15.4.5).
+pub fn own_not_modified(x: &Exchange<'_>, kind: &str, octets: usize, out: &mut Vec<u8>) {
+    let Some(settings) = settings(x).filter(|_| is_worth(x, octets)) else { return };
+    let typed = [(&b"content-type"[..], kind.as_bytes())];
+    let facts = judged(x, 200, Facts::of(settings, typed.into_iter().chain(lines(out))));
+    let Some(facts) = facts.filter(|facts| is_plain(x, settings, facts)) else { return };
+    if !facts.varies {
+        write::field(out, b"vary", b"accept-encoding");
+    }
+    let coded = |tag: &[u8]| holds_weak(x, tag, accepted(x).choose(&settings.algorithms).is_some());
+    let head = std::mem::take(out);
+    for line in head.split_inclusive(|b| *b == b'\n') {
+        match lines(line).next() {
+            Some((name, tag))
+                if name.eq_ignore_ascii_case(b"etag") && !facts::is_weak(tag) && coded(tag) =>
+            {
+                weak(out, tag);
+            }
+            _ => out.extend_from_slice(line),
+        }
+    }
+}
+
 // What is known of a response whose content could be coded anew; `None` for any other.
 fn facts_of(x: &Exchange<'_>, settings: &Settings, head: &[u8]) -> Option<Facts> {
     let fields = x.scratch.response.fields.iter().map(|f| (f.name.of(head), f.value.of(head)));
@@ -222,20 +287,57 @@ fn not_modified(x: &mut Exchange<'_>, settings: &Settings, head: &[u8]) {
     if fields.clone().any(|(name, _)| name.eq_ignore_ascii_case(b"vary")) {
         vary(x, &facts);
     }
-    let tag = |x: &Exchange<'_>| {
-        let fields = x.scratch.response.fields.iter();
-        let mut tags = fields.filter(|f| f.name.of(head).eq_ignore_ascii_case(b"etag"));
-        tags.next().map(|f| f.value.of(head)).filter(|tag| !facts::is_weak(tag))
-    };
-    let Some(tag) = tag(x) else { return };
+    let coded = accepted(x).choose(&settings.algorithms).is_some();
+    weaken(x, head, coded);
+}
+
+/// Makes the tag of a 304 a weak one where the client holds it as that, or says of no tag what it holds and `otherwise`. `head`
+/// is what was parsed.
+pub fn weaken(x: &mut Exchange<'_>, head: &[u8], otherwise: bool) {
+    let fields = x.scratch.response.fields.iter();
+    let mut tags = fields.filter(|f| f.name.of(head).eq_ignore_ascii_case(b"etag"));
+    let tag = tags.next().map(|f| f.value.of(head)).filter(|tag| !facts::is_weak(tag));
+    let Some(tag) = tag.filter(|tag| holds_weak(x, tag, otherwise)) else { return };
+    weak(&mut x.scratch.added, tag);
+    let response = &mut x.scratch.response;
+    response.fields.retain(|field| !field.name.of(head).eq_ignore_ascii_case(b"etag"));
+}
+
+fn holds_weak(x: &Exchange<'_>, tag: &[u8], otherwise: bool) -> bool {
     let asked = x.view().fields;
-    let coded = match asked.first("if-none-match") {
+    match asked.first("if-none-match") {
         Some(_) => asked.all("if-none-match").any(|list| facts::holds_weak(list, tag)),
-        None => accepted(x).choose(&settings.algorithms).is_some(),
-    };
-    if coded {
-        weak(&mut x.scratch.added, tag);
-        let response = &mut x.scratch.response;
-        response.fields.retain(|field| !field.name.of(head).eq_ignore_ascii_case(b"etag"));
+        None => otherwise,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::lease::{Budget, Lease};
+    use crate::transform::compress::Encoder;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    /// Hazard RT-15: others get their turn after each step, of which there are many where streams are short.
+    #[test]
+    fn a_whole_body_is_decoded_in_turns() {
+        let mut stream = Vec::new();
+        let mut encoder = Encoder::new(Coding::Gzip, 4).unwrap();
+        encoder.data(&[b'a'; 2000], &mut stream).unwrap();
+        encoder.end(&mut stream).unwrap();
+        let buffers = Rc::new(Buffers::new(Lease::new(Budget::new(8), 1)));
+        let body = stream.repeat(100);
+        let mut decoding = pin!(decode_whole(&buffers, &body, &[Coding::Gzip], Limit::of(1 << 20)));
+        let mut turns = 0;
+        let decoded = loop {
+            turns += 1;
+            match decoding.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => assert!(turns < 1000),
+                Poll::Ready(decoded) => break decoded,
+            }
+        };
+        assert_eq!(decoded.map(|octets| octets.len()), Ok(200_000));
+        assert!(turns > 100, "{turns}");
     }
 }

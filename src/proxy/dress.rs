@@ -12,7 +12,7 @@ use crate::proxy::collect::{Gap, gather};
 use crate::proxy::pace::Pace;
 use crate::proxy::policies::Chains;
 use crate::proxy::trailers::Barred;
-use crate::proxy::{Exchange, facts};
+use crate::proxy::{Exchange, coding, facts};
 use crate::shard::{Scratch, Unmapped};
 use crate::snapshot::{Listener, Rule};
 use crate::transform::json::{self, JsonChanges};
@@ -40,12 +40,19 @@ pub async fn body(
     stall: Duration,
 ) -> Result<bool, Fault> {
     let status = x.scratch.response.status;
-    if x.scratch.trace.call != Call::No || matches!(status, 204 | 205 | 304) {
+    if x.scratch.trace.call != Call::No || matches!(status, 204 | 205) {
         return Ok(false);
     }
     let epoch = Rc::clone(x.epoch);
     let rule = x.scratch.trace.rule.and_then(|at| epoch.snapshot.rules.get(at));
     let settings = rule.and_then(|rule| rule.traffic.response.as_deref());
+    if status == 304 {
+        if settings.is_some_and(|settings| settings.json.is_some()) {
+            // That of what the client holds, which was mapped (RFC 9110 section 15.4.5); a weak one is never wrong.
+            coding::weaken(x, up.filled().get(..head).unwrap_or_default(), true);
+        }
+        return Ok(false);
+    }
     let mut work = Work { sock, up, head, stall };
     let pages = settings.map_or(&[][..], |settings| &settings.errors);
     let page = ErrorPage::find(pages, status, false);

@@ -5,7 +5,7 @@
 
 use crate::http::{Fault, Method, write};
 use crate::proxy::policies::Chains;
-use crate::proxy::{Exchange, facts, reply, upgrade};
+use crate::proxy::{Exchange, coding, facts, reply, upgrade};
 use crate::snapshot::page::{Body, Page};
 use crate::transform::page::{Content, ErrorPage};
 use crate::transform::{Facts, Place};
@@ -50,6 +50,10 @@ pub async fn answer(x: &mut Exchange<'_>, page: &Page) -> Result<(), Fault> {
             Body::File { .. } => Vec::new(),
         }
     });
+    if let (304, Body::File { octets, .. }) = (status, &page.body) {
+        let kind = page.kind.as_deref().unwrap_or_default();
+        coding::own_not_modified(x, kind, octets.len(), &mut out);
+    }
     match &page.body {
         Body::Made(..) => reply::send(x, out, status, &made).await,
         Body::File { octets, .. } => reply::send(x, out, status, octets).await,

@@ -82,21 +82,22 @@ pub fn holds_weak(list: &[u8], tag: &[u8]) -> bool {
     weak.any(|one| one.get(2..) == Some(tag))
 }
 
-/// `If-Match` with weak tags made strong; `None` where it has none. What was coded for a client has a weak tag since it is no longer
-/// octet for octet what the target sent, but it came of exactly that: an edit of it is one of the target's representation,
-/// which the target compares strongly (RFC 9110 section 13.1.1).
-pub fn strengthened(list: &[u8]) -> Option<Vec<u8>> {
-    if !tags(list).any(is_weak) {
+/// `If-Match`, of whose lines these are the values, with the strong tag beside each weak one; `None` where it has no weak one. What was
+/// coded for a client has a weak tag since it is no longer octet for octet what the target sent, but it came of exactly that:
+/// an edit of it is one of the target's representation, which the target compares strongly (RFC 9110 section 13.1.1). The weak
+/// one stays: it may be the target's own, which some compare as it is.
+pub fn strengthened<'f>(lines: impl Iterator<Item = &'f [u8]> + Clone) -> Option<Vec<u8>> {
+    let all = lines.flat_map(tags);
+    if !all.clone().any(is_weak) {
         return None;
     }
-    let strong: Vec<&[u8]> = tags(list)
-        .map(|one| if is_weak(one) { one.get(2..).unwrap_or_default() } else { one })
-        .collect();
-    Some(strong.join(&b", "[..]))
+    let strong = |one: &'f [u8]| is_weak(one).then(|| one.get(2..).unwrap_or_default());
+    let both: Vec<&[u8]> = all.flat_map(|one| [Some(one), strong(one)]).flatten().collect();
+    Some(both.join(&b", "[..]))
 }
 
 // The members of a list of entity tags; a comma within quotes separates none.
-fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn tags(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut quoted = false;
     list.split(move |b| {
         quoted ^= *b == b'"';
@@ -151,14 +152,16 @@ mod tests {
         ] {
             assert_eq!(holds_weak(list.as_bytes(), b"\"a\""), expected, "{list}");
         }
-        for (list, expected) in [
-            ("W/\"a\"", Some("\"a\"")),
-            ("\"x\",W/\"a,b\" ", Some("\"x\", \"a,b\"")),
-            ("\"a\"", None),
-            ("*", None),
+        for (lines, expected) in [
+            (&["W/\"a\""][..], Some("W/\"a\", \"a\"")),
+            (&["\"x\",W/\"a,b\" "], Some("\"x\", W/\"a,b\", \"a,b\"")),
+            (&["\"x\"", "W/\"a\", \"y\""], Some("\"x\", W/\"a\", \"a\", \"y\"")),
+            (&["\"a\"", "\"b\""], None),
+            (&["*"], None),
+            (&[], None),
         ] {
-            let made = strengthened(list.as_bytes());
-            assert_eq!(made.as_deref(), expected.map(str::as_bytes), "{list}");
+            let made = strengthened(lines.iter().map(|line| line.as_bytes()));
+            assert_eq!(made.as_deref(), expected.map(str::as_bytes), "{lines:?}");
         }
     }
 }
