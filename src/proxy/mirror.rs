@@ -12,10 +12,11 @@ use crate::fanout::merge::is_json;
 use crate::fanout::mirror::{Body, Choice};
 use crate::http::grpc::Call;
 use crate::http::{Fault, Framing, Known, Method, ResponseHead, write};
+use crate::net::Buffers;
 use crate::net::runtime::spawn;
 use crate::net::sock::to_the_end_of_the_queue;
 use crate::proxy::inner::{self, Inner, Order, Received};
-use crate::proxy::{Exchange, collect, dress, upgrade};
+use crate::proxy::{Exchange, coding, collect, dress, upgrade};
 use crate::shard::copies::{Kept, Place};
 use crate::shard::{Epoch, Sent, Shard, Tap};
 use crate::snapshot::mirrors::{Copied, Sample};
@@ -183,7 +184,7 @@ impl Job {
         // Each takes a while with large bodies: whoever else has something to do goes first.
         for side in [&mut real, &mut other] {
             to_the_end_of_the_queue().await;
-            decode(side, settings.limit);
+            decode(&self.shard.buffers, side, settings.limit).await;
         }
         to_the_end_of_the_queue().await;
         let outcome = compare(settings, &real, &other);
@@ -246,12 +247,16 @@ impl Job {
 }
 
 // Takes the content codings off, where they are known; compared is what they hold.
-fn decode(side: &mut Side, limit: u64) {
+async fn decode(buffers: &Rc<Buffers>, side: &mut Side, limit: u64) {
     let Some(coding) = side.coding.take_if(|_| side.gap.is_none() && !side.body.is_empty()) else {
         return;
     };
-    let decoded = compress::codings([coding.as_bytes()].into_iter())
-        .map(|codings| compress::decode(&side.body, &codings, Limit::of(limit)));
+    let decoded = match compress::codings([coding.as_bytes()].into_iter()) {
+        Some(codings) => {
+            Some(coding::decode_whole(buffers, &side.body, &codings, Limit::of(limit)).await)
+        }
+        None => None,
+    };
     match decoded {
         Some(Ok(body)) => side.body = body,
         Some(Err(Flaw::TooLarge)) => side.gap = Some(Reason::TooLarge),

@@ -23,6 +23,10 @@ pub struct Limit {
 pub const FREE: u64 = 1 << 20;
 /// The usual ratio: text becomes 3 to 30 times as long.
 pub const RATIO: u64 = 100;
+// Streams in a row that any body may have, and the octets, in and out, for which it may have one more: a stream of gzip
+// costs a window, whatever it holds, and 20 octets are one (hazard RES-12).
+const FREE_STREAMS: u64 = 256;
+const WORTH_A_STREAM: u64 = 1 << 10;
 // Octets that come out of one step, about.
 const STEP: usize = 32 << 10;
 // What zstd may look back on: 8 MiB (RFC 9659).
@@ -63,6 +67,9 @@ struct Layer {
     // Whether more may come without more going in.
     full: bool,
     state: State,
+    // Streams that have begun, and octets that went in and came out.
+    streams: u64,
+    moved: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,16 +88,15 @@ enum Library {
 
 type Brotli = BrotliState<HeapAlloc<u8>, HeapAlloc<u32>, HeapAlloc<HuffmanCode>>;
 
-/// What a whole body becomes; `codings` are those of its head, in order.
+/// What a whole body becomes; `codings` are those of its head, in order. In one go: a worker has others to serve meanwhile, and goes
+/// step by step.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn decode(body: &[u8], codings: &[Coding], limit: Limit) -> Result<Vec<u8>, Flaw> {
-    let mut decoder = Decoder::new(codings, limit);
-    let mut out = Vec::new();
+    let (mut decoder, mut out) = (Decoder::new(codings, limit), Vec::new());
     decoder.all(body, &mut out)?;
-    decoder.end()?;
-    Ok(out)
+    decoder.end().map(|()| out)
 }
 
 impl Decoder {
@@ -103,6 +109,8 @@ impl Decoder {
             at: 0,
             full: false,
             state: State::Before,
+            streams: 0,
+            moved: 0,
         };
         let layers = codings.iter().rev().map(layer).collect();
         Decoder { layers, limit, went_in: 0, came_out: 0 }
@@ -203,6 +211,7 @@ impl Layer {
             Library::Zstd(context) => zstd_step(context, octets, out)?,
         };
         let yielded = out.len() - before;
+        self.moved += (taken + yielded) as u64;
         self.full = !ended && yielded >= STEP;
         if ended {
             self.state = State::Between;
@@ -216,6 +225,10 @@ impl Layer {
     // A stream begins: the first one, or one that follows another.
     fn begin(&mut self, octets: &[u8]) -> Result<(), Flaw> {
         let follows = self.state == State::Between;
+        self.streams += 1;
+        if self.streams > FREE_STREAMS + self.moved / WORTH_A_STREAM {
+            return Err(Flaw::TooLarge);
+        }
         self.library = match (self.coding, std::mem::replace(&mut self.library, Library::None)) {
             (Coding::Gzip, _) => Library::Zlib(Decompress::new_gzip(15)),
             (Coding::Deflate | Coding::Brotli, _) if follows => return Err(Flaw::Malformed),
@@ -390,6 +403,22 @@ mod tests {
         ] {
             let octets = [encoded(coding, b"one"), encoded(coding, b"two")].concat();
             assert_eq!(decode(&octets, &[coding], ROOMY), expected, "{coding:?}");
+        }
+    }
+
+    /// Hazard RES-12: each stream costs more than its octets.
+    #[test]
+    fn streams_of_nothing_are_bounded() {
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let (nothing, some) = (encoded(coding, b""), encoded(coding, &[b'a'; 4096]));
+            let got = decode(&nothing.repeat(2000), &[coding], ROOMY);
+            assert_eq!(got, Err(Flaw::TooLarge), "{coding:?}");
+            assert_eq!(decode(&nothing.repeat(200), &[coding], ROOMY), Ok(vec![]), "{coding:?}");
+            let got = decode(&some.repeat(2000), &[coding], ROOMY);
+            assert_eq!(got.map(|all| all.len()), Ok(4096 * 2000), "{coding:?}");
+            let inner = encoded(Coding::Gzip, &nothing.repeat(2000));
+            let got = decode(&inner, &[coding, Coding::Gzip], ROOMY);
+            assert_eq!(got, Err(Flaw::TooLarge), "{coding:?} within gzip");
         }
     }
 

@@ -32,7 +32,7 @@ pub enum Coding {
 pub enum Flaw {
     /// It is malformed, cut short, or followed by something else.
     Malformed,
-    /// It would become larger than it may.
+    /// It would become larger than it may, or is of more streams.
     TooLarge,
 }
 
