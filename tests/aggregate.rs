@@ -244,6 +244,80 @@ fn nobody_works_for_an_answer_that_there_will_not_be() {
     eventually("and forgotten", || active() == 0.0);
 }
 
+/// Hazard H2-05: nor for a client that has left.
+#[test]
+fn parts_end_with_the_stream_that_asked_for_them() {
+    let gone = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counting = Arc::clone(&gone);
+    let slow = Origin::script(move |conn| {
+        while conn.request()?.is_some() {}
+        counting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    });
+    let world = world(slow, says("1"), "timeout = '60s',", "", "");
+    let mut h2 = H2::open(world.listen);
+    h2.get(1, "/");
+    eventually("a part is asked for", || world.one.requests().len() == 1);
+    // RST_STREAM with CANCEL.
+    h2.frame(3, 0, 1, 8_u32.to_be_bytes());
+    eventually("it is broken off", || gone.load(std::sync::atomic::Ordering::SeqCst) == 1);
+    let busy = || world.ringgate.sum("ringgate_group_active_requests", &[]);
+    eventually("nothing is left", || busy() == 0.0);
+}
+
+/// Hazard RES-08: an aggregate is a request in flight as its parts are.
+#[test]
+fn an_aggregate_takes_a_place_of_its_own() {
+    let (slow, fast, listen) = (mute(), says("1"), free_address());
+    let text = format!(
+        "{}[[rule]]\nname = 'plain'\nwhen = {{ path = '/plain' }}\nforward = 'two'\n[limits]\nin_flight = 2\n",
+        file(
+            listen,
+            "aggregate = { timeout = '60s', parts = { a = { group = 'one', path = '/a' } } }",
+            &[("one", slow.address), ("two", fast.address)]
+        )
+    );
+    let _ringgate = Ringgate::start(&text);
+    assert_eq!(get(listen, "/plain").status(), 200);
+    let mut client = Client::connect(listen);
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    eventually("its part is asked for", || slow.requests().len() == 1);
+    let shed = get(listen, "/plain");
+    assert_eq!((shed.status(), shed.reason()), (503, "shed"));
+}
+
+/// Hazard RES-07: parts that have come wait for the others within the machine's memory.
+#[test]
+fn parts_that_wait_are_counted_as_memory() {
+    let origin = Origin::script(|conn| {
+        while let Some(request) = conn.request()? {
+            // One after the other, so that what they take while they arrive is not what counts.
+            let (size, turn) = match request.target() {
+                "/small" => (10, 0),
+                turn => (1_500_000, turn.trim_start_matches('/').parse().unwrap()),
+            };
+            std::thread::sleep(Duration::from_millis(400 * turn));
+            conn.send(json("", &format!("\"{}\"", "x".repeat(size))))?;
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let parts: Vec<String> =
+        (0..3).map(|n| format!("p{n} = {{ group = 'g', path = '/{n}' }}")).collect();
+    let action = format!(
+        "aggregate = {{ timeout = '30s', limit = '8MiB', parts = {{ {} }} }}\n[[rule]]\nname = 'small'\n\
+         when = {{ path = '/small' }}\naggregate = {{ parts = {{ a = {{ group = 'g', path = '/small' }} }} }}",
+        parts.join(", ")
+    );
+    let text = file(listen, &action, &[("g", origin.address)]);
+    let ringgate = Ringgate::start(&format!("{text}[limits]\nmemory = '4MiB'\n"));
+    let (status, code, detail) = problem(&get(listen, "/"));
+    assert_eq!((status, code.as_str()), (502, "part_failed"), "{detail}");
+    assert!(detail.ends_with("failed: shed."), "{detail}");
+    assert_eq!(get(listen, "/small").status(), 200, "memory came back");
+    drop(ringgate);
+}
+
 /// URI-04: what clients put into paths stays in its place.
 #[test]
 fn what_a_request_puts_into_a_path_climbs_nowhere() {

@@ -159,6 +159,30 @@ fn a_slow_target_is_hedged_and_the_first_good_answer_counts() {
     drop(ringgate);
 }
 
+/// Hazard H2-05: nobody works for a stream that was reset, on either connection.
+#[test]
+fn a_hedge_ends_with_the_stream_that_asked_for_it() {
+    let gone = Arc::new(AtomicUsize::new(0));
+    let slow = || {
+        let counting = Arc::clone(&gone);
+        Origin::script(move |conn| {
+            while conn.request()?.is_some() {}
+            counting.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+    };
+    let (one, other) = (slow(), slow());
+    let group = "retry = { hedge = '50ms', budget = '100%', reserve = 10 }\n";
+    let (listen, _ringgate) = start(&[&one, &other], group);
+    let mut h2 = H2::open(listen);
+    h2.get(1, "/");
+    let asked = || one.requests().len() + other.requests().len();
+    support::eventually("both are asked", || asked() == 2);
+    // RST_STREAM with CANCEL.
+    h2.frame(3, 0, 1, 8_u32.to_be_bytes());
+    support::eventually("both are broken off", || gone.load(Ordering::SeqCst) == 2);
+}
+
 #[test]
 fn what_fails_before_a_hedge_is_tried_again() {
     let (bad, good) = (Origin::answering(FAILS), Origin::saying("good"));

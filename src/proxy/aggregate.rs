@@ -9,8 +9,9 @@ use crate::fanout::PartSettings;
 use crate::fanout::freshness::{Freshness, Said};
 use crate::fanout::merge::{self, Missing};
 use crate::http::{Fault, Method, write};
+use crate::net::buf::Charge;
 use crate::proxy::inner::{self, Inner, Order, Received};
-use crate::proxy::{Exchange, collect, facts, inject, reply, upgrade};
+use crate::proxy::{Exchange, coding, collect, facts, inject, reply, upgrade};
 use crate::shard::{Sent, Shard};
 use crate::snapshot::traffic::Asked;
 use crate::snapshot::{Aggregate, Rule};
@@ -41,15 +42,23 @@ pub async fn answer(
     if settings.parts.iter().any(takes_body) {
         collect::body(x, settings.body).await?;
     }
-    let asked = ask(x, aggregate).await;
+    // Before it costs a target anything; the parts take places of their own.
+    let shard: &Shard = x.shard;
+    let _place = shard.place(&x.epoch.snapshot, rule).ok_or(Fault::Shed)?;
+    // What waits for parts waits on connections of theirs: it ends with the client's all the same (hazard H2-05).
+    let asked = x.client.sock.unless_cut(ask(x, aggregate)).await;
+    let asked = asked.map_err(|_| Fault::ClientGone)?;
     let merged = asked.and_then(|parts| {
         let texts: Vec<_> = parts
             .iter()
             .map(|part| part.as_ref().map(|part| part.text.as_str()).map_err(|why| *why))
             .collect();
-        merge::merge(settings, &texts).map(|whole| (whole, freshness(&parts)))
+        let whole = merge::merge(settings, &texts)?;
+        // Until the last of it is sent, however slowly the client takes it.
+        let charge = shard.buffers.charge(whole.body.len());
+        Ok((whole, freshness(&parts), charge))
     });
-    let (whole, freshness) = merged.map_err(|(at, why)| {
+    let (whole, freshness, _charge) = merged.map_err(|(at, why)| {
         let name = settings.parts.get(at).map_or("", |part| &part.name);
         x.scratch.findings.detail = format!("The part {name:?} {why}.");
         aggregate.live.failed.fetch_add(1, Ordering::Relaxed);
@@ -86,10 +95,11 @@ fn listed(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, KEPT).to_string()
 }
 
-// A part that is there.
+// A part that is there, and what it takes of the machine's memory until all are.
 struct Part {
     text: String,
     received: Received,
+    _charge: Charge,
 }
 
 type Outcome = Result<Part, Missing>;
@@ -140,22 +150,31 @@ async fn take(
     let method = Method::of(part.method.as_bytes());
     let received = inner::collect(shard, &inner, method, limit, deadline).await;
     let mut received = received.map_err(missing)?;
+    let arrived = shard.buffers.charge(received.body.len());
     let text = {
         let fields = received.head.view(&received.section);
         let kind = fields.first("content-type").unwrap_or_default();
         // It was asked for none.
         let codings = compress::codings(fields.all("content-encoding"));
         let decoded = match codings.as_deref() {
-            Some([]) => None,
-            Some(codings) => compress::decode(&received.body, codings, Limit::of(limit)).ok(),
-            None => None,
+            Some(codings @ [_, ..]) => {
+                let limit = Limit::of(limit);
+                coding::decode_whole(&shard.buffers, &received.body, codings, limit).await.ok()
+            }
+            _ => None,
         };
         let coded = codings.is_none_or(|codings| !codings.is_empty()) && decoded.is_none();
         let body = decoded.as_deref().unwrap_or(&received.body);
         merge::judge(part, received.head.status, kind, coded, body)?.to_owned()
     };
     received.body = Vec::new();
-    Ok(Part { text, received })
+    let charge = shard.buffers.charge(text.len() + received.section.len());
+    drop(arrived);
+    // Counted as it arrived, it is counted as long as it is here.
+    if shard.buffers.is_short() {
+        return Err(missing(Fault::Shed));
+    }
+    Ok(Part { text, received, _charge: charge })
 }
 
 fn missing(fault: Fault) -> Missing {

@@ -39,6 +39,19 @@ pub async fn forward(
     retry: &Retry,
     after: Duration,
 ) -> Result<(), Fault> {
+    let client = &x.client.sock;
+    // What waits for either waits on a connection of its own: it ends with the client's all the same (hazard H2-05).
+    let ended = client.unless_cut(both(x, group, terms, retry, after)).await;
+    ended.unwrap_or(Err(Fault::ClientGone))
+}
+
+async fn both(
+    x: &mut Exchange<'_>,
+    group: &GroupCore,
+    terms: &Terms,
+    retry: &Retry,
+    after: Duration,
+) -> Result<(), Fault> {
     let deadline = until(x, Tick::now().after(patience(x, group, terms)));
     // What fails before the second is asked is tried again as any other.
     let first = send(x, Order { repeats: true, ..order(x, terms) });
