@@ -672,6 +672,25 @@ fn what_is_below_the_burst_costs_nothing_and_the_rest_is_whole() {
     }
 }
 
+/// A body that is decoded on its way is counted as it goes out, and no other time.
+#[test]
+fn what_becomes_another_body_is_counted_once() {
+    let mut rng = fastrand::Rng::with_seed(12);
+    let noise: Vec<u8> = (0..14_000).map(|_| rng.u8(..)).collect();
+    let body = coded("gzip", &noise);
+    assert!(body.len() >= noise.len(), "it does not compress");
+    let origin = answering(move |_| {
+        ("200\nContent-Type: text/plain\nContent-Encoding: gzip".to_owned(), body.clone())
+    });
+    let bandwidth = "bandwidth = { response = \"1KiB/s\", burst = \"14KiB\", per = \"rule\" }\n\
+                     compress = { decompress = true }";
+    let (_ringgate, listen) = started(&origin, bandwidth);
+    let began = Instant::now();
+    let got = ask(listen, "GET /", "Accept-Encoding: identity");
+    assert_eq!((got.header("content-encoding"), &got.body), (None, &noise));
+    assert!(began.elapsed() < Duration::from_secs(8), "counted twice it would take 13 seconds");
+}
+
 #[test]
 fn a_rate_of_a_rule_is_everyones_together() {
     let body = vec![b'x'; 2048 * KIB];

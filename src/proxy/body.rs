@@ -224,7 +224,7 @@ impl Relay<'_> {
             if in_a_row >= TURN {
                 in_a_row = 0;
                 to_the_end_of_the_queue().await;
-                self.wait(Side::Write, reader.total).await?;
+                self.wait(Side::Write, self.moved(reader.total)).await?;
             }
             let everything_taken = taken == buf.len();
             buf.consume(taken);

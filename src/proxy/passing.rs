@@ -122,6 +122,15 @@ impl Relay<'_> {
         Ok(last)
     }
 
+    /// Octets that the client has given, or has been given: with stages those that came out of them and are not still here.
+    /// `read` have come of the body.
+    pub(super) fn moved(&self, read: u64) -> u64 {
+        match &self.stages {
+            Some(stages) if self.client == Side::Write => stages.borrow().gone(),
+            _ => read,
+        }
+    }
+
     async fn send_made(
         &self,
         stages: &RefCell<Stages>,
@@ -130,7 +139,7 @@ impl Relay<'_> {
         moved: u64,
     ) -> Result<(), Broken> {
         let mut made = std::mem::take(&mut stages.borrow_mut().made);
-        self.send(prefix, &made, end, moved).await?;
+        self.send(prefix, &made, end, self.moved(moved)).await?;
         made.clear();
         stages.borrow_mut().made = made;
         Ok(())
@@ -158,6 +167,8 @@ impl Relay<'_> {
                 })?;
             }
             let last = more.is_empty();
+            let here = more.len() as u64;
+            let moved = moved.saturating_sub(here);
             self.write(prefix, piece, &whole(piece), end && last, moved).await?;
             if last {
                 return Ok(());

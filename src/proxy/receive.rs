@@ -322,7 +322,7 @@ pub async fn deliver(
     let framing = x.scratch.response.framing;
     let here = whole_body(framing, up.len().saturating_sub(head.len));
     // What is held to a rate goes out in pieces.
-    let at_once = !shaped || here.is_some_and(|length| throttle::at_once(x, length));
+    let at_once = !shaped || here.is_some_and(|length| throttle::covers(x, length));
     if let Some(stages) = &mut stages {
         // Of another length afterwards, which is known only where all of it is here.
         let body = up.filled().get(head.len..).unwrap_or_default();
@@ -361,6 +361,9 @@ pub async fn deliver(
             let here = up.filled().get(..length).unwrap_or_default();
             let body = made.as_deref().unwrap_or(here);
             let octets = body.len();
+            if shaped {
+                throttle::count(x, octets);
+            }
             let floor = x.epoch.snapshot.limits.min_rate;
             let sent = whole(&x.client.sock, &mut out, body, stall, floor).await;
             up.consume(length);

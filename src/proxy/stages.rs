@@ -130,6 +130,11 @@ impl Stages {
         Ok(taken)
     }
 
+    /// Octets that have come out and were taken to be written.
+    pub fn gone(&self) -> u64 {
+        self.produced.saturating_sub(self.made.len() as u64)
+    }
+
     /// Whether more is to come of what was taken.
     pub fn holds(&self) -> bool {
         self.stages.first().is_some_and(Stage::holds)
@@ -273,5 +278,48 @@ impl Unfit {
             Flaw::Malformed => Unfit::Coding,
             Flaw::TooLarge => Unfit::TooLarge,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Tick;
+    use crate::base::lease::{Budget, Lease};
+    use crate::net::Buffers;
+    use crate::proxy::pace::{Limit as Over, Pace};
+    use crate::shard::coders::Coders;
+    use crate::transform::compress::{Coding, Encoder, Limit};
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// A client that takes more than the floor asks for is not slow, however few octets those were before.
+    #[test]
+    fn a_client_is_judged_by_what_it_was_given() {
+        let mut coded = Vec::new();
+        let mut encoder = Encoder::new(Coding::Gzip, 4).unwrap();
+        encoder.data(&[0; 60_000], &mut coded).unwrap();
+        encoder.end(&mut coded).unwrap();
+        let buffers = Rc::new(Buffers::new(Lease::new(Budget::new(100), 1)));
+        let coders = Rc::new(Coders::new(Arc::default()));
+        let limit = Limit::of(u64::MAX);
+        let decoding = coders.decoder(&buffers, &[Coding::Gzip], limit).unwrap();
+        let mut stages = Stages::default();
+        stages.push(Stage::Decode(Box::new(decoding)));
+        let mut rest = coded.as_slice();
+        while !rest.is_empty() || stages.holds() {
+            let taken = stages.data(rest).unwrap();
+            rest = &rest[taken..];
+        }
+        assert_eq!(stages.gone(), 0, "all of it is still here");
+        stages.made.drain(..50_000);
+        assert_eq!(stages.gone(), 50_000);
+        let pace = Pace::new(Duration::from_secs(60), Some(1000));
+        let now = Tick::from_nanos(30_000_000_000);
+        pace.waited(Tick::from_nanos(0), now);
+        assert_eq!(pace.deadline(now, coded.len() as u64), (now, Over::Floor));
+        let left = now.after(Duration::from_secs(40));
+        assert_eq!(pace.deadline(now, stages.gone()), (left, Over::Floor));
     }
 }

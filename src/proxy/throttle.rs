@@ -86,15 +86,19 @@ impl Throttle {
     }
 }
 
-/// Whether a response's body of so many octets may go out at once; it is counted then.
-pub fn at_once(x: &Exchange<'_>, octets: usize) -> bool {
+/// Whether a response's body of so many octets may go out at once.
+pub fn covers(x: &Exchange<'_>, octets: usize) -> bool {
     let Some(rate) = of(x).and_then(|bandwidth| bandwidth.response.as_ref()) else { return true };
-    let (at, now) = (rate.bucket(x.client_ip()), Tick::now());
-    let covered = octets == 0 || rate.covers(at, octets as u64, now);
-    if covered {
-        rate.take(at, &AtomicU64::new(0), octets as u64, now);
+    octets == 0 || rate.covers(rate.bucket(x.client_ip()), octets as u64, Tick::now())
+}
+
+/// Counts a response's body of so many octets, which goes out at once.
+pub fn count(x: &Exchange<'_>, octets: usize) {
+    let Some(rate) = of(x).and_then(|bandwidth| bandwidth.response.as_ref()) else { return };
+    if octets > 0 {
+        let at = rate.bucket(x.client_ip());
+        rate.take(at, &AtomicU64::new(0), octets as u64, Tick::now());
     }
-    covered
 }
 
 /// Waits until the request's body may be sent on, where it is here whole.
