@@ -633,6 +633,17 @@ fn what_rules_make_of_bodies_is_stored_as_they_made_it_and_no_error_as_something
 }
 
 #[test]
+fn what_is_made_of_a_body_and_of_who_asks_is_for_nobody_else_cache_04() {
+    let more = "response = { json = { set = { who = \"#{body.n} #{header.x-user}\" } } }";
+    let edge = edge_with("{ default_ttl = \"60s\" }", more);
+    let head = "Content-Type: application/json|json: 1";
+    for user in ["alice", "bob"] {
+        let got = edge.send("GET", "/m", head, &format!("X-User: {user}")).text();
+        assert!(got.contains(user), "{user}: {got}");
+    }
+}
+
+#[test]
 fn memory_is_what_it_says_cache_11() {
     let edge =
         edge_with("{ default_ttl = \"600s\", status = false }", "[cache]\nsize = \"16MiB\"\n#");

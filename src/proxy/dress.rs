@@ -19,7 +19,7 @@ use crate::transform::json::{self, JsonChanges};
 use crate::transform::page::{
     Content, ErrorPage, holds, is_json, speaks_of_body, speaks_of_octets,
 };
-use crate::transform::{Facts, ResponseSettings};
+use crate::transform::{Facts, ResponseSettings, Template};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ impl Work<'_> {
         self.undress(x, &section);
         x.scratch.response.framing = Framing::Length(mapped.len() as u64);
         self.put(x, &section, &mapped);
-        Ok(!changes.templates().all(|template| template.is_shareable() || template.reads_body()))
+        Ok(!changes.templates().all(Template::is_of_response))
     }
 
     // What a head says of octets that are others now: the entity tag is a weak one then (RFC 9110 section 8.8.1).

@@ -274,6 +274,16 @@ impl Template {
         })
     }
 
+    /// As [`Template::is_shareable`], where the body that is read is that response's: the same for everybody, too.
+    pub fn is_of_response(&self) -> bool {
+        self.whats().all(|what| {
+            matches!(
+                what,
+                What::Rule | What::Group | What::Status | What::ResponseHeader(_) | What::Body(_)
+            )
+        })
+    }
+
     /// Whether a value that clients choose freely may end up where nothing fixed with a dot follows it: as a host, that would be
     /// any host.
     pub fn ends_as_clients_choose(&self) -> bool {

@@ -114,6 +114,8 @@ fn what_a_template_reads_is_known() {
     assert!(of("#{capture.1}").reads_captures() && of("#{host.1}").reads_captures());
     assert!(of("x #{status} #{response.header.etag}").is_shareable());
     assert!(!of("#{client_ip}").is_shareable() && !of("#{body.a}").is_shareable());
+    assert!(of("#{body.a} #{status}").is_of_response());
+    assert!(!of("#{body.a} #{header.x-user}").is_of_response(), "one of them is enough");
     assert_eq!(of("#{body.a.b}").body_alone(), Some("a.b"));
     assert_eq!(of("#{body.a:-x}").body_alone(), None);
     assert_eq!(of("x").constant(), Some("x"));
