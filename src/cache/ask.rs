@@ -18,6 +18,12 @@ pub struct Request<'a> {
     pub scheme: &'a str,
     /// The port in its authority.
     pub port: Option<u16>,
+    /// Its authority as it is sent on: however the client has spelled it.
+    pub authority: &'a [u8],
+    /// The port that the client has connected to.
+    pub local_port: u16,
+    /// The group that takes it, where more than its weight tells which; empty elsewhere.
+    pub group: &'a str,
     /// Whether targets are sent what the peer says in `X-Forwarded-*`.
     pub trusted: bool,
     /// Whether targets are told who sends it: by a policy, or by the client's certificate.
@@ -100,6 +106,10 @@ impl Ask {
                 19 if name.eq_ignore_ascii_case(b"if-unmodified-since") => {
                     return Err(Bypass::Precondition);
                 }
+                // From others it does not reach targets.
+                23 if name.eq_ignore_ascii_case(b"x-forwarded-client-cert") => {
+                    ask.identified |= request.trusted;
+                }
                 _ => {}
             }
         }
@@ -177,6 +187,9 @@ mod tests {
             view,
             scheme: "http",
             port: None,
+            authority: b"a.test",
+            local_port: 443,
+            group: "",
             trusted: false,
             identified: false,
             has_body,

@@ -58,6 +58,14 @@ impl Key {
         patch(out, 4, base - LENGTHS);
         out.push(u8::from(exact));
         part(out, rule.as_bytes());
+        part(out, request.group.as_bytes());
+        out.extend_from_slice(&request.local_port.to_be_bytes());
+        // Targets are sent it as it was spelled, and may write it into what they answer. Most clients spell it as the URL has it.
+        if request.authority != view.host {
+            out.push(1);
+            part(out, request.authority);
+        }
+        out.push(0);
         for name in &settings.headers {
             part(out, name.as_bytes());
             values(out, view.fields.all(name));
@@ -197,7 +205,7 @@ fn is_named(names: &[String], sent: &[u8]) -> bool {
 
 fn told(out: &mut Vec<u8>, fields: Fields<'_>) {
     for (at, name) in (1_u8..).zip(TOLD) {
-        if let Some(value) = fields.first(name) {
+        for value in fields.all(name) {
             out.push(at);
             part(out, value);
         }
@@ -244,7 +252,10 @@ mod tests {
         settings: KeySettings,
         scheme: &'static str,
         host: &'static str,
+        authority: &'static str,
         port: Option<u16>,
+        local_port: u16,
+        group: &'static str,
         path: &'static str,
         query: Option<&'static str>,
         fields: Vec<(&'static str, &'static str)>,
@@ -257,7 +268,10 @@ mod tests {
             settings: KeySettings::default(),
             scheme: "http",
             host: "a.test",
+            authority: "a.test",
             port: None,
+            local_port: 80,
+            group: "",
             path: "/x",
             query: None,
             fields: Vec::new(),
@@ -280,6 +294,9 @@ mod tests {
             view,
             scheme: asked.scheme,
             port: asked.port,
+            authority: asked.authority.as_bytes(),
+            local_port: asked.local_port,
+            group: asked.group,
             trusted: asked.trusted,
             identified: false,
             has_body: false,
@@ -309,6 +326,7 @@ mod tests {
             Asked { query: Some("a=1&b=2"), ..one.clone() },
             Asked { query: Some("b=2&a=1"), ..one.clone() },
             Asked { rule: "s", ..one.clone() },
+            Asked { group: "g", ..one.clone() },
         ];
         for (at, a) in all.iter().enumerate() {
             for (other, b) in all.iter().enumerate() {
@@ -375,6 +393,42 @@ mod tests {
             for (other, b) in apart.iter().enumerate() {
                 assert_eq!(a == b, at == other, "{at} {other}");
             }
+        }
+    }
+
+    /// What is sent as `Host`, `X-Forwarded-Host` and `X-Forwarded-Port`: a target may answer with where it redirects to.
+    #[test]
+    fn cache_02_how_a_host_is_spelled_and_where_it_was_reached_tell_apart_under_one_url() {
+        let one = asked();
+        let apart = [
+            one.clone(),
+            Asked { authority: "A.test", ..one.clone() },
+            Asked { authority: "a.test.", ..one.clone() },
+            Asked { authority: "a.test:80", port: Some(80), ..one.clone() },
+            Asked { local_port: 8080, ..one.clone() },
+        ];
+        for (at, a) in apart.iter().enumerate() {
+            for (other, b) in apart.iter().enumerate() {
+                assert_eq!(key(a) == key(b), at == other, "{at} {other}");
+            }
+            assert_eq!(url(a), "http://a.test:80/x");
+            assert!(key(a).is_of(&Origin::parse(b"http://a.test/x").unwrap()), "{at}");
+        }
+    }
+
+    #[test]
+    fn cache_02_every_line_of_what_trusted_peers_say_counts() {
+        let of = |fields: &[(&'static str, &'static str)]| {
+            key(&Asked { fields: fields.to_vec(), trusted: true, ..asked() })
+        };
+        for name in TOLD {
+            let one = of(&[(name, "a")]);
+            assert_ne!(of(&[(name, "a"), (name, "b")]), one, "{name}: all of them are sent on");
+            assert_ne!(
+                of(&[(name, ""), (name, "b")]),
+                of(&[(name, "")]),
+                "{name}: empty ones are not"
+            );
         }
     }
 

@@ -48,6 +48,11 @@ impl Vary {
         self.0.iter().any(|n| &**n == name)
     }
 
+    /// It does not depend on the field of this name, in lower case, whatever it says.
+    pub fn leave_out(&mut self, name: &str) {
+        self.0.retain(|n| &**n != name);
+    }
+
     /// Appends what a request's fields of these names say. A stored response answers a request whose key is the same.
     pub fn secondary(&self, request: Fields<'_>, out: &mut Vec<u8>) {
         let mut value = Vec::new();

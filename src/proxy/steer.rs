@@ -30,6 +30,13 @@ fn by_weight(x: &Exchange<'_>, way: &Way<'_>) -> Option<usize> {
 
 #[inline(never)]
 fn steered(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Option<usize> {
+    if x.scratch.trace.steer.chosen.is_none() {
+        x.scratch.trace.steer.chosen = chosen(x, way, rule);
+    }
+    x.scratch.trace.steer.chosen
+}
+
+fn chosen(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Option<usize> {
     let traffic = &rule.traffic;
     if let Some(canary) = &traffic.canary
         && is_in(x, canary)

@@ -138,6 +138,8 @@ impl Outcome {
 /// What the cookies of one request have said, and where it goes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Steer {
+    /// The group that was chosen, an index into the snapshot's: chance decides once a request.
+    pub chosen: Option<usize>,
     /// What was said of a target, once that was looked at.
     pub target: Option<Option<Token>>,
     /// What was said of a group, and what the one is that the request goes to.

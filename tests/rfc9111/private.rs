@@ -2,6 +2,7 @@
 
 use crate::rig::Rig;
 use crate::support::ringgate::binary;
+use crate::support::{Client, Origin, free_address};
 
 const FRESH: (&str, &str) = ("Cache-Control", "max-age=60");
 
@@ -10,7 +11,7 @@ fn cache_01_hosts_and_queries_do_not_share() {
     let rig = Rig::start("true");
     rig.answers("/x", &[(200, &[FRESH])]);
     let hosts = ["a.test", "b.test", "a.test:81", "a.test."];
-    let bodies = ["1", "2", "3", "1"];
+    let bodies = ["1", "2", "3", "4"];
     for _ in 0..2 {
         for (host, body) in hosts.iter().zip(bodies) {
             assert_eq!(rig.get("/x", &[("Host", host)]).text(), body, "{host}");
@@ -33,6 +34,82 @@ fn cache_01_hosts_and_queries_do_not_share() {
     for path in ["/p/q", "/p//q", "/p/./q", "/%70/q", "/x/../p/q"] {
         assert_eq!(rig.get(path, &[]).text(), "1", "{path}");
     }
+}
+
+/// What is sent on as it was spelled, or as it was reached, may be a part of the answer: of a redirect, for example.
+#[test]
+fn cache_02_spellings_of_a_host_and_listeners_do_not_share() {
+    let other = free_address();
+    let more = format!("[[listener]]\nname = \"other\"\nbind = [\"{other}\"]\n");
+    let rig = Rig::with("cache = true", &more);
+    rig.answers("/x", &[(301, &[FRESH, ("Location", "http://a.test/x")])]);
+    for _ in 0..2 {
+        for (host, body) in [("a.test.", "1"), ("a.test", "2"), ("A.TEST", "3"), ("a.test:80", "4")]
+        {
+            assert_eq!(rig.get("/x", &[("Host", host)]).text(), body, "{host}");
+        }
+        let request = "GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        assert_eq!(Client::connect(other).send(request).response().text(), "5");
+    }
+    let asked = rig.asked("/x");
+    assert_ne!(asked[1].header("x-forwarded-port"), asked[4].header("x-forwarded-port"));
+    // What changes one of them changes all.
+    rig.ask("POST", "/x", &[("Host", "a.TEST")]);
+    assert_eq!(rig.get("/x", &[]).text(), "7");
+    assert_eq!(rig.get("/x", &[("Host", "a.test.")]).text(), "8");
+}
+
+/// The README has a canary and a cache in one rule.
+#[test]
+fn cache_02_groups_of_a_canary_do_not_share() {
+    let next = Origin::script(|conn| {
+        while conn.request()?.is_some() {
+            conn.send(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nnext",
+            )?;
+        }
+        Ok(())
+    });
+    let rule = "cache = true\ncanary = { group = \"next\", percent = 0, force = { header = \"x-canary\" } }";
+    let group =
+        format!("[group.next]\ntargets = [\"{}\"]\nhealth = {{ type = \"off\" }}\n", next.address);
+    let rig = Rig::with(rule, &group);
+    rig.answers("/x", &[(200, &[FRESH])]);
+    for _ in 0..3 {
+        assert_eq!(rig.get("/x", &[("X-Canary", "1")]).text(), "next");
+        assert_eq!(rig.get("/x", &[]).text(), "1");
+    }
+    assert_eq!((rig.hits("/x"), next.requests().len()), (1, 1));
+}
+
+#[test]
+fn cache_02_what_clients_do_not_say_is_not_looked_up_by_what_they_say() {
+    let rule = "cache = true\nrequest = { headers = { set = { x-tenant = \"#{header.x-org}\" } } }";
+    let rig = Rig::with(rule, "");
+    let tenant = (200, &[FRESH, ("Vary", "X-Tenant")][..]);
+    assert!(!rig.is_reused("/rule", tenant, &[("X-Org", "a")], &[("X-Org", "b")]));
+    assert!(!rig.is_reused("/empty", tenant, &[], &[("X-Org", "b")]));
+    let peer = (200, &[FRESH, ("Vary", "X-Forwarded-For")][..]);
+    assert!(!rig.is_stored("/peer", peer, &[]));
+    // It does not reach the target, whose answer is then for those without.
+    let foo = (200, &[FRESH, ("Vary", "Foo")][..]);
+    let hop = [("Connection", "Foo"), ("Foo", "1")];
+    assert!(!rig.is_reused("/hop", foo, &hop, &[("Foo", "1")]));
+    assert!(rig.is_reused("/foo", foo, &[("Foo", "1")], &[("Foo", "1")]));
+    // Whoever stands behind a proxy that says who he is.
+    let rig = Rig::with("cache = true", "[server]\ntrusted_proxies = [\"127.0.0.0/8\"]\n");
+    let alice = [("X-Forwarded-Client-Cert", "Subject=\"CN=alice\"")];
+    assert!(!rig.is_stored("/cert", (200, &[FRESH]), &alice));
+    assert!(rig.is_stored("/none", (200, &[FRESH]), &[]));
+}
+
+#[test]
+fn cache_06_nothing_depends_on_what_targets_are_not_sent() {
+    let rig = Rig::with("cache = true\ncompress = { offload = true }", "");
+    let coded = (200, &[FRESH, ("Vary", "Accept-Encoding")][..]);
+    let (gzip, br) = ([("Accept-Encoding", "gzip")], [("Accept-Encoding", "br")]);
+    assert!(rig.is_reused("/x", coded, &gzip, &br));
+    assert_eq!(rig.get("/x", &[]).header("vary"), Some("Accept-Encoding"));
 }
 
 #[test]
@@ -136,6 +213,11 @@ fn cache_04_policies_are_asked_before_the_store() {
     assert_eq!(rig.get("/all", &alice).text(), "1");
     assert_eq!(rig.get("/all", &bob).text(), "1");
     assert_eq!(rig.get("/all", &[]).status(), 401);
+    // The target is told who asks, and answers each with something else.
+    let told = [("Cache-Control", "public, max-age=60"), ("Vary", "X-Consumer")];
+    rig.answers("/told", &[(200, &told)]);
+    assert_eq!(rig.get("/told", &alice).text(), "1");
+    assert_eq!(rig.get("/told", &bob).text(), "2");
     assert_eq!(rig.get("/own", &alice).text(), "1");
     assert_eq!(rig.get("/own", &bob).text(), "2");
 }

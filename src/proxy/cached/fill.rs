@@ -5,7 +5,7 @@
 //! rule that stores.
 
 use super::changed;
-use crate::cache::{Ask, Key, Meta, Meters, Times, Why, lines, storable};
+use crate::cache::{Ask, Key, Meta, Meters, Seen, Times, Why, lines, storable};
 use crate::http::{Framing, write};
 use crate::proxy::Exchange;
 use crate::snapshot::traffic::Caching;
@@ -151,6 +151,8 @@ fn judged(
     let times = Times { asked: errand.asked, received, unix: x.shard.unix() };
     let fields = response.view(head);
     let meta = storable(&caching.settings, ask, response.status, fields, times);
+    let meta =
+        meta.and_then(|meta| if meta.vary.is_empty() { Ok(meta) } else { seen(x).judge(meta) });
     let meta = meta.map_err(Why::detail)?;
     // An error that is given as something else would be kept as something else (hazard CACHE-05).
     if x.scratch.trace.target_status != Some(response.status) {
@@ -163,6 +165,24 @@ fn judged(
         Framing::Close => Err("unframed"),
         _ => Ok(meta),
     }
+}
+
+/// What the target sees of the request.
+pub(super) fn seen(x: &Exchange<'_>) -> Seen {
+    let (snapshot, scratch) = (&x.epoch.snapshot, &*x.scratch);
+    let mut seen = Seen::new(scratch.sent.holds(b"accept-encoding"));
+    // A rule's field counts also where it has come out empty for this request.
+    let rule = scratch.trace.rule.and_then(|at| snapshot.rules.get(at));
+    let changes = rule.and_then(|rule| rule.traffic.request.as_deref());
+    let given = changes.into_iter().flat_map(|changes| changes.headers.given());
+    given.for_each(|name| seen.other(name.as_bytes()));
+    snapshot.owned.iter().for_each(|name| seen.other(name.as_bytes()));
+    seen.lines(&scratch.findings.upstream);
+    seen.lines(&scratch.sent.fields);
+    // What a client has called a matter of its connection does not go on.
+    let buf = x.buf.filled();
+    scratch.request.nominated.iter().for_each(|name| seen.other(name.of(buf)));
+    seen
 }
 
 /// The response with this head as it is kept, without its body yet.

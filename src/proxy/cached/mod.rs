@@ -18,7 +18,7 @@ use crate::cache::{self, Ask, Bypass, Forwarded, Key, Request, Status, Verdict, 
 use crate::http::{Fault, Fields, Framing};
 use crate::net::{Side, Waited};
 use crate::proxy::exchange::Way;
-use crate::proxy::{Exchange, dress, policies};
+use crate::proxy::{Exchange, dress, policies, steer};
 use crate::snapshot::traffic::Caching;
 use crate::snapshot::{Rule, Snapshot};
 use crate::store::{Claim, Claimed, Entry, Errand, Flight, Landing, Stamp};
@@ -71,9 +71,13 @@ enum Given {
 pub async fn answer(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Result<bool, Fault> {
     let Some(caching) = rule.traffic.cache.as_deref() else { return Ok(false) };
     x.scratch.errand = None;
+    // What one group answers is not given to clients of another.
+    let group = if rule.traffic.steered { steer::group(x, way) } else { None };
+    let group = group.and_then(|at| x.epoch.snapshot.groups.get(at));
     let mut key = std::mem::take(&mut x.scratch.key);
-    key.set(&caching.settings.key, &request_of(x), &rule.name);
-    let done = match Ask::of(&caching.settings, &request_of(x)) {
+    let request = Request { group: group.map_or("", |group| &group.name), ..request_of(x) };
+    key.set(&caching.settings.key, &request, &rule.name);
+    let done = match Ask::of(&caching.settings, &request) {
         Ok(ask) => look(x, Asked { way, rule, caching, ask: &ask, key: &key }).await,
         Err(why) => {
             pass_by(x, caching, why);
@@ -106,6 +110,9 @@ fn request_of<'x>(x: &'x Exchange<'_>) -> Request<'x> {
         view: x.view(),
         scheme: x.client.scheme(),
         port: x.scratch.request.port,
+        authority: x.scratch.request.authority.of(x.buf.filled()),
+        local_port: x.client.port,
+        group: "",
         trusted: snapshot.trusts(x.client.peer.ip()),
         identified: told || named || !findings.upstream.is_empty() || policies::identify(x),
         has_body: x.scratch.request.framing != Framing::None,

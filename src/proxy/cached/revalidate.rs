@@ -8,7 +8,7 @@
 use super::{Asked, Given, fill, is_of_target, serve};
 use crate::base::Tick;
 use crate::cache::age::is_failure;
-use crate::cache::{Ask, Meta, Times, Why, stale_if_error, storable, update};
+use crate::cache::{Ask, Meta, Seen, Times, Why, stale_if_error, storable, update};
 use crate::http::{Fault, Framing, Method, ResponseHead};
 use crate::net::runtime::spawn;
 use crate::net::{Buf, Side};
@@ -98,6 +98,7 @@ pub(super) async fn refresh(
         change::request(x, asked.rule).await?;
     }
     let stamp = claim.stamp();
+    let seen = fill::seen(x);
     let begun = begin(x, asked, Some(&old));
     // It is not what the client is answered with.
     x.scratch.trace.group = None;
@@ -111,6 +112,7 @@ pub(super) async fn refresh(
         settings: asked.caching.settings.clone(),
         ask: Ask { head: false, conditional: false, range: false, ..*asked.ask },
         request: serve::Kept::of(x),
+        seen,
         began: Tick::now(),
         old,
         stamp,
@@ -204,13 +206,14 @@ fn renew(
     let section = up.filled().get(..response.len).unwrap_or_default();
     let times = times(x.shard, errand.asked);
     let settings = &asked.caching.settings;
-    renewed(x.shard, settings, asked.ask, old, (response, section), times)
+    let seen = fill::seen(x);
+    let how = (settings, asked.ask, &seen);
+    renewed(x.shard, how, old, (response, section), times)
 }
 
 fn renewed(
     shard: &Shard,
-    settings: &crate::cache::Settings,
-    ask: &Ask,
+    (settings, ask, seen): (&crate::cache::Settings, &Ask, &Seen),
     old: &Arc<Entry>,
     (response, section): (&ResponseHead, &[u8]),
     times: Times,
@@ -222,16 +225,18 @@ fn renewed(
     let named = |name: &[u8]| {
         response.nominated.iter().any(|one| one.of(section).eq_ignore_ascii_case(name))
     };
-    let renewed = update::renew(settings, ask, (&old.stored, &old.lines), fresh, named, times);
+    let stored = (&old.stored, &*old.lines);
+    let update::Renewed { lines, meta } = update::renew(settings, ask, stored, fresh, named, times);
+    let meta = meta.and_then(|meta| seen.judge(meta));
     // That a client wants nothing of its exchange to be stored says nothing of what is.
-    let (keeps, forbids) = (renewed.meta.is_ok(), renewed.meta != Err(Why::RequestNoStore));
-    let meta = renewed.meta.unwrap_or_else(|_| Meta::clone(&old.stored));
+    let (keeps, forbids) = (meta.is_ok(), meta != Err(Why::RequestNoStore));
+    let meta = meta.unwrap_or_else(|_| Meta::clone(&old.stored));
     let entry = Arc::new(Entry::new(
         old.key.clone(),
         old.variant.clone(),
         Arc::clone(&old.rule),
         meta,
-        renewed.lines,
+        lines,
         settings.tags.as_deref(),
         Arc::clone(&old.body),
     ));
@@ -300,6 +305,7 @@ struct Refresh {
     settings: crate::cache::Settings,
     ask: Ask,
     request: serve::Kept,
+    seen: Seen,
     began: Tick,
     old: Arc<Entry>,
     stamp: Stamp,
@@ -328,7 +334,8 @@ impl Refresh {
         let times = times(shard, self.began);
         if head.status == 304 {
             let parts = (&head, section.as_slice());
-            let renewed = renewed(shard, &self.settings, &self.ask, &self.old, parts, times);
+            let how = (&self.settings, &self.ask, &self.seen);
+            let renewed = renewed(shard, how, &self.old, parts, times);
             if let Some((_, landing)) = renewed {
                 return landing;
             }
@@ -343,6 +350,7 @@ impl Refresh {
         }
         let fields = head.view(&section);
         let meta = storable(&self.settings, &self.ask, head.status, fields, times);
+        let meta = meta.and_then(|meta| self.seen.judge(meta));
         let Some(meta) = meta.ok().filter(|_| head.framing != Framing::Close) else {
             shard.store.forget(&self.old);
             return Landing::Uncacheable;

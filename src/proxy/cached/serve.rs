@@ -8,7 +8,7 @@ use crate::base::Tick;
 use crate::cache::{Status, conditional, lines};
 use crate::http::{Fault, Field, Fields, Framing, Span, Version, write};
 use crate::proxy::receive::{Head, render, whole};
-use crate::proxy::{Exchange, receive, shape};
+use crate::proxy::{Exchange, receive, shape, steer};
 use crate::store::Entry;
 use std::ops::Range;
 
@@ -58,6 +58,11 @@ pub(super) async fn give(
 }
 
 async fn send(x: &mut Exchange<'_>, entry: &Entry, body: &[u8]) -> Result<(), Fault> {
+    let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
+    if rule.is_some_and(|rule| rule.traffic.steered) {
+        // What is stored is of the group that it was chosen for: the client stays there as if it had answered now.
+        steer::settled(x, &entry.lines);
+    }
     render(x, &entry.lines);
     let mut out = std::mem::take(&mut x.scratch.reply);
     x.scratch.trace.status = x.scratch.response.status;
