@@ -6,7 +6,7 @@
 
 use crate::cache::control::{Directives, MaxStale};
 use crate::cache::settings::Settings;
-use crate::http::RequestView;
+use crate::http::{Fields, RequestView};
 use std::time::Duration;
 
 /// What is known of a request when the cache is asked.
@@ -120,8 +120,7 @@ impl Ask {
             return Err(Bypass::Authorization);
         }
         if ask.cookies {
-            let named = |name: &[u8]| settings.key.cookies.iter().any(|n| n.as_bytes() == name);
-            ask.cookies = !settings.ignore_cookies && fields.cookies().any(|(n, _)| !named(n));
+            ask.cookies = !settings.ignore_cookies && has_others(fields, &settings.key.cookies);
         }
         if control {
             ask.directives(settings, &Directives::of(fields.all("cache-control")));
@@ -155,6 +154,15 @@ impl Bypass {
             Bypass::Upgrade => "upgrade",
         }
     }
+}
+
+// Whether there are cookies of other names. Some clients send values without a name, and some targets read them.
+fn has_others(fields: Fields<'_>, named: &[String]) -> bool {
+    let pairs = fields.all("cookie").flat_map(|line| line.split(|b| *b == b';'));
+    pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).any(|pair| {
+        let name = memchr::memchr(b'=', pair).and_then(|at| pair.get(..at)).map(<[u8]>::trim_ascii);
+        !name.is_some_and(|name| named.iter().any(|one| one.as_bytes() == name))
+    })
 }
 
 fn has(list: &[u8], wanted: &[u8]) -> bool {
@@ -268,6 +276,13 @@ mod tests {
             (&Settings::default(), "a=1", true),
             (&keyed, "a=1", false),
             (&keyed, "a=1; b=2", true),
+            (&keyed, "a=1; ; ", false),
+            // Without a name it is in no key.
+            (&Settings::default(), "secret", true),
+            (&keyed, "a=1; secret", true),
+            (&keyed, "a", true),
+            (&keyed, "=1", true),
+            (&Settings::default(), " ; ", false),
             (&ignoring, "a=1; b=2", false),
         ] {
             let got = get(settings, &[("Cookie", cookie)]).map(|ask| ask.cookies);
