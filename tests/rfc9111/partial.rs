@@ -94,3 +94,20 @@ fn a_part_of_what_is_validated_first() {
     let asked = &rig.asked("/v")[1];
     assert_eq!((asked.header("if-none-match"), asked.header("range")), (Some("\"a\""), None));
 }
+
+/// RFC 9530 section 2: one digest is of the octets that are sent, the other of all that they are a part of.
+#[test]
+fn a_part_has_no_digest_of_the_whole() {
+    let rig = Rig::start("true");
+    let digests = [("Content-Digest", "sha-256=:a:"), ("Content-MD5", "b"), ("Repr-Digest", "c")];
+    rig.answers("/d", &[(200, &[FRESH, TAG, digests[0], digests[1], digests[2], BODY])]);
+    for (range, status) in [(None, 200), (Some("bytes=0-1"), 206)] {
+        rig.get("/d", &[]);
+        let fields: Vec<_> = range.map(|range| ("Range", range)).into_iter().collect();
+        let answer = rig.get("/d", &fields);
+        assert_eq!(answer.status(), status);
+        let given = digests.map(|(name, _)| answer.header(name).is_some());
+        assert_eq!(given, [status == 200, status == 200, true], "{range:?}");
+    }
+    assert_eq!(rig.hits("/d"), 1);
+}

@@ -122,14 +122,23 @@ fn head(x: &mut Exchange<'_>, entry: &Entry, given: &conditional::Given) -> Rang
     response.nominated.clear();
     response.len = entry.lines.len();
     response.fields.clear();
-    if matches!(status, 304 | 416) {
-        let speaks = |name: &[u8]| !speaks_of_content(name);
-        let kept = entry.fields.iter().filter(|field| speaks(field.name.of(&entry.lines)));
+    let left_out: Option<fn(&[u8]) -> bool> = match status {
+        304 | 416 => Some(speaks_of_content),
+        206 => Some(is_digest),
+        _ => None,
+    };
+    if let Some(left_out) = left_out {
+        let kept = entry.fields.iter().filter(|field| !left_out(field.name.of(&entry.lines)));
         response.fields.extend(kept.copied());
     } else {
         response.fields.extend_from_slice(&entry.fields);
     }
     part
+}
+
+// Of the octets that are sent, which are a part of those it was made of (RFC 9530 section 2). `Repr-Digest` is of all of them.
+fn is_digest(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content-digest") || name.eq_ignore_ascii_case(b"content-md5")
 }
 
 // What is not told of a representation that is not sent (RFC 9110 section 15.4.5).
