@@ -102,6 +102,27 @@ fn a_soft_purge_has_it_validated() {
 }
 
 #[test]
+fn urls_are_read_as_those_of_requests_are() {
+    for merge in [true, false] {
+        let origin = tagging();
+        let web = free_address();
+        let ringgate = Ringgate::start(&format!(
+            "[server]\nmerge_slashes = {merge}\n[[listener]]\nname = \"web\"\nbind = [\"{web}\"]\n\
+             [[rule]]\nname = \"r\"\nforward = \"all\"\ncache = true\n\
+             [group.all]\ntargets = [\"{}\"]\nhealth = {{ type = \"off\" }}\n",
+            origin.address
+        ));
+        let answers = || ["/a//b", "/a/b"].map(|path| get(web, "a.test", path).body);
+        let before = answers();
+        let url = "{\"url\": \"http://a.test/a//b\"}";
+        assert_eq!(post(ringgate.admin(), JSON, url).status(), 200);
+        let after = answers();
+        let gone = [before[0] != after[0], before[1] != after[1]];
+        assert_eq!(gone, [true, merge], "merge_slashes = {merge}");
+    }
+}
+
+#[test]
 fn nobody_purges_by_accident_or_from_a_page_elsewhere() {
     let origin = tagging();
     let (ringgate, web) = start(&origin, "true");

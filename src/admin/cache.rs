@@ -5,6 +5,7 @@
 
 use crate::admin::metrics::{Labels, family};
 use crate::cache::meters::Totals;
+use crate::http::path::PathPolicy;
 use crate::store::{Purge, Purged, Stat, Target};
 use axum::http::{HeaderMap, header};
 use prometheus_client::encoding::DescriptorEncoder;
@@ -90,11 +91,11 @@ pub fn page(stat: &CacheStat) -> String {
     })
 }
 
-/// Reads what `POST /cache/purge` asks for.
+/// Reads what `POST /cache/purge` asks for; paths of URLs are read as requests' are.
 ///
 /// # Errors
 /// What is wrong with it, as a sentence.
-pub fn purge(headers: &HeaderMap, body: &[u8]) -> Result<Purge, String> {
+pub fn purge(headers: &HeaderMap, body: &[u8], paths: PathPolicy) -> Result<Purge, String> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
@@ -103,10 +104,10 @@ pub fn purge(headers: &HeaderMap, body: &[u8]) -> Result<Purge, String> {
     let asked: Asked = serde_json::from_slice(body).map_err(|e| format!("the body: {e}"))?;
     let mut targets = Vec::new();
     if let Some(url) = &asked.url {
-        targets.push(Target::url(url)?);
+        targets.push(Target::url(url, paths)?);
     }
     if let Some(prefix) = &asked.prefix {
-        targets.push(Target::prefix(prefix)?);
+        targets.push(Target::prefix(prefix, paths)?);
     }
     if let Some(tag) = asked.tag.filter(|tag| !tag.is_empty()) {
         targets.push(Target::Tag(tag.into_bytes()));
@@ -191,7 +192,7 @@ mod tests {
             header::CONTENT_TYPE,
             "application/json; charset=utf-8".parse().unwrap(),
         )]);
-        let read = |body: &str| purge(&json, body.as_bytes());
+        let read = |body: &str| purge(&json, body.as_bytes(), PathPolicy::default());
         let tag = read(r#"{"tag": "a", "soft": true, "rule": "r"}"#).unwrap();
         let target = Target::Tag(b"a".to_vec());
         assert_eq!(tag, Purge { target, rule: Some("r".to_owned()), soft: true });
@@ -214,7 +215,7 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(
-            purge(&HeaderMap::new(), br#"{"all": true}"#).is_err(),
+            purge(&HeaderMap::new(), br#"{"all": true}"#, PathPolicy::default()).is_err(),
             "a form could be sent from anywhere"
         );
     }

@@ -4,6 +4,7 @@
 
 use crate::admin::{AskStat, CacheStat, CodingStat, StreamStat, TlsStat};
 use crate::base::meters::Totals;
+use crate::http::path::PathPolicy;
 use crate::snapshot::mirrors::MirrorTotals;
 use crate::snapshot::policies::Decisions;
 use crate::store::{Purge, Purged};
@@ -24,6 +25,9 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// What is wrong with the question.
     fn explain(&self, question: &[u8], json: bool) -> Result<String, String>;
+    /// How paths of requests are made canonical now.
+    fn paths(&self) -> PathPolicy;
+
     /// Forgets stored responses.
     fn purge(&self, purge: &Purge) -> Purged;
 }

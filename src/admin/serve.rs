@@ -143,7 +143,7 @@ async fn cache(State(source): Shared) -> Response {
 }
 
 async fn purge(State(source): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    match stored::purge(&headers, &body) {
+    match stored::purge(&headers, &body, source.paths()) {
         Ok(purge) => {
             let body = stored::purged(source.purge(&purge));
             ([(header::CONTENT_TYPE, "application/json")], body).into_response()

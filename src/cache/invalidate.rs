@@ -5,6 +5,7 @@
 use crate::cache::ask::Request;
 use crate::cache::key::Origin;
 use crate::http::Fields;
+use crate::http::path::PathPolicy;
 
 /// Whether requests of this method may change what they are about. What is not known may.
 pub fn is_unsafe(method: &[u8]) -> bool {
@@ -12,13 +13,19 @@ pub fn is_unsafe(method: &[u8]) -> bool {
 }
 
 /// What has changed: what the request is about, and what its response names at the same origin. Nothing after an error.
-pub fn changed(request: &Request<'_>, status: u16, response: Fields<'_>) -> Vec<Origin> {
+pub fn changed(
+    request: &Request<'_>,
+    status: u16,
+    response: Fields<'_>,
+    paths: PathPolicy,
+) -> Vec<Origin> {
     if !is_unsafe(request.view.method) || !(200..400).contains(&status) {
         return Vec::new();
     }
     let target = Origin::of(request);
     let named = ["location", "content-location"].iter().filter_map(|name| response.first(name));
-    let others: Vec<Origin> = named.filter_map(|reference| resolve(&target, reference)).collect();
+    let others: Vec<Origin> =
+        named.filter_map(|reference| resolve(&target, reference, paths)).collect();
     let mut all = vec![target];
     for other in others {
         if !all.contains(&other) {
@@ -29,7 +36,7 @@ pub fn changed(request: &Request<'_>, status: u16, response: Fields<'_>) -> Vec<
 }
 
 // A reference (RFC 3986 section 5.2) as what it names, if that is at the origin of `from`.
-fn resolve(from: &Origin, reference: &[u8]) -> Option<Origin> {
+fn resolve(from: &Origin, reference: &[u8], paths: PathPolicy) -> Option<Origin> {
     let reference = reference.split(|b| *b == b'#').next().unwrap_or_default();
     let authority = from.authority();
     let scheme = from.base.split(|b| *b == b':').next().unwrap_or_default();
@@ -47,7 +54,7 @@ fn resolve(from: &Origin, reference: &[u8]) -> Option<Origin> {
         let end = memchr::memrchr(b'/', &from.base).map_or(from.base.len(), |at| at + 1);
         [from.base.get(..end)?, reference].concat()
     };
-    let named = Origin::parse(&absolute)?;
+    let named = Origin::parse(&absolute, paths)?;
     (named.authority() == authority).then_some(named)
 }
 
@@ -89,7 +96,7 @@ mod tests {
             let all = [origin.base.clone(), query.unwrap_or_default()].concat();
             String::from_utf8(all).unwrap()
         };
-        changed(&request, status, fields.view()).iter().map(text).collect()
+        changed(&request, status, fields.view(), PathPolicy::default()).iter().map(text).collect()
     }
 
     const TARGET: &str = "https://a.test:443/x/y?q=1";

@@ -6,7 +6,8 @@
 
 use crate::cache::ask::Request;
 use crate::cache::settings::{KeySettings, Query};
-use crate::http::{Fields, host, path, write};
+use crate::http::path::{self, PathPolicy};
+use crate::http::{Fields, host, write};
 
 /// The name of what is stored: compared whole, never by a hash alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,8 +122,9 @@ impl Origin {
         Origin { base, query: view.query.map(<[u8]>::to_vec) }
     }
 
-    /// What an absolute URL names, made canonical as a request's; `None` for what no request could name.
-    pub fn parse(url: &[u8]) -> Option<Origin> {
+    /// What an absolute URL names, made canonical as a request's, whose paths are read as `paths` says; `None` for what no request
+    /// could name.
+    pub fn parse(url: &[u8], paths: PathPolicy) -> Option<Origin> {
         let url = url.split(|b| *b == b'#').next()?;
         let at = memchr::memmem::find(url, b"://")?;
         let (scheme, rest) = (url.get(..at)?, url.get(at + 3..)?);
@@ -141,7 +143,7 @@ impl Origin {
         };
         let way = if way.is_empty() { b"/" } else { way };
         let mut canonical = Vec::new();
-        let keep = path::PathPolicy { keep_separators: true, ..path::PathPolicy::default() };
+        let keep = PathPolicy { keep_separators: true, ..paths };
         let rewritten = path::canonical(way, keep, &mut canonical).ok()?;
         let way = if rewritten { canonical.as_slice() } else { way };
         let mut base = Vec::new();
@@ -412,7 +414,10 @@ mod tests {
                 assert_eq!(key(a) == key(b), at == other, "{at} {other}");
             }
             assert_eq!(url(a), "http://a.test:80/x");
-            assert!(key(a).is_of(&Origin::parse(b"http://a.test/x").unwrap()), "{at}");
+            assert!(
+                key(a).is_of(&Origin::parse(b"http://a.test/x", PathPolicy::default()).unwrap()),
+                "{at}"
+            );
         }
     }
 
@@ -463,7 +468,19 @@ mod tests {
         partly.settings.query = Query::Except(vec!["z".to_owned()]);
         assert!(key(&partly).is_of(&origin(Some("a=2"))));
         assert!(!key(&partly).is_of(&with(&Asked { path: "/y", ..asked() }, Origin::of)));
-        assert!(key(&asked()).is_of(&Origin::parse(b"http://A.test/x#f").unwrap()));
-        assert!(!key(&asked()).is_of(&Origin::parse(b"https://a.test/x").unwrap()));
+        assert!(
+            key(&asked())
+                .is_of(&Origin::parse(b"http://A.test/x#f", PathPolicy::default()).unwrap())
+        );
+        assert!(
+            !key(&asked())
+                .is_of(&Origin::parse(b"https://a.test/x", PathPolicy::default()).unwrap())
+        );
+        let split = key(&Asked { path: "/a//b", ..asked() });
+        for merge_slashes in [true, false] {
+            let paths = PathPolicy { merge_slashes, ..PathPolicy::default() };
+            let named = Origin::parse(b"http://a.test/a//b", paths).unwrap();
+            assert_eq!(split.is_of(&named), !merge_slashes, "as the path of a request is read");
+        }
     }
 }

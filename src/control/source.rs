@@ -11,6 +11,7 @@ use crate::control::{acme, answers, explain, guards, jwks, ledger};
 use crate::http::Fault;
 use crate::http::desync::Reason;
 use crate::http::grpc;
+use crate::http::path::PathPolicy;
 use crate::observe::LogHandle;
 use crate::protect::Importance;
 use crate::shard::{HandshakeCounts, Pulse, Seat, Unmapped, handshakes};
@@ -285,6 +286,10 @@ impl Source for Shared {
         let missing = pulses.filter_map(|(id, pulse)| self.missing(id, pulse, generation));
         let missing: Vec<String> = missing.collect();
         if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
+    }
+
+    fn paths(&self) -> PathPolicy {
+        self.config.load().server.paths
     }
 
     fn purge(&self, purge: &Purge) -> Purged {

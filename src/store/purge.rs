@@ -1,6 +1,7 @@
 //! What a purge names: all, one URL, all URLs that begin alike, or all that share a tag.
 
 use crate::cache::Origin;
+use crate::http::path::PathPolicy;
 use crate::store::Entry;
 
 /// A purge.
@@ -51,12 +52,12 @@ impl Purge {
 }
 
 impl Target {
-    /// Reads a URL, as requests for it are read.
+    /// Reads a URL, as requests for it are read, whose paths are made canonical by `paths`.
     ///
     /// # Errors
     /// What is wrong with it, as a sentence.
-    pub fn url(text: &str) -> Result<Target, String> {
-        parse(text).map(Target::Url)
+    pub fn url(text: &str, paths: PathPolicy) -> Result<Target, String> {
+        parse(text, paths).map(Target::Url)
     }
 
     /// Reads how URLs begin: `https://a.example/dir/`, with a whole host, so that no purge reaches another one that begins alike
@@ -64,8 +65,8 @@ impl Target {
     ///
     /// # Errors
     /// What is wrong with it, as a sentence.
-    pub fn prefix(text: &str) -> Result<Target, String> {
-        let Origin { base, query } = parse(text)?;
+    pub fn prefix(text: &str, paths: PathPolicy) -> Result<Target, String> {
+        let Origin { base, query } = parse(text, paths)?;
         Ok(Target::Prefix(match query {
             Some(query) => [base.as_slice(), b"?", &query].concat(),
             None => base,
@@ -73,7 +74,8 @@ impl Target {
     }
 }
 
-fn parse(text: &str) -> Result<Origin, String> {
+fn parse(text: &str, paths: PathPolicy) -> Result<Origin, String> {
     let wanted = "an absolute URL is wanted, as https://a.example/path";
-    Origin::parse(text.as_bytes()).ok_or_else(|| format!("{text:?} names no resource: {wanted}"))
+    Origin::parse(text.as_bytes(), paths)
+        .ok_or_else(|| format!("{text:?} names no resource: {wanted}"))
 }

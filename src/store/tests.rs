@@ -4,6 +4,7 @@ use super::*;
 use crate::cache::{Ask, KeySettings, Meta, Origin, Request};
 use crate::http::RequestView;
 use crate::http::fields::OwnedFields;
+use crate::http::path::PathPolicy;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
@@ -254,8 +255,8 @@ fn purges_what_is_named_and_nothing_else_cache_13() {
         rule: rule.map(str::to_owned),
         soft: false,
     };
-    let url = |text: &str| Target::url(text).unwrap();
-    let prefix = |text: &str| Target::prefix(text).unwrap();
+    let url = |text: &str| Target::url(text, PathPolicy::default()).unwrap();
+    let prefix = |text: &str| Target::prefix(text, PathPolicy::default()).unwrap();
     for (purge, left) in [
         (purge(Target::All, None), ""),
         (purge(Target::All, Some("s")), "/a /a/b /a?q=1 /b"),

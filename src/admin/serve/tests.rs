@@ -3,6 +3,7 @@
 use super::*;
 use crate::admin::scrape::{Scrape, TargetStat, WorkerStat};
 use crate::base::meters::Meters;
+use crate::http::path::PathPolicy;
 use crate::store::{Purge, Purged, Target};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -57,6 +58,10 @@ impl Source for Fake {
             deviations: vec![("Ambiguous", "BothTeClPresent", 3)],
             ..Scrape::default()
         }
+    }
+
+    fn paths(&self) -> PathPolicy {
+        PathPolicy::default()
     }
 
     fn purge(&self, purge: &Purge) -> Purged {

@@ -19,7 +19,8 @@ pub fn may_change(x: &Exchange<'_>) -> bool {
 /// Forgets what the response, whose head is `head`, says to have changed.
 pub fn forget(x: &Exchange<'_>, head: &[u8]) {
     let (request, response) = (request_of(x), &x.scratch.response);
-    let changed = invalidate::changed(&request, response.status, response.view(head));
+    let (response, paths) = ((response.status, response.view(head)), x.epoch.snapshot.paths);
+    let changed = invalidate::changed(&request, response.0, response.1, paths);
     for origin in &changed {
         // Where it lies depends on what a rule's keys hold of the query.
         for settings in &x.epoch.snapshot.stores {

@@ -9,6 +9,7 @@ use ringgate::cache::range::{self, Slice};
 use ringgate::cache::{
     Ask, Key, KeySettings, Origin, Query, Request, Settings, Times, Verdict, judge, storable,
 };
+use ringgate::http::path::PathPolicy;
 use ringgate::http::{Field, Fields, Known, RequestView, Span};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub fn caching(data: &[u8]) {
     stored(&lines);
     for line in &lines {
         ranges(line);
-        let _ = Origin::parse(line);
+        let _ = Origin::parse(line, PathPolicy::default());
     }
 }
 
