@@ -644,6 +644,22 @@ fn what_is_made_of_a_body_and_of_who_asks_is_for_nobody_else_cache_04() {
 }
 
 #[test]
+fn what_was_fetched_whole_is_given_also_where_it_cannot_be_stored() {
+    let edge = edge_with("{ default_ttl = \"60s\" }", "[cache]\nsize = \"1MiB\"\n#");
+    // More than what may be on its way, and then more than there is.
+    for size in ["600000", "2000000"] {
+        let head = format!("ETag: \"e1\"|size: {size}");
+        let whole = edge.send("GET", &format!("/w/{size}"), &head, "If-None-Match: \"e2\"");
+        assert_eq!((whole.status(), whole.body.len().to_string().as_str()), (200, size));
+        let told = status_of(&whole);
+        assert_eq!(told.contains("; stored"), size == "600000", "{told}");
+    }
+    let head = "ETag: \"e1\"|size: 2000000";
+    let part = edge.send("GET", "/p", head, "If-None-Match: \"e1\"");
+    assert_eq!((part.status(), part.body.len()), (304, 0));
+}
+
+#[test]
 fn memory_is_what_it_says_cache_11() {
     let edge =
         edge_with("{ default_ttl = \"600s\", status = false }", "[cache]\nsize = \"16MiB\"\n#");

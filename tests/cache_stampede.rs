@@ -147,6 +147,45 @@ fn what_is_not_to_be_stored_is_not_waited_for_one_after_the_other() {
 }
 
 #[test]
+fn what_is_validated_for_each_request_is_not_waited_for_one_after_the_other() {
+    let head = "Cache-Control: no-cache\r\nETag: \"a\"\r\n";
+    let (origin, gate) = gated(head, "mine");
+    let (ringgate, web) = start(&origin, 2, "{ lock = \"60s\" }");
+    let mut clients: Vec<_> = (0..10).map(|_| ask(web)).collect();
+    eventually("all others wait", || waits(&ringgate) == 9.0);
+    gate.open.store(true, Ordering::SeqCst);
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "mine");
+    }
+    assert_eq!((gate.asked(), waits(&ringgate)), (10, 9.0), "nobody waits twice");
+}
+
+#[test]
+fn nobody_waits_for_another_variant_twice_cache_06() {
+    let head = "Cache-Control: max-age=60\r\nVary: X-Each\r\n";
+    let (origin, gate) = gated(head, "mine");
+    let (ringgate, web) = start(&origin, 2, "{ lock = \"60s\" }");
+    let ask = |each: usize| {
+        let mut client = Client::connect(web);
+        client.send(format!("GET /x HTTP/1.1\r\nHost: a.test\r\nX-Each: {each}\r\n\r\n"));
+        client
+    };
+    let mut clients: Vec<_> = (0..10).map(ask).collect();
+    eventually("all others wait", || waits(&ringgate) == 9.0);
+    gate.open.store(true, Ordering::SeqCst);
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "mine"));
+    assert_eq!((gate.asked(), waits(&ringgate)), (10, 9.0));
+    // By now it is known what it varies by: those of one variant still wait for each other.
+    gate.open.store(false, Ordering::SeqCst);
+    let mut clients: Vec<_> = (20..24).flat_map(|each| [ask(each), ask(each)]).collect();
+    eventually("one of each variant is asked for", || gate.asked() == 14);
+    eventually("the others wait", || waits(&ringgate) == 13.0);
+    gate.open.store(true, Ordering::SeqCst);
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().text(), "mine"));
+    assert_eq!(gate.asked(), 14);
+}
+
+#[test]
 fn nobody_waits_for_longer_than_the_rule_says() {
     let (origin, gate) = gated("Cache-Control: max-age=60\r\n", "one");
     let (_ringgate, web) = start(&origin, 2, "{ lock = \"100ms\" }");

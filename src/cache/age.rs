@@ -94,6 +94,12 @@ impl Meta {
         self.received.after(self.lifetime.saturating_add(extra).saturating_sub(self.age))
     }
 
+    /// Whether it answers other requests as it came, without a validation of its own for each.
+    pub fn is_for_others(&self) -> bool {
+        let judged = judge(self, &Ask::default(), self.received);
+        matches!(judged, Verdict::Fresh | Verdict::Stale { .. })
+    }
+
     /// Whether it can be validated.
     pub fn has_validator(&self) -> bool {
         self.etag.is_some() || self.modified.is_some()

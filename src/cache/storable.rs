@@ -33,6 +33,8 @@ pub enum Why {
     Useless,
     Tags,
     TooLarge,
+    Replaced,
+    Unframed,
 }
 
 impl Why {
@@ -54,7 +56,14 @@ impl Why {
             Why::Useless => "expired",
             Why::Tags => "tags",
             Why::TooLarge => "too-large",
+            Why::Replaced => "replaced",
+            Why::Unframed => "unframed",
         }
+    }
+
+    /// Whether it lies in who has asked, and how: that says nothing of what is stored already.
+    pub fn is_of_request(self) -> bool {
+        matches!(self, Why::Head | Why::RequestNoStore | Why::Identified | Why::Cookies)
     }
 }
 
@@ -101,8 +110,7 @@ pub fn storable(
     if ask.identified && !for_all && !said.must_revalidate {
         return Err(Why::Identified);
     }
-    let for_all = for_all || source == Source::Targeted;
-    if ask.cookies && !for_all && !vary.has("cookie") {
+    if ask.cookies && !is_for_all((&said, source)) && !vary.has("cookie") {
         return Err(Why::Cookies);
     }
     let date = fields.first("date").and_then(date::parse).unwrap_or(times.unix);
@@ -126,6 +134,11 @@ pub fn storable(
     meta.stale_if_error = window(said.stale_if_error, settings.stale_if_error);
     meta.lifetime = lifetime(settings, &meta, (&said, source), fields, cap)?;
     worth_it(meta)
+}
+
+/// Whether a response is one for all, whatever cookies the request for it has.
+pub(super) fn is_for_all((said, source): (&Directives<'_>, Source)) -> bool {
+    said.public || said.s_maxage.is_some() || source == Source::Targeted
 }
 
 // What does not depend on how long it is fresh; yields the longest time for an error.

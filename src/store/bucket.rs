@@ -41,7 +41,9 @@ impl Bucket {
             drop_coldest(&mut entries, |_| true);
         }
         entries.push(Arc::clone(fresh));
-        let marks = self.marks.iter().filter(|mark| mark.key != fresh.key).cloned().collect();
+        // One that is validated for each request is of no use to those who wait, as before.
+        let known = |mark: &&Arc<Mark>| mark.key != fresh.key || !fresh.stored.is_for_others();
+        let marks = self.marks.iter().filter(known).cloned().collect();
         Bucket { entries, flights: self.flights.clone(), marks }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::base::Tick;
 use crate::cache::{Ask, Key, Status};
-use crate::store::{Claim, Stamp};
+use crate::store::{Claim, Entry, Stamp};
+use std::sync::Arc;
 
 /// What is to be done with the response to a request that was sent on.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Errand {
     pub ask: Option<Ask>,
     /// That others wait for it.
     pub claim: Option<Claim>,
+    /// What is stored already, and is not what there is any more where a whole response comes.
+    pub old: Option<Arc<Entry>>,
     /// What the store looked like when it was sent.
     pub stamp: Stamp,
     /// When that was.

@@ -29,6 +29,8 @@ pub enum Landing {
 #[derive(Debug)]
 pub struct Flight {
     pub(super) key: Key,
+    // Of what varies, as far as that is known: others wait for theirs.
+    variant: Box<[u8]>,
     pub(super) personal: bool,
     state: AtomicU8,
     waiting: SegQueue<(usize, u64)>,
@@ -47,8 +49,13 @@ const MOST_WAITING: usize = 1 << 16;
 const FLYING: u8 = 0;
 
 impl Flight {
-    pub(super) fn new(key: Key, personal: bool) -> Flight {
-        Flight { key, personal, state: AtomicU8::new(FLYING), waiting: SegQueue::new() }
+    pub(super) fn new(key: Key, variant: Box<[u8]>, personal: bool) -> Flight {
+        let state = AtomicU8::new(FLYING);
+        Flight { key, variant, personal, state, waiting: SegQueue::new() }
+    }
+
+    pub(super) fn is_for(&self, key: &Key, variant: &[u8], personal: bool) -> bool {
+        self.personal == personal && *self.variant == *variant && self.key == *key
     }
 
     /// How it has ended; `None` while it is on its way.

@@ -149,15 +149,17 @@ impl Store {
     }
 
     /// Takes it upon the caller to fetch what `look` did not find, unless somebody does already. Those whose request might be why a
-    /// response is not to be stored (`personal`) are apart from the others: what becomes of theirs says nothing to those.
+    /// response is not to be stored (`personal`) are apart from the others: what becomes of theirs says nothing to those. So are
+    /// those of another `variant`, as far as that is known before.
     pub fn claim(
         self: &Arc<Store>,
         look: &Look<'_>,
         key: &Key,
+        variant: &[u8],
         personal: bool,
         now: Tick,
     ) -> Claimed {
-        if let Some(flight) = look.flight(key, personal) {
+        if let Some(flight) = look.flight(key, variant, personal) {
             // One that has landed leaves its bucket before it says so.
             return match flight.landed() {
                 None => Claimed::Join(Arc::clone(flight)),
@@ -167,7 +169,7 @@ impl Store {
         if look.is_marked(key, personal, now) || look.is_crowded() {
             return Claimed::Alone;
         }
-        let flight = Arc::new(Flight::new(key.clone(), personal));
+        let flight = Arc::new(Flight::new(key.clone(), variant.into(), personal));
         match self.table.get().and_then(|table| table.enter(look, &flight)) {
             Some(change) => {
                 self.count(change);
@@ -200,12 +202,17 @@ impl Store {
         Put::Stored
     }
 
-    /// Puts a response in the place of another, which it renews; false where that is gone.
-    pub fn renew(&self, old: &Arc<Entry>, new: &Arc<Entry>) -> bool {
+    /// Puts a response in the place of another, which it renews; false where that is gone. Where something was purged or changed
+    /// since the bucket had this stamp, it is called stale: the other may be what was meant.
+    pub fn renew(&self, old: &Arc<Entry>, new: &Arc<Entry>, stamp: Stamp) -> bool {
         let Some(table) = self.table.get() else { return false };
         let (renewed, change) = table.renew(old, new);
         self.count(change);
         if renewed {
+            // A purge that looks after the swap sees the new one.
+            if stamp != self.stamp(table, &new.key) {
+                new.call_stale(new.stored.received);
+            }
             self.counts.stores.fetch_add(1, Ordering::Relaxed);
         }
         renewed

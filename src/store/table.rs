@@ -93,9 +93,9 @@ impl Look<'_> {
         self.stamp
     }
 
-    pub(super) fn flight(&self, key: &Key, personal: bool) -> Option<&Arc<Flight>> {
+    pub(super) fn flight(&self, key: &Key, variant: &[u8], personal: bool) -> Option<&Arc<Flight>> {
         let bucket = self.bucket.as_ref()?;
-        bucket.flights.iter().find(|flight| flight.key == *key && flight.personal == personal)
+        bucket.flights.iter().find(|flight| flight.is_for(key, variant, personal))
     }
 
     pub(super) fn is_marked(&self, key: &Key, personal: bool, now: Tick) -> bool {
@@ -163,7 +163,9 @@ impl Table {
             if !renewed {
                 return bucket.only(|_| true);
             }
-            let mut bucket = bucket.only(|entry| !Arc::ptr_eq(entry, old));
+            // What it varies by may be something else now.
+            let same = |entry: &Arc<Entry>| entry.key == new.key && entry.variant == new.variant;
+            let mut bucket = bucket.only(|entry| !Arc::ptr_eq(entry, old) && !same(entry));
             bucket.entries.push(Arc::clone(new));
             bucket
         });

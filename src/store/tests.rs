@@ -163,7 +163,7 @@ fn one_leads_and_all_others_are_told() {
     let heard = Arc::clone(&told);
     store.on_landing(move |worker, tickets| heard.lock().unwrap().push((worker, tickets)));
     let key = key("/");
-    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, false, now);
+    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, b"", false, now);
     let Claimed::Led(first) = claim(Tick::ZERO) else { panic!("nobody leads") };
     for (worker, ticket) in [(0, 5), (1, 6), (0, 7)] {
         let Claimed::Join(flight) = claim(Tick::ZERO) else { panic!("two lead") };
@@ -185,7 +185,7 @@ fn one_leads_and_all_others_are_told() {
 fn a_leader_that_goes_away_leaves_nobody_waiting() {
     let store = store(MIB);
     let key = key("/");
-    let claim = || store.claim(&store.look(&key).unwrap(), &key, false, Tick::ZERO);
+    let claim = || store.claim(&store.look(&key).unwrap(), &key, b"", false, Tick::ZERO);
     let Claimed::Led(first) = claim() else { panic!("nobody leads") };
     let Claimed::Join(flight) = claim() else { panic!("two lead") };
     drop(first);
@@ -197,12 +197,12 @@ fn a_leader_that_goes_away_leaves_nobody_waiting() {
 fn what_is_not_to_be_stored_serialises_nobody_cache_08() {
     let store = store(MIB);
     let key = key("/");
-    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, false, now);
+    let claim = |now| store.claim(&store.look(&key).unwrap(), &key, b"", false, now);
     let now = Tick::now();
     let Claimed::Led(first) = claim(now) else { panic!("nobody leads") };
     first.land(Landing::Uncacheable);
     assert!(matches!(claim(now), Claimed::Alone));
-    let personal = store.claim(&store.look(&key).unwrap(), &key, true, now);
+    let personal = store.claim(&store.look(&key).unwrap(), &key, b"", true, now);
     assert!(matches!(personal, Claimed::Led(_)), "it says nothing of other requests");
     drop(personal);
     audit(&store);
@@ -224,7 +224,7 @@ fn what_is_remembered_makes_room_too() {
     let store = store(MIB);
     for n in 0..10_000 {
         let key = key(&format!("/{n}"));
-        let claimed = store.claim(&store.look(&key).unwrap(), &key, false, Tick::ZERO);
+        let claimed = store.claim(&store.look(&key).unwrap(), &key, b"", false, Tick::ZERO);
         let Claimed::Led(claim) = claimed else { panic!("nobody leads") };
         claim.land(Landing::Uncacheable);
     }
@@ -340,11 +340,75 @@ fn a_renewal_takes_the_place_of_what_it_renews_and_of_nothing_else() {
     let store = store(MIB);
     let (old, new) = (entry("/a", 10), entry("/a", 10));
     put(&store, &old);
-    assert!(store.renew(&old, &new));
+    let stamp = store.look(&key("/a")).unwrap().stamp();
+    assert!(store.renew(&old, &new, stamp));
     assert!(Arc::ptr_eq(&find(&store, "/a").unwrap(), &new));
-    assert!(!store.renew(&old, &entry("/a", 10)), "it is gone");
+    assert!(!store.renew(&old, &entry("/a", 10), stamp), "it is gone");
     assert_eq!(store.stat().entries, 1);
     audit(&store);
+}
+
+#[test]
+fn a_soft_purge_is_not_lost_to_a_renewal_that_was_on_its_way() {
+    use crate::cache::{Verdict, judge};
+    for (target, expected) in
+        [(None, Verdict::Fresh), (Some(Target::Tag(b"one".to_vec())), Verdict::Revalidate)]
+    {
+        let store = store(MIB);
+        let (old, new) = (entry_of("/a", "", 10, &["one"]), entry_of("/a", "", 10, &["one"]));
+        put(&store, &old);
+        let stamp = store.look(&key("/a")).unwrap().stamp();
+        if let Some(target) = target {
+            let soft = Purge { target, rule: None, soft: true };
+            assert_eq!(store.purge(&soft, Tick::ZERO).stale, 1);
+        }
+        assert!(store.renew(&old, &new, stamp));
+        let later = Tick::ZERO.after(Duration::from_secs(1));
+        assert_eq!(judge(&new.meta(), &Ask::default(), later), expected);
+    }
+}
+
+#[test]
+fn a_renewal_that_varies_by_more_takes_the_place_of_its_like_too() {
+    let store = store(MIB);
+    let (one, two) = (entry_of("/a", "1", 10, &[]), entry_of("/a", "2", 10, &[]));
+    put(&store, &one);
+    put(&store, &two);
+    let stamp = store.look(&key("/a")).unwrap().stamp();
+    assert!(store.renew(&one, &entry_of("/a", "2", 10, &[]), stamp));
+    assert_eq!(store.stat().entries, 1);
+    audit(&store);
+}
+
+/// Hazard CACHE-08: who needs another variant is not helped by waiting for this one.
+#[test]
+fn variants_that_are_known_are_fetched_side_by_side() {
+    let store = store(MIB);
+    let key = key("/");
+    let claim =
+        |variant: &[u8]| store.claim(&store.look(&key).unwrap(), &key, variant, false, Tick::ZERO);
+    let Claimed::Led(_one) = claim(b"1") else { panic!("nobody leads") };
+    assert!(matches!(claim(b"1"), Claimed::Join(_)));
+    assert!(matches!(claim(b"2"), Claimed::Led(_)));
+}
+
+#[test]
+fn what_is_validated_for_each_request_is_remembered_as_that() {
+    let store = store(MIB);
+    let now = Tick::now();
+    let key = key("/");
+    let claim = || store.claim(&store.look(&key).unwrap(), &key, b"", false, now);
+    let fetched = |no_cache: bool| {
+        let meta = Meta { no_cache, ..meta(&[]) };
+        let (rule, body) = (Arc::from("r"), Arc::new(Box::default()));
+        Arc::new(Entry::new(key.clone(), Box::default(), rule, meta, Vec::new(), None, body))
+    };
+    let Claimed::Led(first) = claim() else { panic!("nobody leads") };
+    first.land(Landing::Uncacheable);
+    put(&store, &fetched(true));
+    assert!(matches!(claim(), Claimed::Alone), "nobody who waits would be served by it");
+    put(&store, &fetched(false));
+    assert!(matches!(claim(), Claimed::Led(_)));
 }
 
 #[test]
@@ -371,7 +435,8 @@ fn many_threads_at_once_lose_nothing_and_count_right() {
                         9 => drop(find(store, &path).inspect(|entry| store.forget(entry))),
                         _ => {
                             let look = store.look(&key).unwrap();
-                            let Claimed::Led(claim) = store.claim(&look, &key, false, Tick::now())
+                            let Claimed::Led(claim) =
+                                store.claim(&look, &key, b"", false, Tick::now())
                             else {
                                 continue;
                             };
@@ -391,7 +456,7 @@ fn many_threads_at_once_lose_nothing_and_count_right() {
     for n in 0..200 {
         let key = key(&format!("/{n}"));
         assert!(matches!(
-            store.claim(&store.look(&key).unwrap(), &key, false, Tick::now()),
+            store.claim(&store.look(&key).unwrap(), &key, b"", false, Tick::now()),
             Claimed::Led(_)
         ));
     }

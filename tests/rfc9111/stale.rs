@@ -127,3 +127,45 @@ fn rfc5861_4_stale_when_there_is_no_target() {
     assert!(rig.get("/y", &[]).status() >= 500);
     assert!(rig.get("/z", &[]).status() >= 500);
 }
+
+#[test]
+fn rfc5861_3_whoever_asks_ends_nothing_that_is_for_others() {
+    let rig = Rig::start("true");
+    let control = ("Cache-Control", "max-age=60, stale-while-revalidate=600");
+    let other: Answer<'_> = (200, &[("Cache-Control", "max-age=60")]);
+    rig.answers("/x", &[(200, &[control, ("Age", "100")]), other]);
+    rig.get("/x", &[]);
+    // What is fetched with these cookies is not for others; what is stored still is.
+    assert_eq!(rig.get("/x", &[("Cookie", "session=1")]).text(), "1");
+    eventually("it is fetched", || rig.hits("/x") == 2);
+    assert_eq!(rig.get("/x", &[]).text(), "1");
+    eventually("it is fetched for all", || rig.get("/x", &[]).text() == "3");
+}
+
+#[test]
+fn rfc5861_4_what_is_gone_does_not_come_back() {
+    let rig = Rig::start("true");
+    let stored: Answer<'_> =
+        (200, &[("Cache-Control", "max-age=60, stale-if-error=600"), ("Age", "100")]);
+    for (at, (between, cookies, gone)) in [
+        ((404, &[][..]), false, true),
+        ((410, &[]), false, true),
+        ((200, &[("Cache-Control", "no-store")]), false, true),
+        ((302, &[]), false, true),
+        ((403, &[]), false, false),
+        ((429, &[]), false, false),
+        // That is for one client alone.
+        ((200, &[("Cache-Control", "max-age=60")]), true, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/g{at}");
+        rig.answers(&path, &[stored, between, (503, &[])]);
+        rig.get(&path, &[]);
+        let fields: &[(&str, &str)] = if cookies { &[("Cookie", "session=1")] } else { &[] };
+        assert_eq!(rig.get(&path, fields).status(), between.0);
+        let status = if gone { 503 } else { 200 };
+        assert_eq!(rig.get(&path, &[]).status(), status, "{between:?}");
+    }
+}

@@ -208,3 +208,28 @@ fn a_validation_is_told_in_cache_status() {
     assert!(status.starts_with("fwd=stale; fwd-status=304"), "{status}");
     assert!(cache_status(&rig.get("/s", &[])).starts_with("hit; ttl="));
 }
+
+#[test]
+fn s4_3_4_a_304_that_names_more_that_it_varies_by() {
+    let rig = Rig::start("true");
+    let stored: Answer<'_> = (200, &[STALE, TAG]);
+    rig.answers("/v", &[stored, (304, &[FRESH, TAG, ("Vary", "Foo")]), (200, &[FRESH])]);
+    rig.get("/v", &[]);
+    let one = [("Foo", "1")];
+    assert_eq!(rig.get("/v", &one).text(), "1");
+    assert_eq!(rig.get("/v", &one).text(), "1");
+    assert_eq!(rig.hits("/v"), 2);
+    assert_eq!(rig.get("/v", &[("Foo", "2")]).text(), "3");
+}
+
+#[test]
+fn cache_04_what_a_304_says_to_one_client_is_not_said_to_others() {
+    let rig = Rig::start("true");
+    let personal = [FRESH, TAG, ("X-Csrf-Token", "alice"), ("Set-Cookie", "session=2")];
+    rig.answers("/a", &[(200, &[STALE, TAG]), (304, &personal)]);
+    rig.get("/a", &[]);
+    assert_eq!(rig.get("/a", &[("Cookie", "session=1")]).text(), "1");
+    let other = rig.get("/a", &[]);
+    assert_eq!((other.text().as_str(), rig.hits("/a")), ("1", 2));
+    assert_eq!((other.header("x-csrf-token"), other.header("set-cookie")), (None, None));
+}

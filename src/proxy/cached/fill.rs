@@ -4,7 +4,7 @@
 //! (hazard CACHE-07). A body that ends with its connection is never known to be whole. Called by `shape` for every response to a
 //! rule that stores.
 
-use super::changed;
+use super::{changed, landed};
 use crate::cache::{Ask, Key, Meta, Meters, Seen, Times, Why, lines, storable};
 use crate::http::{Framing, write};
 use crate::proxy::Exchange;
@@ -22,6 +22,7 @@ pub struct Filling {
 struct Open {
     store: Arc<Store>,
     claim: Option<Claim>,
+    old: Option<Arc<Entry>>,
     stamp: Stamp,
     key: Key,
     variant: Box<[u8]>,
@@ -58,8 +59,13 @@ impl Filling {
         self.store();
     }
 
-    /// As [`Filling::end`]; what is given to this request at least.
-    pub(super) fn store(&mut self) -> Option<Arc<Entry>> {
+    /// All of the body is this, which is here already: no room is asked for it. What is given to this request, stored or not.
+    pub(super) fn whole(mut self, body: Vec<u8>) -> Option<(Arc<Entry>, Landing)> {
+        self.open.as_mut()?.body = body;
+        self.store()
+    }
+
+    fn store(&mut self) -> Option<(Arc<Entry>, Landing)> {
         let mut open = self.open.take()?;
         let length = open.body.len() as u64;
         if open.length.is_some_and(|announced| announced != length) {
@@ -77,21 +83,37 @@ impl Filling {
                 }
                 Landing::Stored
             }
-            Put::NoRoom => Landing::Uncacheable,
+            Put::NoRoom => {
+                supersede(&open.store, open.old);
+                Landing::Uncacheable
+            }
             Put::Outdated => Landing::Abandoned,
         };
         if let Some(claim) = open.claim.take() {
-            claim.land(landing);
+            claim.land(landed(landing, &entry));
         }
-        Some(entry)
+        Some((entry, landing))
     }
 
     fn give_up(&mut self) {
-        let claim = self.open.take().and_then(|mut open| open.claim.take());
-        if let Some(claim) = claim {
+        let Some(mut open) = self.open.take() else { return };
+        supersede(&open.store, open.old.take());
+        if let Some(claim) = open.claim.take() {
             claim.land(Landing::Uncacheable);
         }
     }
+}
+
+// What a response was to take the place of is outdated all the same.
+fn supersede(store: &Store, old: Option<Arc<Entry>>) {
+    if let Some(old) = old {
+        store.forget(&old);
+    }
+}
+
+/// Whether a whole response of this status says what there is now, in the place of what is stored.
+pub(super) fn supersedes(status: u16) -> bool {
+    matches!(status, 200..400 | 404 | 410) && !matches!(status, 206 | 304)
 }
 
 /// Begins to store the parsed response, whose head is `head`, where it may be.
@@ -129,7 +151,14 @@ pub(super) fn judge(
             (errand, Some(meta))
         }
         Err(why) => {
-            errand.status.detail = Some(why);
+            let status = x.scratch.trace.target_status;
+            if let Some(old) = errand.old.take()
+                && !why.is_of_request()
+                && status.is_some_and(supersedes)
+            {
+                x.shard.store.forget(&old);
+            }
+            errand.status.detail = Some(why.detail());
             errand.ask = None;
             if let Some(claim) = errand.claim.take() {
                 claim.land(Landing::Uncacheable);
@@ -145,24 +174,20 @@ fn judged(
     errand: &Errand,
     ask: &Ask,
     head: &[u8],
-) -> Result<Meta, &'static str> {
+) -> Result<Meta, Why> {
     let response = &x.scratch.response;
     let received = x.scratch.trace.answered.unwrap_or(errand.asked);
     let times = Times { asked: errand.asked, received, unix: x.shard.unix() };
     let fields = response.view(head);
-    let meta = storable(&caching.settings, ask, response.status, fields, times);
-    let meta =
-        meta.and_then(|meta| if meta.vary.is_empty() { Ok(meta) } else { seen(x).judge(meta) });
-    let meta = meta.map_err(Why::detail)?;
+    let meta = storable(&caching.settings, ask, response.status, fields, times)?;
+    let meta = if meta.vary.is_empty() { meta } else { seen(x).judge(meta)? };
     // An error that is given as something else would be kept as something else (hazard CACHE-05).
     if x.scratch.trace.target_status != Some(response.status) {
-        return Err("replaced");
+        return Err(Why::Replaced);
     }
     match response.framing {
-        Framing::Length(length) if length > caching.settings.max_object => {
-            Err(Why::TooLarge.detail())
-        }
-        Framing::Close => Err("unframed"),
+        Framing::Length(length) if length > caching.settings.max_object => Err(Why::TooLarge),
+        Framing::Close => Err(Why::Unframed),
         _ => Ok(meta),
     }
 }
@@ -214,6 +239,7 @@ pub(super) fn begin(
     let at_once = length.unwrap_or(0).min(AT_ONCE);
     let open = Open {
         claim: errand.claim,
+        old: errand.old,
         stamp: errand.stamp,
         key: errand.key,
         variant: meta.vary.key(x.view().fields),

@@ -91,6 +91,12 @@ pub async fn answer(x: &mut Exchange<'_>, way: &Way<'_>, rule: &Rule) -> Result<
 /// Lets go of what an exchange was to do for the store, once its request has ended: others need not wait for it.
 pub fn after(x: &mut Exchange<'_>, ended: Result<(), Fault>) {
     let Some(mut errand) = x.scratch.errand.take() else { return };
+    if let Some(old) = &errand.old
+        && ended.is_ok()
+        && x.scratch.trace.target_status.is_some_and(fill::supersedes)
+    {
+        x.shard.store.forget(old);
+    }
     let Some(claim) = errand.claim.take() else { return };
     claim.land(match ended {
         // What was made of it is for nobody else.
@@ -119,6 +125,14 @@ fn request_of<'x>(x: &'x Exchange<'_>) -> Request<'x> {
     }
 }
 
+// How a flight has ended whose response is stored: those who wait for it are served only by what may be given as it is.
+fn landed(stored: Landing, entry: &Entry) -> Landing {
+    match stored {
+        Landing::Stored if !entry.stored.is_for_others() => Landing::Uncacheable,
+        stored => stored,
+    }
+}
+
 // Whether it is the target that has failed, so that whoever tries next would meet the same.
 fn is_of_target(fault: Fault) -> bool {
     fault.status() >= 500
@@ -132,6 +146,7 @@ fn pass_by(x: &mut Exchange<'_>, caching: &Caching, why: Bypass) {
         key: Key::default(),
         ask: None,
         claim: None,
+        old: None,
         stamp: Stamp::default(),
         asked: Tick::ZERO,
         status,
@@ -178,6 +193,7 @@ async fn look(x: &mut Exchange<'_>, asked: Asked<'_>) -> Result<bool, Fault> {
                     key: asked.key.clone(),
                     ask: Some(*asked.ask),
                     claim,
+                    old: old.clone(),
                     stamp,
                     asked: now,
                     status,
@@ -218,7 +234,8 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
         };
         if let Some(how) = how {
             let wanted = judged == Verdict::Stale { refresh: true } && !ask.no_store;
-            let refresh = match wanted.then(|| store.claim(&look, key, personal, now)) {
+            let claim = || store.claim(&look, key, &entry.variant, personal, now);
+            let refresh = match wanted.then(claim) {
                 Some(Claimed::Led(claim)) => Some(claim),
                 // Somebody else does, or the next one will.
                 _ => None,
@@ -239,12 +256,16 @@ fn find(x: &Exchange<'_>, asked: Asked<'_>, now: Tick, alone: bool) -> Found {
     let shares = !ask.head && !ask.no_store && why != Forwarded::Request;
     let shares = shares && (!ask.range || entry.is_some());
     let stamp = look.stamp();
+    if alone || !shares {
+        return Found::Fetch { claim: None, stamp, old: entry.filter(|_| !ask.head), why };
+    }
+    // What the response will vary by is what the last one has, as far as can be known: it is of no use to those of another variant.
+    let last = entry.as_ref().or_else(|| look.entries(key).next_back());
+    let variant = last.map(|last| last.stored.vary.key(fields)).unwrap_or_default();
+    let claimed = store.claim(&look, key, &variant, personal, now);
     // Without its body nothing is renewed.
     let old = entry.filter(|_| !ask.head);
-    if alone || !shares {
-        return Found::Fetch { claim: None, stamp, old, why };
-    }
-    match store.claim(&look, key, personal, now) {
+    match claimed {
         Claimed::Led(claim) => Found::Fetch { claim: Some(claim), stamp, old, why },
         Claimed::Join(flight) => Found::Wait(flight),
         Claimed::Alone => Found::Fetch { claim: None, stamp, old, why },

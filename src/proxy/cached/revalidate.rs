@@ -5,11 +5,11 @@
 //! those are judged here, on what is given in the end. Behind the back of a client that was given a stale response the same is
 //! done by a task of its own.
 
-use super::{Asked, Given, fill, is_of_target, serve};
+use super::{Asked, Given, fill, is_of_target, landed, serve};
 use crate::base::Tick;
 use crate::cache::age::is_failure;
 use crate::cache::{Ask, Meta, Seen, Times, Why, stale_if_error, storable, update};
-use crate::http::{Fault, Framing, Method, ResponseHead};
+use crate::http::{Fault, Fields, Framing, Method, ResponseHead};
 use crate::net::runtime::spawn;
 use crate::net::{Buf, Side};
 use crate::proxy::forward::Failure;
@@ -73,7 +73,7 @@ pub(super) async fn fetch(
                 };
                 errand.status.answered = Some(304);
                 if let Some(claim) = errand.claim.take() {
-                    claim.land(renewed.1);
+                    claim.land(landed(renewed.1, &renewed.0));
                 }
                 errand.status.stored = renewed.1 == Landing::Stored;
                 errand.status.ttl = Some(renewed.0.stored.ttl(now));
@@ -123,13 +123,13 @@ pub(super) async fn refresh(
         let until = task.began.after(LONGEST_REFRESH);
         let limit = task.settings.max_object;
         let received = inner::collect(&shard, &inner, Method::Get, limit, until).await;
-        let landing = task.take_up(&shard, received);
+        let (entry, landing) = task.take_up(&shard, received);
         if landing == Landing::Stored
             && let Some(cell) = meters.cell(shard.worker)
         {
             cell.stores.add(1);
         }
-        claim.land(landing);
+        claim.land(entry.map_or(landing, |entry| landed(landing, &entry)));
     };
     spawn(work, move || {
         pulse.panics.fetch_add(1, Ordering::Relaxed);
@@ -207,14 +207,14 @@ fn renew(
     let times = times(x.shard, errand.asked);
     let settings = &asked.caching.settings;
     let seen = fill::seen(x);
-    let how = (settings, asked.ask, &seen);
-    renewed(x.shard, how, old, (response, section), times)
+    let how = (settings, asked.ask, &seen, x.view().fields);
+    renewed(x.shard, how, (old, errand.stamp), (response, section), times)
 }
 
 fn renewed(
     shard: &Shard,
-    (settings, ask, seen): (&crate::cache::Settings, &Ask, &Seen),
-    old: &Arc<Entry>,
+    (settings, ask, seen, request): (&crate::cache::Settings, &Ask, &Seen, Fields<'_>),
+    (old, stamp): (&Arc<Entry>, Stamp),
     (response, section): (&ResponseHead, &[u8]),
     times: Times,
 ) -> Option<(Arc<Entry>, Landing)> {
@@ -228,12 +228,14 @@ fn renewed(
     let stored = (&old.stored, &*old.lines);
     let update::Renewed { lines, meta } = update::renew(settings, ask, stored, fresh, named, times);
     let meta = meta.and_then(|meta| seen.judge(meta));
-    // That a client wants nothing of its exchange to be stored says nothing of what is.
-    let (keeps, forbids) = (meta.is_ok(), meta != Err(Why::RequestNoStore));
+    // That a client wants nothing of its exchange to be stored, or says who it is, says nothing of what is.
+    let (keeps, forbids) = (meta.is_ok(), meta.as_ref().is_err_and(|why| !why.is_of_request()));
+    // It may depend on more by now than it was known to.
+    let variant = meta.as_ref().map_or_else(|_| old.variant.clone(), |m| m.vary.key(request));
     let meta = meta.unwrap_or_else(|_| Meta::clone(&old.stored));
     let entry = Arc::new(Entry::new(
         old.key.clone(),
-        old.variant.clone(),
+        variant,
         Arc::clone(&old.rule),
         meta,
         lines,
@@ -247,8 +249,8 @@ fn renewed(
         }
         return Some((entry, Landing::Uncacheable));
     }
-    let landing = if shard.store.renew(old, &entry) { Landing::Stored } else { Landing::Abandoned };
-    Some((entry, landing))
+    let renewed = shard.store.renew(old, &entry, stamp);
+    Some((entry, if renewed { Landing::Stored } else { Landing::Abandoned }))
 }
 
 fn times(shard: &Shard, asked: Tick) -> Times {
@@ -273,16 +275,15 @@ async fn take(
         errand = judged;
         if let Some(meta) = meta {
             let mut status = errand.status;
-            status.stored = true;
             status.answered = Some(x.scratch.response.status);
             let filling = fill::begin(x, asked.caching, &asked.rule.name, *errand, meta, section);
-            let mut filling = filling.ok_or(Fault::Internal)?;
+            let filling = filling.ok_or(Fault::Internal)?;
             up.consume(len);
             let framing = x.scratch.response.framing;
             let limit = asked.caching.settings.max_object;
             let body = inner::body(x.shard, inner, &mut up, framing, limit, stall).await?;
-            filling.data(&body);
-            let entry = filling.store().ok_or(Fault::Shed)?;
+            let (entry, landing) = filling.whole(body).ok_or(Fault::Internal)?;
+            status.stored = landing == Landing::Stored;
             return serve::give(x, asked, &entry, Given::Fetched, status).await;
         }
     }
@@ -320,40 +321,53 @@ impl Refresh {
         dress::remakes(listener, rule, status)
     }
 
-    fn take_up(&self, shard: &Shard, received: Result<Received, Fault>) -> Landing {
+    // What is stored then, and how that ended.
+    fn take_up(
+        &self,
+        shard: &Shard,
+        received: Result<Received, Fault>,
+    ) -> (Option<Arc<Entry>>, Landing) {
         let now = Tick::now();
         let received = match received {
             Ok(received) if !is_failure(received.head.status) => received,
-            Err(Fault::BodyTooLarge) => return Landing::Uncacheable,
+            Err(Fault::BodyTooLarge) => return (None, Landing::Uncacheable),
             _ => {
                 self.old.note_failure(now.after(FAILING_FOR));
-                return Landing::Failed;
+                return (None, Landing::Failed);
             }
         };
         let Received { head, section, body, .. } = received;
         let times = times(shard, self.began);
         if head.status == 304 {
             let parts = (&head, section.as_slice());
-            let how = (&self.settings, &self.ask, &self.seen);
-            let renewed = renewed(shard, how, &self.old, parts, times);
-            if let Some((_, landing)) = renewed {
-                return landing;
+            let how = (&self.settings, &self.ask, &self.seen, self.request.view());
+            let renewed = renewed(shard, how, (&self.old, self.stamp), parts, times);
+            if let Some((entry, landing)) = renewed {
+                return (Some(entry), landing);
             }
             // It speaks of another response: the next request fetches that.
             shard.store.forget(&self.old);
-            return Landing::Abandoned;
+            return (None, Landing::Abandoned);
         }
         if self.is_remade(head.status) {
             // That is done for who asks for it.
-            shard.store.forget(&self.old);
-            return Landing::Abandoned;
+            if fill::supersedes(head.status) {
+                shard.store.forget(&self.old);
+            }
+            return (None, Landing::Abandoned);
         }
         let fields = head.view(&section);
         let meta = storable(&self.settings, &self.ask, head.status, fields, times);
         let meta = meta.and_then(|meta| self.seen.judge(meta));
-        let Some(meta) = meta.ok().filter(|_| head.framing != Framing::Close) else {
-            shard.store.forget(&self.old);
-            return Landing::Uncacheable;
+        let framed = head.framing != Framing::Close;
+        let meta = match meta.and_then(|meta| framed.then_some(meta).ok_or(Why::Unframed)) {
+            Ok(meta) => meta,
+            Err(why) => {
+                if !why.is_of_request() && fill::supersedes(head.status) {
+                    shard.store.forget(&self.old);
+                }
+                return (None, Landing::Uncacheable);
+            }
         };
         let named = |name: &[u8]| {
             head.nominated.iter().any(|one| one.of(&section).eq_ignore_ascii_case(name))
@@ -369,10 +383,14 @@ impl Refresh {
             self.settings.tags.as_deref(),
             Arc::new(body.into_boxed_slice()),
         ));
-        match shard.store.put(&entry, self.stamp) {
+        let landing = match shard.store.put(&entry, self.stamp) {
             Put::Stored => Landing::Stored,
-            Put::NoRoom => Landing::Uncacheable,
+            Put::NoRoom => {
+                shard.store.forget(&self.old);
+                Landing::Uncacheable
+            }
             Put::Outdated => Landing::Abandoned,
-        }
+        };
+        (Some(entry), landing)
     }
 }
