@@ -16,7 +16,7 @@ use crate::protect::{BoundSettings, BreakerSettings, Importance, Outcome, Outlie
 use crate::proxy::{Exchange, policies};
 use crate::shard::epoch::GroupCore;
 use crate::shard::lines::{Standing, waited};
-use crate::shard::{Held, Message, Shard, Trial};
+use crate::shard::{Held, Message, Shard, TargetCore, Trial};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ fn bounded(
 }
 
 fn take(shard: &Shard, group: &GroupCore, bounds: &BoundSettings, place: usize) -> Option<Held> {
-    let target = group.targets.get(place).filter(|target| target.has_room())?;
+    let streams = group.group.protocol.is_h2();
+    let target = group.targets.get(place).filter(|target| target.has_room(streams))?;
     shard.lines.hold(target, bounds.max_requests.unwrap_or(u32::MAX))
 }
 
@@ -189,10 +190,10 @@ async fn step(x: &Exchange<'_>, standing: &Standing, until: Tick) -> Result<bool
 }
 
 fn has_room(group: &GroupCore, bounds: &BoundSettings) -> bool {
-    let most = bounds.max_requests.unwrap_or(u32::MAX);
+    let (most, streams) = (bounds.max_requests.unwrap_or(u32::MAX), group.group.protocol.is_h2());
     let free = |at: &usize| {
         let target = group.targets.get(*at);
-        target.is_some_and(|t| t.has_room() && t.live.guard.requests.value() < most)
+        target.is_some_and(|t| t.has_room(streams) && t.live.guard.requests.value() < most)
     };
     group.with_eligible(|eligible| eligible.iter().any(free))
 }
@@ -203,10 +204,11 @@ fn ask_for_connections(shard: &Shard, group: &GroupCore, bounds: &BoundSettings,
     if bounds.max_connections.is_none() {
         return;
     }
-    let most = bounds.max_requests.unwrap_or(u32::MAX);
+    let (most, streams) = (bounds.max_requests.unwrap_or(u32::MAX), group.group.protocol.is_h2());
     let full: Vec<_> = group.with_eligible(|eligible| {
         let targets = eligible.iter().filter_map(|at| group.targets.get(*at));
-        let full = targets.filter(|t| !t.has_room() && t.live.guard.requests.value() < most);
+        let has_place = |t: &TargetCore| t.live.guard.requests.value() < most;
+        let full = targets.filter(|target| !target.has_room(streams) && has_place(target));
         full.map(|target| Arc::clone(&target.live)).collect()
     });
     for live in full {

@@ -71,6 +71,12 @@ impl Channels {
         None
     }
 
+    /// Whether one takes another stream now, or is being opened and may.
+    pub fn has_room(&self) -> bool {
+        let free = |channel: &Rc<Channel>| matches!(channel.room(), Room::Free);
+        self.opening.borrow().is_some() || self.open.borrow().iter().any(free)
+    }
+
     /// The one that is being opened; if there is none, `begin` is called with a new one.
     pub fn opening(&self, begin: impl FnOnce(Rc<Opening>)) -> Rc<Opening> {
         if let Some(opening) = self.opening.borrow().as_ref() {

@@ -361,7 +361,7 @@ impl Shard {
         let gone = old.gone(&epoch);
         retired.extend(gone.map(|(group, t)| (now.after(group.group.drain), Rc::clone(t))));
         for (_, target) in retired.iter() {
-            target.close_idle();
+            target.retire();
         }
     }
 

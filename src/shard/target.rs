@@ -32,6 +32,8 @@ pub struct TargetCore {
     pub channels: Channels,
     /// Connections that it may have, all workers together, as the newest configuration says.
     pub most: Cell<u32>,
+    // Whether the newest configuration has it no longer.
+    retired: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
     // The slots of the clients that open connections, and streams, serve now.
     open: RefCell<Slab<Option<Rc<Slot>>>>,
@@ -96,6 +98,7 @@ impl TargetCore {
             unshaken: RefCell::default(),
             channels: Channels::default(),
             most: Cell::new(u32::MAX),
+            retired: Cell::new(false),
             streams: Cell::new(0),
             idle: RefCell::default(),
             open: RefCell::default(),
@@ -164,12 +167,12 @@ impl TargetCore {
         TargetConn { conn: None, place: Some((channel, key)), target, reused, held }
     }
 
-    /// Keeps a connection for reuse, unless there are `most` already.
+    /// Keeps a connection for reuse, unless there are `most` already, or nobody will ask for it.
     pub fn keep(mut conn: TargetConn, now: Tick, most: usize) {
         let target = Rc::clone(&conn.target);
         if let Some(registered) = conn.conn.take() {
             let mut idle = target.idle.borrow_mut();
-            if idle.len() < most {
+            if idle.len() < most && !target.retired.get() {
                 if let Some(open) = target.open.borrow_mut().get_mut(registered.key) {
                     *open = None;
                 }
@@ -219,13 +222,21 @@ impl TargetCore {
         true
     }
 
-    /// Whether a request would find a connection, or could open one.
-    pub fn has_room(&self) -> bool {
+    /// Whether a request would find a connection, or could open one; one that is a stream, with `streams`. Who is told so and
+    /// finds none asks again at once: what is said here must be what it then meets.
+    pub fn has_room(&self, streams: bool) -> bool {
         let most = self.most.get();
         most == u32::MAX
             || self.idle() > 0
-            || !self.channels.is_empty()
             || self.live.guard.connections.value() < most
+            || (streams && self.channels.has_room())
+    }
+
+    /// The newest configuration has it no longer: its connections end with what is on them now. An idle one would take the place
+    /// of another, and never be used.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.close_idle();
     }
 
     /// Closes all idle connections; those of HTTP/2 end with their last stream.
@@ -284,8 +295,51 @@ impl Drop for TargetConn {
         }
         if let Some((channel, key)) = self.place.take() {
             channel.leave();
+            if self.target.retired.get() {
+                self.target.channels.close();
+            }
             self.target.streams.set(self.target.streams.get() - 1);
             self.target.open.borrow_mut().try_remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::config;
+    use crate::net::Timers;
+    use crate::net::memory::{Shape, pair};
+    use crate::shard::{Lines, Post};
+    use crate::snapshot::compile::{Context, compile};
+
+    /// A target of a group, as one of two workers knows it.
+    pub fn sample() -> Rc<TargetCore> {
+        let file = "[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\ndefault = { forward = 'g' }\n\
+                    [group.g]\ntargets = ['127.0.0.1:2']\n";
+        let config = config::parse(file, "a.toml", &|_| None).unwrap();
+        let context = Context { generation: 1, workers: 2, old: None, resolve: &|_| Vec::new() };
+        let snapshot = compile(&config, context).unwrap();
+        TargetCore::new(Arc::clone(&snapshot.groups[0].targets[0].live))
+    }
+
+    #[test]
+    fn what_is_removed_keeps_no_connection_from_its_successor() {
+        let (target, lines) = (sample(), Rc::new(Lines::new(0, Post::default())));
+        let timers = Rc::new(Timers::default());
+        target.most.set(2);
+        let open = || {
+            let sock = Sock::in_memory(pair(Shape::default(), [None, None]).0, &timers);
+            target.opened(sock, lines.open(&target).unwrap())
+        };
+        let (idle, busy) = (open(), open());
+        assert!(lines.open(&target).is_none() && !target.has_room(false));
+        TargetCore::keep(idle, Tick::now(), 9);
+        assert!(target.idle() == 1 && target.has_room(false));
+        target.retire();
+        assert_eq!((target.idle(), target.live.guard.connections.value()), (0, 1));
+        TargetCore::keep(busy, Tick::now(), 9);
+        assert_eq!((target.idle(), target.live.guard.connections.value()), (0, 0));
+        assert!(target.is_unused());
     }
 }
