@@ -273,6 +273,107 @@ fn streams_are_requests_and_their_connections_connections() {
     }
 }
 
+// One connection with one stream: whoever waits is called in vain, and must neither keep the worker busy nor be forgotten.
+#[test]
+fn who_waits_for_a_stream_keeps_nobody_waiting() {
+    const MAX_STREAMS: u16 = 3;
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let target = H2Origin::script(&[(MAX_STREAMS, 1)], move |conn| {
+        while let Some((stream, _)) = conn.request() {
+            let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+            conn.answer(stream, &[], b"ok");
+        }
+    });
+    let listen = free_address();
+    let bounds = "protocol = \"h2c\"\nbounds = { max_connections = 1, queue_timeout = \"600ms\" }\n\n\
+                  [[rule]]\nname = \"own\"\nwhen = { path = \"/own\" }\nrespond = { status = 204 }";
+    let ringgate = Ringgate::start(&config(listen, 1, &[target.address], bounds));
+    // Together at first: they wait for the same connection to open, and one of them gets its stream.
+    let mut asked: Vec<Client> = (0..3).map(|n| asking(listen, &format!("/{n}"))).collect();
+    eventually("two wait", || target.requests().len() == 1 && queued(&ringgate) == 2.0);
+    assert_eq!(get(listen, "/own").status(), 204, "the worker has time for others");
+    // Whoever has the stream is not answered yet.
+    let first: usize = target.requests()[0].header(":path").unwrap()[1..].parse().unwrap();
+    let mut first = asked.remove(first);
+    for late in &mut asked {
+        assert_eq!(late.response().reason(), "queue_timeout");
+    }
+    // Nobody was told of room again and again that is none.
+    let waits = ringgate.metric("ringgate_queue_waits_total{group=\"g\"}").unwrap();
+    assert!(waits < 20.0, "{waits} for two");
+    let mut next = asking(listen, "/next");
+    eventually("another waits", || queued(&ringgate) == 1.0);
+    release.send(()).unwrap();
+    assert_eq!(first.response().status(), 200);
+    release.send(()).unwrap();
+    assert_eq!(next.response().status(), 200, "and is served by the same connection");
+    assert_eq!(target.connections(), 1);
+}
+
+// An origin that answers what it is told: a status, after a word to go on.
+fn told(status: u16) -> Held {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let origin = Origin::script(move |conn| {
+        while conn.request()?.is_some() {
+            let _ = released.lock().unwrap().recv_timeout(PATIENCE);
+            conn.send(format!("HTTP/1.1 {status} Told\r\nContent-Length: 0\r\n\r\n"))?;
+        }
+        Ok(())
+    });
+    Held { origin, release }
+}
+
+#[test]
+fn a_second_attempt_waits_for_whom_the_first_was_not_with() {
+    let (bad, good) = (moody("bad"), held());
+    let group = "bounds = { max_requests = 1, queue_timeout = \"10s\" }\n\
+                 retry = { attempts = 1, on = [\"500\"], budget = \"100%\", reserve = 10 }";
+    let (ringgate, listen) = start(1, &[&bad.origin, &good.origin], group);
+    // One of two goes to the one that does not answer; the other fails, and can only wait for that one.
+    let mut asked: Vec<Client> = (0..2).map(|_| asking(listen, "/")).collect();
+    eventually("one of them waits", || queued(&ringgate) == 1.0);
+    assert_eq!((bad.origin.requests().len(), good.origin.requests().len()), (1, 1));
+    // Who stands behind it need not wait as well.
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(Client::connect(listen).send(post).response().status(), 500);
+    assert_eq!((queued(&ringgate), good.origin.requests().len()), (1.0, 1));
+    (0..2).for_each(|_| good.release.send(()).unwrap());
+    asked.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
+    assert_eq!(bad.origin.requests().len(), 2);
+}
+
+#[test]
+fn a_second_attempt_has_a_time_of_its_own_to_wait() {
+    let target = told(503);
+    let group = "bounds = { max_requests = 1, queue_timeout = \"800ms\" }\n\
+                 retry = { attempts = 1, on = [\"503\"], budget = \"100%\", reserve = 10, back_off = \"0ms\" }";
+    let (ringgate, listen) = start(1, &[&target.origin], group);
+    let post = "POST /first HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n";
+    let mut first = Client::connect(listen);
+    first.send(post);
+    eventually("the target is busy", || target.origin.requests().len() == 1);
+    let mut twice = asking(listen, "/twice");
+    eventually("it waits", || queued(&ringgate) == 1.0);
+    target.release.send(()).unwrap();
+    assert_eq!(first.response().status(), 503);
+    eventually("it has its turn", || target.origin.requests().len() == 2);
+    // Longer than any may wait, from when it began to.
+    std::thread::sleep(Duration::from_millis(800));
+    let mut other = Client::connect(listen);
+    other.send(post.replace("first", "other"));
+    eventually("another waits", || queued(&ringgate) == 1.0);
+    target.release.send(()).unwrap();
+    eventually("the other has its turn", || target.origin.requests().len() == 3);
+    eventually("the first waits again", || queued(&ringgate) == 1.0);
+    (0..2).for_each(|_| target.release.send(()).unwrap());
+    assert_eq!(other.response().status(), 503);
+    let answer = twice.response();
+    assert_eq!(answer.reason(), "-", "the target's own answer");
+    assert_eq!(target.paths(), ["/first", "/twice", "/other", "/twice"]);
+}
+
 #[test]
 fn a_tunnel_keeps_its_place() {
     let target = Origin::script(|conn| {

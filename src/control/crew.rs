@@ -166,10 +166,13 @@ impl Crew {
             return Err(NotReplaced::NoNeed);
         }
         let fresh = self.vacant().ok_or(NotReplaced::TooMany)?;
+        let current = Arc::clone(&snapshot);
         let hand = self.spawn(place, fresh, 0, snapshot, log).map_err(NotReplaced::Failed)?;
         let slot = self.hands.get_mut(place).ok_or(NotReplaced::NoNeed)?;
         let stuck = std::mem::replace(slot, hand);
         self.retire(stuck);
+        // It offers no place to those that wait on it, who would keep others from having one.
+        current.groups.iter().for_each(|group| group.live.line.vacate(number));
         Ok(place)
     }
 
@@ -346,6 +349,7 @@ fn vacate(current: &Snapshot, number: usize) {
     current.rules.iter().for_each(|r| r.meters.vacate(number));
     for group in &current.groups {
         group.live.meters.vacate(number);
+        group.live.line.vacate(number);
         group.targets.iter().for_each(|t| t.live.meters.vacate(number));
     }
 }
@@ -357,6 +361,7 @@ mod tests {
     use crate::control::watchdog::{self, Alarm};
     use crate::net::listen;
     use crate::observe::{self, Format};
+    use crate::protect::Importance;
     use crate::snapshot::{self, compile::Context};
     use crossbeam::channel::bounded;
     use std::net::TcpStream;
@@ -381,7 +386,8 @@ mod tests {
     }
 
     fn crew(driver: Driver) -> (Crew, UnboundedReceiver<Ended>, Arc<Snapshot>, AccessLog) {
-        let text = "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:0\"]\n";
+        let text = "[[listener]]\nname = \"web\"\nbind = [\"127.0.0.1:0\"]\n\
+                    [group.g]\ntargets = [\"127.0.0.1:2\"]\n";
         let config = config::parse(text, "test.toml", &|_| None).unwrap();
         let context = Context { generation: 1, workers: 1, old: None, resolve: &|_| Vec::new() };
         let snapshot = Arc::new(snapshot::compile(&config, context).unwrap());
@@ -416,7 +422,10 @@ mod tests {
             // Nobody serves the socket now; the kernel queues.
             #[expect(clippy::disallowed_methods, reason = "a client, not a worker")]
             let client = TcpStream::connect(address).unwrap();
+            let line = &snapshot.groups[0].live.line;
+            assert!(line.enter(0, Importance::High, 9).is_some());
             assert_eq!(crew.note_end(0, &snapshot, Tick::now()), End::Died(FIRST_WAIT));
+            assert!(line.is_empty(), "nobody of it waits any more");
             assert_eq!(crew.tend(Tick::now().after(FIRST_WAIT)), [0]);
             crew.start(0, snapshot, no_log()).unwrap();
             let port = address.port();
@@ -462,7 +471,10 @@ mod tests {
             word.send(()).unwrap();
             let waiting = connect();
             wait_until("the alarm is given", || matches!(alarms.try_recv(), Ok(Alarm::Replace(0))));
+            let line = &snapshot.groups[0].live.line;
+            assert!(line.enter(0, Importance::Normal, 9).is_some());
             assert_eq!(crew.replace(0, Arc::clone(&snapshot), no_log()).unwrap(), 0);
+            assert!(line.is_empty(), "who waits there keeps nobody else waiting");
             serve(&crew, 1);
             let pulses = crew.pulses();
             let open = |number: usize| crew_open(&pulses, number);

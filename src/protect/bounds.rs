@@ -108,23 +108,32 @@ impl Line {
         self.len() == 0
     }
 
-    /// Somebody of a worker begins to wait; false where `most` do already.
+    /// Somebody of a worker begins to wait; how many did before, or `None` where `most` do already. Whoever is told 0 may have
+    /// missed a place that became free before.
     #[must_use]
-    pub fn enter(&self, worker: usize, importance: Importance, most: u32) -> bool {
-        let entered =
-            self.total.fetch_update(SeqCst, Relaxed, |n| (n < most).then_some(n + 1)).is_ok();
-        if entered && let Some(place) = self.place(worker, importance) {
+    pub fn enter(&self, worker: usize, importance: Importance, most: u32) -> Option<u32> {
+        let entered = self.total.fetch_update(SeqCst, Relaxed, |n| (n < most).then_some(n + 1));
+        let before = entered.ok()?;
+        if let Some(place) = self.place(worker, importance) {
             place.fetch_add(1, SeqCst);
         }
-        entered
+        Some(before)
     }
 
-    /// Somebody waits no longer.
+    /// Somebody waits no longer. Whom [`Line::vacate`] has counted out is not counted again.
     pub fn leave(&self, worker: usize, importance: Importance) {
-        if let Some(place) = self.place(worker, importance) {
-            place.fetch_sub(1, SeqCst);
+        let Some(place) = self.place(worker, importance) else { return };
+        if place.fetch_update(SeqCst, Relaxed, |n| n.checked_sub(1)).is_ok() {
+            self.total.fetch_sub(1, SeqCst);
         }
-        self.total.fetch_sub(1, SeqCst);
+    }
+
+    /// Nobody of a worker waits any more that counts: it is gone, or hangs, and looks for no place.
+    pub fn vacate(&self, worker: usize) {
+        let Some(places) = self.places.get().and_then(|places| places.get(worker)) else { return };
+        for place in places.iter() {
+            self.total.fetch_sub(place.swap(0, SeqCst), SeqCst);
+        }
     }
 
     /// The worker whose turn it is; `None` where nobody waits.
@@ -194,11 +203,33 @@ mod tests {
     #[test]
     fn the_line_has_a_bound() {
         let line = Line::new(2);
-        assert!(line.enter(0, Importance::Normal, 2) && line.enter(1, Importance::High, 2));
-        assert!(!line.enter(0, Importance::High, 2), "whoever it is");
+        assert_eq!(line.enter(0, Importance::Normal, 2), Some(0));
+        assert_eq!(line.enter(1, Importance::High, 2), Some(1), "the other one has looked");
+        assert_eq!(line.enter(0, Importance::High, 2), None, "whoever it is");
         line.leave(0, Importance::Normal);
-        assert!(line.enter(0, Importance::Low, 2));
-        assert!(!Line::new(1).enter(0, Importance::High, 0));
+        assert_eq!(line.enter(0, Importance::Low, 2), Some(1));
+        assert_eq!(Line::new(1).enter(0, Importance::High, 0), None);
+    }
+
+    // Hazard RT-02: it may wake after all, with those that waited.
+    #[test]
+    fn a_worker_that_hangs_leaves_nobody_in_the_line() {
+        let line = Line::new(2);
+        for importance in Importance::ALL {
+            assert!(
+                line.enter(0, importance, 9).is_some() && line.enter(1, importance, 9).is_some()
+            );
+        }
+        line.vacate(0);
+        line.vacate(99);
+        assert_eq!((line.len(), line.next(), line.next()), (3, Some(1), Some(1)));
+        line.leave(0, Importance::High);
+        assert_eq!(line.len(), 3, "it was counted out already");
+        Importance::ALL.into_iter().for_each(|importance| line.leave(1, importance));
+        assert!(line.is_empty() && line.next().is_none());
+        line.vacate(1);
+        assert_eq!(line.enter(0, Importance::Normal, 9), Some(0), "and it may begin anew");
+        assert_eq!(line.next(), Some(0));
     }
 
     #[test]
@@ -212,7 +243,7 @@ mod tests {
             (1, Importance::High, 1),
         ];
         for (worker, importance, n) in waiting {
-            (0..n).for_each(|_| assert!(line.enter(worker, importance, 1000)));
+            (0..n).for_each(|_| assert!(line.enter(worker, importance, 1000).is_some()));
         }
         assert_eq!(line.next(), Some(1));
         line.leave(1, Importance::High);
@@ -231,7 +262,7 @@ mod tests {
     fn a_worker_that_was_started_in_anothers_stead_has_a_place() {
         let line = Line::new(1);
         for worker in 0..=1 + SPARE {
-            assert!(line.enter(worker, Importance::Normal, 100));
+            assert!(line.enter(worker, Importance::Normal, 100).is_some());
         }
         for worker in 0..=1 + SPARE {
             line.leave(worker, Importance::Normal);

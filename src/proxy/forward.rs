@@ -111,7 +111,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         };
         let (place, held) = match admitted {
             Some(admitted) => admitted,
-            None => Box::pin(guard::queue(x, group)).await?,
+            None => Box::pin(guard::queue(x, group, walk.tried())).await?,
         };
         walk.crowded = false;
         let target = group.targets.get(place).ok_or(Fault::Internal)?;
@@ -129,6 +129,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 continue;
             }
             Err(fault) => {
+                x.scratch.trace.queued = None;
                 load.not_opened(fault);
                 note_failure(x, fault, target.unshaken());
                 guard::settle(x, group, place, Some(fault));
@@ -140,6 +141,8 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
             }
         };
         conn.held = held;
+        // Another attempt waits anew, for as long.
+        x.scratch.trace.queued = None;
         let ended = attempt(x, group, &conn, terms, &load).await;
         match ended.map_err(|failure| why(x, &conn, failure)) {
             Ok(reusable) => {

@@ -107,11 +107,16 @@ fn any(
 // How often a request that waits looks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Waits until any target of the group may be sent another request, and takes a place with it.
+/// Waits until any target of the group may be sent another request, and takes a place with it: one that was not tried, where
+/// there is any.
 ///
 /// # Errors
 /// [`Fault::QueueFull`], [`Fault::QueueTimeout`], [`Fault::DeadlineExceeded`], [`Fault::ClientGone`].
-pub async fn queue(x: &mut Exchange<'_>, group: &GroupCore) -> Result<(usize, Held), Fault> {
+pub async fn queue(
+    x: &mut Exchange<'_>,
+    group: &GroupCore,
+    tried: &[usize],
+) -> Result<(usize, Held), Fault> {
     let bounds = group.group.traffic.bounds.as_deref().ok_or(Fault::Shed)?;
     let live = &group.group.live;
     let now = Tick::now();
@@ -119,13 +124,14 @@ pub async fn queue(x: &mut Exchange<'_>, group: &GroupCore) -> Result<(usize, He
     let again = x.scratch.trace.queued.is_some();
     let began = *x.scratch.trace.queued.get_or_insert(now);
     let until = began.after(bounds.queue_timeout.unwrap_or(group.group.connect));
+    let queue = Queue { group, bounds, tried, until, again };
     let importance = importance(x);
     let Some(standing) = x.shard.lines.stand(live, importance, bounds.queue, again) else {
         live.line.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         fields::retry_after(&mut x.scratch.findings.response, Duration::from_secs(1));
         return Err(Fault::QueueFull);
     };
-    let ended = wait(x, group, bounds, &standing, until, again).await;
+    let ended = wait(x, &queue, &standing).await;
     x.client.sock.arm(Side::Read, Tick::NEVER);
     let micros = u64::try_from(Tick::now().since(now).as_micros()).unwrap_or(u64::MAX);
     waited(live, micros, ended.as_ref().is_err_and(|fault| *fault == Fault::QueueTimeout));
@@ -138,42 +144,66 @@ pub async fn queue(x: &mut Exchange<'_>, group: &GroupCore) -> Result<(usize, He
     ended
 }
 
-async fn wait(
-    x: &Exchange<'_>,
-    group: &GroupCore,
-    bounds: &BoundSettings,
-    standing: &Standing,
+// What is waited for, until when.
+struct Queue<'q> {
+    group: &'q GroupCore,
+    bounds: &'q BoundSettings,
+    tried: &'q [usize],
     until: Tick,
     again: bool,
+}
+
+async fn wait(
+    x: &Exchange<'_>,
+    queue: &Queue<'_>,
+    standing: &Standing,
 ) -> Result<(usize, Held), Fault> {
     let deadline = x.scratch.trace.deadline.unwrap_or(Tick::NEVER);
-    // Whoever stands alone may have missed a place that became free before it stood there.
-    let mut called = !again && group.group.live.line.len() == 1;
+    let until = queue.until.min(deadline);
+    let mut called = standing.was_alone;
     let (mut asked, mut next) = (false, Tick::now());
     loop {
-        if called && let Some(found) = any(x.shard, group, bounds, &[]) {
-            return Ok(found);
+        // One that comes again was called in vain, which must not go on for ever.
+        if queue.again {
+            queue.go_on(x, deadline)?;
         }
-        let now = Tick::now();
-        if now >= until.min(deadline) {
-            return Err(if until <= deadline {
-                Fault::QueueTimeout
-            } else {
-                Fault::DeadlineExceeded
-            });
+        if called {
+            if let Some(found) = queue.find(x.shard) {
+                return Ok(found);
+            }
+            // What was tried already is of no use here, but to others.
+            if !queue.tried.is_empty() && has_room(queue.group, queue.bounds) {
+                standing.pass_on();
+            }
         }
-        if x.client.sock.has_left() {
-            return Err(Fault::ClientGone);
-        }
+        let now = queue.go_on(x, deadline)?;
         // However often it is called in vain.
         if now >= next {
             if standing.is_first() {
-                ask_for_connections(x.shard, group, bounds, asked);
+                ask_for_connections(x.shard, queue.group, queue.bounds, asked);
                 asked = true;
             }
             next = now.after(LOOK);
         }
-        called = step(x, standing, next.min(until).min(deadline)).await?;
+        called = step(x, standing, next.min(until)).await?;
+    }
+}
+
+impl Queue<'_> {
+    fn find(&self, shard: &Shard) -> Option<(usize, Held)> {
+        let tried = |at: &usize| self.tried.contains(at);
+        let none_left = self.group.with_eligible(|eligible| eligible.iter().all(tried));
+        any(shard, self.group, self.bounds, if none_left { &[] } else { self.tried })
+    }
+
+    // The time, unless it is over.
+    fn go_on(&self, x: &Exchange<'_>, deadline: Tick) -> Result<Tick, Fault> {
+        let now = Tick::now();
+        if now >= self.until.min(deadline) {
+            let own = self.until <= deadline;
+            return Err(if own { Fault::QueueTimeout } else { Fault::DeadlineExceeded });
+        }
+        if x.client.sock.has_left() { Err(Fault::ClientGone) } else { Ok(now) }
     }
 }
 

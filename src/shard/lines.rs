@@ -50,12 +50,13 @@ impl Drop for Held {
         if live.group.line.is_empty() {
             return;
         }
+        // Asked once: each time it is another one's turn.
+        let Some(next) = live.group.line.next() else { return };
         // An idle connection here is of no use to another worker.
-        let elsewhere = live.group.line.next().is_some_and(|next| next != lines.worker);
-        if elsewhere && live.guard.connections.value() >= target.most.get() {
+        if next != lines.worker && live.guard.connections.value() >= target.most.get() {
             target.spare();
         }
-        lines.call(&live.group);
+        lines.call_worker(next, &live.group);
     }
 }
 
@@ -90,6 +91,8 @@ pub struct Standing {
     live: Arc<GroupLive>,
     importance: Importance,
     waiter: Rc<Waiter>,
+    /// Whether nobody waited when it began to, on any worker: a place that became free before was offered to nobody.
+    pub was_alone: bool,
 }
 
 impl Lines {
@@ -124,12 +127,10 @@ impl Lines {
         most: u32,
         first: bool,
     ) -> Option<Standing> {
-        if !live.line.enter(self.worker, importance, most) {
-            return None;
-        }
+        let was_alone = live.line.enter(self.worker, importance, most)? == 0;
         let waiter = Rc::<Waiter>::default();
-        let mut lines = self.lines.borrow_mut();
-        let here = lines
+        let mut all = self.lines.borrow_mut();
+        let here = all
             .entry(Arc::as_ptr(live))
             .or_insert_with(|| Here { _live: Arc::clone(live), waiters: Default::default() });
         if let Some(line) = here.waiters.get_mut(importance.index()) {
@@ -139,22 +140,24 @@ impl Lines {
                 line.push_back(Rc::clone(&waiter));
             }
         }
-        Some(Standing { lines: Rc::clone(self), live: Arc::clone(live), importance, waiter })
+        let (lines, live) = (Rc::clone(self), Arc::clone(live));
+        Some(Standing { lines, live, importance, waiter, was_alone })
     }
 
     /// There may be a place: whoever's turn it is looks for it.
     pub fn call(&self, live: &Arc<GroupLive>) {
-        match live.line.next() {
-            Some(worker) if worker == self.worker => _ = self.call_here(live),
-            Some(worker) => _ = self.post.tell(worker, Message::Room(Arc::clone(live))),
-            None => {}
+        if let Some(next) = live.line.next() {
+            self.call_worker(next, live);
         }
     }
 
     /// It is the turn of somebody who waits here, or was when another worker said so.
     pub fn called(&self, live: &Arc<GroupLive>) {
-        if !self.call_here(live) && live.line.next().is_some_and(|next| next != self.worker) {
-            self.call(live);
+        if self.call_here(live) {
+            return;
+        }
+        if let Some(next) = live.line.next().filter(|next| *next != self.worker) {
+            self.call_worker(next, live);
         }
     }
 
@@ -162,6 +165,15 @@ impl Lines {
     pub fn sweep(&self) {
         let lines = self.lines.borrow();
         lines.values().filter_map(|here| here.all().next()).for_each(|waiter| waiter.call());
+    }
+
+    // It is the turn of this worker.
+    fn call_worker(&self, worker: usize, live: &Arc<GroupLive>) {
+        if worker == self.worker {
+            self.call_here(live);
+        } else {
+            self.post.tell(worker, Message::Room(Arc::clone(live)));
+        }
     }
 
     // Whether anybody waits here. Who was called and has not looked yet is not called again.
@@ -206,6 +218,16 @@ impl Standing {
         let lines = self.lines.lines.borrow();
         let first = lines.get(&Arc::as_ptr(&self.live)).and_then(|here| here.all().next());
         first.is_some_and(|first| Rc::ptr_eq(first, &self.waiter))
+    }
+
+    /// It was called and cannot use what there is: whoever stands next behind it here may.
+    pub fn pass_on(&self) {
+        let lines = self.lines.lines.borrow();
+        let Some(here) = lines.get(&Arc::as_ptr(&self.live)) else { return };
+        let from = here.all().skip_while(|waiter| !Rc::ptr_eq(waiter, &self.waiter));
+        if let Some(next) = from.skip(1).find(|waiter| !waiter.called.get()) {
+            next.call();
+        }
     }
 
     fn step_out(&self) {
@@ -284,6 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn each_place_is_one_turn_and_no_worker_is_left_out() {
+        let lines = Rc::new(Lines::new(0, Post::default()));
+        let target = crate::shard::target::tests::sample();
+        let live = Arc::clone(&target.live.group);
+        let here = lines.stand(&live, Importance::Normal, 9, false).unwrap();
+        assert!(live.line.enter(1, Importance::Normal, 9).is_some(), "one of another worker");
+        let mut called = 0;
+        for _ in 0..10 {
+            drop(lines.hold(&target, 1).unwrap());
+            called += u32::from(poll(&here));
+        }
+        assert_eq!(called, 5);
+        // Nor where a message comes for somebody who has left.
+        drop(here);
+        let third = Lines::new(2, Post::default());
+        let (_first, other) = (live.line.enter(0, Importance::Normal, 9), live.line.next());
+        third.called(&live);
+        assert_eq!(live.line.next(), other, "one of two turns was passed on");
+    }
+
+    #[test]
     fn who_came_first_is_called_first_and_the_more_important_before() {
         use Importance::{High, Low, Normal};
         let (lines, live) = lines();
@@ -331,10 +374,25 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_use_a_place_passes_it_to_those_behind() {
+        let (lines, live) = lines();
+        let stand = |importance| lines.stand(&live, importance, 9, false).unwrap();
+        let (one, two) = (stand(Importance::Normal), stand(Importance::Normal));
+        let (low, high) = (stand(Importance::Low), stand(Importance::High));
+        one.pass_on();
+        assert!(poll(&two) && !poll(&one) && !poll(&high) && !poll(&low));
+        two.pass_on();
+        assert!(poll(&low), "the next behind it");
+        low.pass_on();
+        assert!(![&one, &two, &low, &high].into_iter().any(poll), "nobody is");
+    }
+
+    #[test]
     fn a_line_has_its_bound_and_a_sweep_calls_its_first() {
         let (lines, live) = lines();
         let stand = || lines.stand(&live, Importance::Normal, 2, false);
         let (one, two) = (stand().unwrap(), stand().unwrap());
+        assert!(one.was_alone && !two.was_alone, "one of both looks for what was free before");
         assert!(stand().is_none());
         lines.sweep();
         assert!(poll(&one) && !poll(&two));

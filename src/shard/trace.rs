@@ -82,7 +82,7 @@ pub struct Trace {
     pub repeats: u32,
     /// The trial of a breaker that it is.
     pub trial: Option<Trial>,
-    /// When it began to wait for a target with room.
+    /// When it began to wait for a target with room; `None` once it has a connection to one.
     pub queued: Option<Tick>,
     /// Whether its target was judged by the head of its answer.
     pub judged: bool,
