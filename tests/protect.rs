@@ -621,6 +621,33 @@ fn a_breaker_opens_lets_trials_in_and_closes() {
     }
 }
 
+// An answer that has begun well says enough: it may go on for hours.
+#[test]
+fn a_trial_whose_answer_does_not_end_keeps_nobody_out() {
+    let target = Origin::script(|conn| {
+        while let Some(request) = conn.request()? {
+            match request.target() {
+                "/bad" => conn.send("HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n")?,
+                "/events" => {
+                    conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n:\r\n")?;
+                }
+                _ => conn.send(OK)?,
+            }
+        }
+        Ok(())
+    });
+    let (_ringgate, listen) =
+        start(1, &[&target], "breaker = { requests = 2, trials = 1, open = \"1s\" }");
+    (0..2).for_each(|_| assert_eq!(get(listen, "/bad").status(), 500));
+    assert_eq!(get(listen, "/").reason(), "breaker_open");
+    let mut events = Client::connect(listen);
+    eventually("it is let in", || {
+        events = asking(listen, "/events");
+        events.wire.head().unwrap().unwrap().status() == 200
+    });
+    assert_eq!(get(listen, "/").status(), 200);
+}
+
 // ---------------------------------------------------------------- importance
 
 #[test]

@@ -93,7 +93,8 @@ pub enum Entry {
 #[derive(Debug, Default)]
 pub struct Breaker {
     word: CachePadded<AtomicU64>,
-    // In nanoseconds of a tick.
+    // In nanoseconds of a tick. Until when nothing is let in; while it is half open, until when trials that were let in are waited
+    // for.
     until: AtomicU64,
     since: AtomicU64,
     streak: AtomicU32,
@@ -165,26 +166,26 @@ impl Breaker {
     fn enter_late(&self, mut word: u64, settings: &BreakerSettings, now: Tick) -> Entry {
         loop {
             let was = Word::of(word);
-            let (next, first) = match was.state {
+            let left = Tick::from_nanos(self.until.load(Relaxed)).since(now);
+            let next = match was.state {
                 State::Closed => return Entry::Free,
-                State::Open => {
-                    let left = Tick::from_nanos(self.until.load(Relaxed)).since(now);
-                    if !left.is_zero() {
-                        self.refused.fetch_add(1, Relaxed);
-                        return Entry::Refused(left);
-                    }
-                    (Word { issued: 1, ..was.next(State::HalfOpen) }, true)
-                }
                 State::HalfOpen if was.issued < settings.trials => {
-                    (Word { issued: was.issued + 1, ..was }, false)
+                    Word { issued: was.issued + 1, ..was }
                 }
-                State::HalfOpen => {
-                    self.refused.fetch_add(1, Relaxed);
-                    return Entry::Refused(Duration::from_secs(1));
+                // Also while it is half open: trials that take for ever, and those that were too few for the settings of now, must
+                // not keep everybody else out.
+                State::Open | State::HalfOpen if left.is_zero() => {
+                    // First, so that whoever sees the new phase sees its time.
+                    self.until.store(now.after(settings.open).nanos(), Relaxed);
+                    Word { issued: 1, ..was.next(State::HalfOpen) }
                 }
+                State::Open => return self.refuse(left),
+                State::HalfOpen => return self.refuse(left.min(Duration::from_secs(1))),
             };
-            match self.word.compare_exchange_weak(word, next.pack(), AcqRel, Acquire) {
+            // Not the weak one: by one that fails for no reason, the time of a phase would be seen that nobody has begun.
+            match self.word.compare_exchange(word, next.pack(), AcqRel, Acquire) {
                 Ok(_) => {
+                    let first = was.state == State::Open;
                     if first {
                         self.note(State::HalfOpen, now);
                     }
@@ -192,6 +193,20 @@ impl Breaker {
                 }
                 Err(found) => word = found,
             }
+        }
+    }
+
+    fn refuse(&self, left: Duration) -> Entry {
+        self.refused.fetch_add(1, Relaxed);
+        Entry::Refused(left)
+    }
+
+    /// In how long a request that was not let in may be.
+    pub fn rest(&self, now: Tick) -> Duration {
+        let (open, second) = (Tick::from_nanos(self.until.load(Relaxed)), Duration::from_secs(1));
+        match Word::of(self.word.load(Acquire)).state {
+            State::Open => open.since(now),
+            State::Closed | State::HalfOpen => open.since(now).min(second),
         }
     }
 

@@ -269,9 +269,10 @@ pub fn settle(x: &mut Exchange<'_>, group: &GroupCore, place: usize, fault: Opti
     }
 }
 
-/// The head of an answer with a status of 400 or more was parsed: what follows from it is learnt before the client sees it, so
-/// that its next request finds it done. Of a call the end has to be waited for.
-pub fn refused(x: &mut Exchange<'_>, head: &[u8]) {
+/// The head of an answer with a status of 400 or more was parsed, or of one to a breaker's trial: what follows from it is learnt
+/// before the client sees it, so that its next request finds it done, and others need not wait for an answer that may never end.
+/// Of a call the end has to be waited for.
+pub fn headed(x: &mut Exchange<'_>, head: &[u8]) {
     if matches!(x.scratch.response.status, 429 | 503) {
         note_retry_after(x, head);
     }

@@ -97,8 +97,8 @@ async fn next_head(
     if x.scratch.trace.call != Call::No {
         call_head(x, sock, up.filled().get(..len).unwrap_or_default());
     }
-    if x.scratch.response.status >= 400 {
-        guard::refused(x, up.filled().get(..len).unwrap_or_default());
+    if x.scratch.response.status >= 400 || x.scratch.trace.trial.is_some() {
+        guard::headed(x, up.filled().get(..len).unwrap_or_default());
     }
     if x.scratch.trace.repeats > 0
         && retry::is_unwanted(x, up.filled().get(..len).unwrap_or_default())

@@ -96,6 +96,34 @@ fn a_trial_that_fails_opens_it_again() {
     assert_eq!(breaker.enter(&settings, || at(10_600)), Entry::Refused(left));
 }
 
+// Answers that never end, and a reload that asks for fewer trials than have gone well.
+#[test]
+fn trials_that_say_nothing_are_given_up() {
+    let (breaker, settings) = (Breaker::default(), settings());
+    open(&breaker, &settings);
+    let trial = |settings: &BreakerSettings, ms| match breaker.enter(settings, || at(ms)) {
+        Entry::Trial { phase, first } => Some((phase, first)),
+        _ => None,
+    };
+    let (lost, _) = trial(&settings, 10_000).unwrap();
+    assert_eq!(trial(&settings, 10_000), Some((lost, false)));
+    assert_eq!(trial(&settings, 19_999), None, "they may end yet");
+    let (phase, first) = trial(&settings, 20_000).unwrap();
+    assert!(phase != lost && !first, "half open as before");
+    assert_eq!(breaker.tried(&settings, lost, BAD, at(20_001)), None, "too late to count");
+    assert_eq!(breaker.tried(&settings, lost, GOOD, at(20_001)), None);
+    breaker.give_back(lost);
+    assert_eq!(trial(&settings, 20_002), Some((phase, false)));
+    assert_eq!(trial(&settings, 20_003), None);
+    assert_eq!(breaker.tried(&settings, phase, GOOD, at(20_004)), None);
+    let fewer = BreakerSettings { trials: 1, ..settings.clone() };
+    assert_eq!(breaker.enter(&fewer, || at(20_005)), Entry::Refused(Duration::from_secs(1)));
+    assert_eq!(breaker.rest(at(29_500)), Duration::from_millis(500));
+    let (phase, _) = trial(&fewer, 30_000).unwrap();
+    assert_eq!(breaker.tried(&fewer, phase, GOOD, at(30_001)), Some(State::Closed));
+    assert_eq!(State::ALL.map(|state| breaker.changes(state)), [1, 1, 1]);
+}
+
 #[test]
 fn never_more_trials_than_the_file_says_however_workers_interleave() {
     let settings = BreakerSettings { trials: 7, ..settings() };
