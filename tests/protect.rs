@@ -510,6 +510,31 @@ fn who_says_when_to_come_again_is_left_alone_until_then() {
     (0..5).for_each(|_| assert_eq!(get(listen, "/").status(), 503));
 }
 
+// What the queue has used up of a request's time is not held against whoever gets it then.
+#[test]
+fn a_target_is_blamed_for_its_own_time_only() {
+    let targets = [held(), held()];
+    let group = "bounds = { max_requests = 1, queue_timeout = \"10s\" }\noutlier = { consecutive = 1, ejection = \"60s\" }\n\n\
+                 [[rule]]\nname = \"short\"\nwhen = { path = \"/short\" }\nforward = \"g\"\ntimeouts = { total = \"1s\" }";
+    let origins: Vec<&Origin> = targets.iter().map(|target| &target.origin).collect();
+    let (ringgate, listen) = start(1, &origins, group);
+    let asked = || targets.iter().map(|target| target.origin.requests().len()).sum::<usize>();
+    let mut busy: Vec<Client> = (0..2).map(|_| asking(listen, "/")).collect();
+    eventually("both are busy", || asked() == 2);
+    let mut short = asking(listen, "/short");
+    eventually("it waits", || queued(&ringgate) == 1.0);
+    std::thread::sleep(Duration::from_millis(700));
+    targets[0].release.send(()).unwrap();
+    assert_eq!(short.response().reason(), "deadline_exceeded");
+    assert_eq!(ejections(&ringgate, &[]), 0.0);
+    // A target that has had nearly all of it has failed.
+    targets[1].release.send(()).unwrap();
+    busy.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
+    let answer = get(listen, "/short");
+    assert_eq!(answer.reason(), "deadline_exceeded");
+    eventually("it is out", || ejections(&ringgate, &["consecutive_failures"]) == 1.0);
+}
+
 // The share of errors that clients see while one of three targets fails, with second attempts.
 fn share_of_errors(mood: &'static str, seconds: u64) -> (usize, usize) {
     let targets = [moody("good"), moody("good"), moody("good")];

@@ -597,8 +597,16 @@ impl Sock {
     /// # Errors
     /// `TimedOut` when this socket's waits are ended meanwhile: its client has left, or the time to drain is over.
     pub async fn unless_cut<T>(&self, other: impl Future<Output = T>) -> io::Result<T> {
+        self.until(Tick::NEVER, other).await
+    }
+
+    /// As [`Sock::unless_cut`], until `deadline`.
+    ///
+    /// # Errors
+    /// `TimedOut` then, too.
+    pub async fn until<T>(&self, deadline: Tick, other: impl Future<Output = T>) -> io::Result<T> {
         let slot = self.slot();
-        slot.arm(Role::Target, Side::Read, Tick::NEVER);
+        slot.arm(Role::Target, Side::Read, deadline);
         let mut other = pin!(other);
         poll_fn(|cx| {
             poll_until_expired(&slot, Role::Target, Side::Read, cx, |cx| {

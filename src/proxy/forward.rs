@@ -6,6 +6,7 @@
 
 use crate::base::Tick;
 use crate::http::desync::Closes;
+use crate::http::grpc::Call;
 use crate::http::{Fault, Framing};
 use crate::net::{Buf, Side, Sock};
 use crate::protect::Retry;
@@ -104,6 +105,9 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         if x.client.sock.is_gone() {
             return Err(Fault::ClientGone);
         }
+        if is_late(x) {
+            return Err(Fault::DeadlineExceeded);
+        }
         // One that was full when it was to be dialled may look free again, which would be tried for ever.
         let admitted = match walk.crowded {
             true => None,
@@ -144,7 +148,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         // Another attempt waits anew, for as long.
         x.scratch.trace.queued = None;
         let ended = attempt(x, group, &conn, terms, &load).await;
-        match ended.map_err(|failure| why(x, &conn, failure)) {
+        match ended.map_err(|failure| why(x, group, &conn, terms, failure)) {
             Ok(reusable) => {
                 guard::settle(x, group, place, None);
                 // A connection that begins with one client's PROXY header is not for another.
@@ -301,9 +305,15 @@ fn choose(x: &mut Exchange<'_>, group: &GroupCore, key: Option<u64>, walk: &Walk
 
 // With TLS 1.3 a target refuses our certificate when the request is on its way already: the alert says so, and the reset that
 // may follow it does not.
-fn why(x: &mut Exchange<'_>, conn: &TargetConn, failure: Failure) -> Failure {
-    let late = || x.scratch.trace.deadline.is_some_and(|deadline| deadline <= Tick::now());
-    if failure == Failure::Final(Fault::ResponseTimeout) && late() {
+fn why(
+    x: &mut Exchange<'_>,
+    group: &GroupCore,
+    conn: &TargetConn,
+    terms: &Terms,
+    failure: Failure,
+) -> Failure {
+    if failure == Failure::Final(Fault::ResponseTimeout) && is_late(x) {
+        x.scratch.trace.overdue = had_its_time(x, patience(x, group, terms));
         return Failure::Final(Fault::DeadlineExceeded);
     }
     let Some(sock) = conn.sock().filter(|sock| sock.tls().is_some()) else { return failure };
@@ -317,6 +327,21 @@ fn why(x: &mut Exchange<'_>, conn: &TargetConn, failure: Failure) -> Failure {
         note_failure(x, fault, sock.tls_failure());
     }
     failure
+}
+
+#[inline]
+fn is_late(x: &Exchange<'_>) -> bool {
+    x.scratch.trace.deadline.is_some_and(|deadline| deadline <= Tick::now())
+}
+
+// Whether the target has kept a request waiting for as long as it may, though its deadline came first: for all of its patience, or
+// for most of the time that the rule gives. A client that gives little has chosen so itself, and what others have used up, as the
+// queue and earlier attempts, is not the target's either.
+fn had_its_time(x: &Exchange<'_>, patience: Duration) -> bool {
+    let trace = &x.scratch.trace;
+    let whole = trace.deadline.filter(|_| trace.call == Call::No).map(|end| end.since(trace.began));
+    let most = whole.map_or(patience, |whole| patience.min(whole / 2));
+    trace.sent.is_some_and(|sent| Tick::now().since(sent) >= most)
 }
 
 // Keeps for the log what TLS with a target failed of. The codes of certificates are named after clients, whose they are
@@ -348,9 +373,10 @@ async fn open(
     }
     x.scratch.trace.reused = false;
     let began = Tick::now();
+    let left = time_left(x, group, began);
     // Opening a connection allocates anyway; its future would make every idle connection larger.
-    let opening = upstream::connect(x.shard, &x.client.sock, target, group.group.connect, &header);
-    let conn = Box::pin(opening).await?;
+    let opening = upstream::connect(x.shard, &x.client.sock, target, left, &header);
+    let conn = Box::pin(opening).await.map_err(|fault| cut_short(x, group, left, fault))?;
     x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
 }
@@ -366,11 +392,23 @@ async fn place(
         return Ok(conn);
     }
     let began = Tick::now();
-    let opening = upstream::h2::place(x.shard, &x.client.sock, &group.group, target);
-    let conn = Box::pin(opening).await?;
+    let left = time_left(x, group, began);
+    let opening = upstream::h2::place(x.shard, &x.client.sock, &group.group, target, left);
+    let conn = Box::pin(opening).await.map_err(|fault| cut_short(x, group, left, fault))?;
     x.scratch.trace.reused = false;
     x.scratch.trace.connect = Some(Tick::now().since(began));
     Ok(conn)
+}
+
+// How long a connection may take to open: no longer than its request is of use.
+fn time_left(x: &Exchange<'_>, group: &GroupCore, now: Tick) -> Duration {
+    let connect = group.group.connect;
+    x.scratch.trace.deadline.map_or(connect, |deadline| connect.min(deadline.since(now)))
+}
+
+fn cut_short(x: &Exchange<'_>, group: &GroupCore, left: Duration, fault: Fault) -> Fault {
+    let short = fault == Fault::ConnectTimeout && left < group.group.connect;
+    if short && is_late(x) { Fault::DeadlineExceeded } else { fault }
 }
 
 fn hash_key(x: &Exchange<'_>, source: &KeySource) -> Option<u64> {

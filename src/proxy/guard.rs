@@ -309,7 +309,7 @@ fn is_silent(x: &Exchange<'_>, group: &GroupCore, fault: Fault) -> bool {
         // A client that has left ends the waits for it, and one that gives no time gets none.
         Some(Cause::Timeout | Cause::Connect) if x.client.sock.is_gone() => true,
         Some(Cause::Timeout) if x.client.sock.is_cut() => true,
-        Some(Cause::Timeout) => fault == Fault::DeadlineExceeded && trace.call != Call::No,
+        Some(Cause::Timeout) => fault == Fault::DeadlineExceeded && !trace.overdue,
         // It was closed as it was used again (hazard UP-02).
         Some(Cause::Reset) => {
             let http1 = group.group.protocol == TargetProtocol::Http1;

@@ -60,19 +60,26 @@ impl<'a> Load<'a> {
     pub fn failed(&self, x: &Exchange<'_>, failure: Failure, reused: bool) {
         match failure {
             Failure::Dead(_) if reused => {}
+            Failure::Final(Fault::DeadlineExceeded) if x.scratch.trace.overdue => {
+                self.note_failed()
+            }
             Failure::Dead(fault) | Failure::Final(fault) => self.not_opened(fault),
             Failure::Unprocessed(_) => {}
             Failure::Unwanted => self.answered(x),
         }
     }
 
-    /// No connection could be opened.
+    /// No connection could be opened. A deadline says nothing: others may have used up what there was of time.
     pub fn not_opened(&self, fault: Fault) {
-        let Some((target, began)) = self.timed else { return };
-        if fault.party() == Party::Target {
-            let now = Tick::now();
-            target.time.note(Sample::Failed(now.since(began)), now);
+        if fault.party() == Party::Target && fault != Fault::DeadlineExceeded {
+            self.note_failed();
         }
+    }
+
+    fn note_failed(&self) {
+        let Some((target, began)) = self.timed else { return };
+        let now = Tick::now();
+        target.time.note(Sample::Failed(now.since(began)), now);
     }
 }
 

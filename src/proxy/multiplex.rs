@@ -93,12 +93,10 @@ fn overdue(x: &Exchange<'_>, channel: &Channel, failure: Failure) -> Failure {
     if failure != Failure::Final(Fault::ResponseTimeout) || x.client.sock.is_gone() {
         return failure;
     }
-    let now = Tick::now();
-    if x.scratch.trace.deadline.is_some_and(|deadline| deadline <= now) {
-        return Failure::Final(Fault::DeadlineExceeded);
+    if x.scratch.trace.deadline.is_none_or(|deadline| Tick::now() < deadline) {
+        // A target that is gone says nothing either.
+        channel.suspect();
     }
-    // A target that is gone says nothing either.
-    channel.suspect();
     failure
 }
 

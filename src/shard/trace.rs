@@ -84,6 +84,8 @@ pub struct Trace {
     pub trial: Option<Trial>,
     /// When it began to wait for a target with room; `None` once it has a connection to one.
     pub queued: Option<Tick>,
+    /// Whether the deadline that it has missed left its target all the time that an answer may take.
+    pub overdue: bool,
     /// Whether its target was judged by the head of its answer.
     pub judged: bool,
     /// When the target wants to be asked again.

@@ -46,7 +46,8 @@ pub fn open_place(client: &Sock, target: &Rc<TargetCore>) -> Option<TargetConn> 
     target.channels.pick().map(|channel| target.place_on(channel, client, true))
 }
 
-/// A place for one stream on a connection to `target`, which is opened where there is none with room.
+/// A place for one stream on a connection to `target`, which is opened where there is none with room. It is waited for no longer
+/// than `timeout`.
 ///
 /// # Errors
 /// As [`crate::upstream::connect`].
@@ -55,8 +56,9 @@ pub async fn place(
     client: &Sock,
     group: &Arc<Group>,
     target: &Rc<TargetCore>,
+    timeout: Duration,
 ) -> Result<TargetConn, Fault> {
-    let deadline = Tick::now().after(group.connect);
+    let deadline = Tick::now().after(timeout);
     let mut opened = false;
     loop {
         if let Some(channel) = target.channels.pick() {
@@ -67,8 +69,9 @@ pub async fn place(
             return Err(Fault::ConnectTimeout);
         }
         let opening = target.channels.opening(|opening| begin(shard, group, target, opening));
-        // A client that leaves does not wait, and must not be served when it is open.
-        client.unless_cut(opening.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
+        // A client that leaves does not wait, and must not be served when it is open. It is opened for others, too: one that has
+        // less time than it may take ends its own wait alone.
+        client.until(deadline, opening.wait()).await.map_err(|_| Fault::ConnectTimeout)??;
         opened = true;
     }
 }
