@@ -568,3 +568,63 @@ fn who_answers_first_is_stayed_with() {
     hangs.store(usize::MAX, Ordering::SeqCst);
     assert_eq!(answers(&mut browser, listen, 6), [second].into());
 }
+
+#[test]
+fn who_finds_its_target_full_is_elsewhere_once() {
+    let gates = [(); 2].map(|()| std::sync::Arc::new(std::sync::Mutex::new(())));
+    let target = |name: &'static str, gate: &std::sync::Arc<std::sync::Mutex<()>>| {
+        let gate = std::sync::Arc::clone(gate);
+        Origin::script(move |conn| {
+            while let Some(request) = conn.request()? {
+                if request.target() == "/held" {
+                    drop(gate.lock().unwrap());
+                }
+                conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}"))?;
+            }
+            Ok(())
+        })
+    };
+    let origins = [target("a", &gates[0]), target("b", &gates[1])];
+    let listen = free_address();
+    let group = "sticky = {}\nbounds = { max_requests = 1 }";
+    let _ringgate = Ringgate::start(&file(listen, &list(&origins.each_ref()), group));
+    let mut browser = Browser::default();
+    let first = browser.text(listen);
+    let at = usize::from(first == "b");
+    let asked = origins[at].requests().len();
+    let held = gates[at].lock().unwrap();
+    let cookies: String = browser.jar.iter().map(|(n, v)| format!("Cookie: {n}={v}\r\n")).collect();
+    let mut busy = Client::connect(listen);
+    busy.send(format!("GET /held HTTP/1.1\r\nHost: a.test\r\n{cookies}\r\n"));
+    eventually("its target is full", || origins[at].requests().len() == asked + 1);
+    let answer = browser.get(listen);
+    assert_ne!(answer.text(), first);
+    assert_eq!(answer.header("set-cookie"), None, "it does not move");
+    drop(held);
+    assert_eq!(busy.response().text(), first);
+    assert_eq!(answers(&mut browser, listen, 6), [first].into());
+}
+
+#[test]
+fn a_connection_that_was_closed_as_it_was_used_moves_nobody() {
+    // Each connection answers once, and ends at the second request without a word.
+    let target = |name: &'static str| {
+        Origin::script(move |conn| {
+            if conn.request()?.is_some() {
+                conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}"))?;
+            }
+            conn.wire.head().map(drop)
+        })
+    };
+    let origins = ["a", "b", "c"].map(target);
+    let listen = free_address();
+    for retry in ["", "\nretry = { budget = \"0%\", reserve = 0 }"] {
+        let group = format!("sticky = {{}}{retry}");
+        let text = file(listen, &list(&origins.each_ref()), &group);
+        let ringgate = Ringgate::start(&format!("[server]\nworkers = 1\n\n{text}"));
+        let mut browser = Browser::default();
+        let first = browser.text(listen);
+        assert_eq!(answers(&mut browser, listen, 9), [first].into());
+        drop(ringgate);
+    }
+}

@@ -101,7 +101,7 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     let mut walk = Walk::default();
     walk.avoid(x.scratch.trace.avoid);
     loop {
-        let place = choose(x, group, key, &walk).ok_or(walk.last.unwrap_or(Fault::NoTarget))?;
+        let picked = choose(x, group, key, &walk).ok_or(walk.last.unwrap_or(Fault::NoTarget))?;
         if x.client.sock.is_gone() {
             return Err(Fault::ClientGone);
         }
@@ -111,12 +111,15 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
         // One that was full when it was to be dialled may look free again, which would be tried for ever.
         let admitted = match walk.crowded {
             true => None,
-            false => guard::admit(x, group, place, walk.tried()),
+            false => guard::admit(x, group, picked, walk.tried()),
         };
         let (place, held) = match admitted {
             Some(admitted) => admitted,
             None => Box::pin(guard::queue(x, group, walk.tried())).await?,
         };
+        if place != picked {
+            steer::was_full(x, group, picked);
+        }
         walk.crowded = false;
         let target = group.targets.get(place).ok_or(Fault::Internal)?;
         walk.enter(place);
@@ -254,6 +257,10 @@ impl Walk {
             Failure::Dead(fault) if !self.resent => {
                 if !retry::is_repeatable(x) {
                     return Err(fault);
+                }
+                // Nor is it why a client should leave its target.
+                if x.scratch.trace.reused && group.group.traffic.sticky.is_some() {
+                    self.tries -= 1;
                 }
                 (self.resent, self.last) = (true, Some(fault));
                 false

@@ -83,6 +83,14 @@ pub fn target(x: &mut Exchange<'_>, group: &GroupCore) -> Option<usize> {
     group.stays(heard.about)
 }
 
+/// The target that was picked takes no more for now, so that another one gets the request. A client that stays with it goes on to.
+#[cold]
+pub fn was_full(x: &mut Exchange<'_>, group: &GroupCore, picked: usize) {
+    if target(x, group) == Some(picked) {
+        x.scratch.trace.steer.full = true;
+    }
+}
+
 // What the client's cookie says of a target, read once.
 fn hear(x: &mut Exchange<'_>, stick: &TargetStick) -> Option<Token> {
     if let Some(heard) = x.scratch.trace.steer.target {
@@ -141,7 +149,10 @@ fn settle(
         && let Some(target) = x.scratch.trace.target.and_then(|at| group.targets.get(at))
     {
         let heard = hear(x, stick);
-        if heard.is_some() || stick.begins(x.scratch.response.view(head)) {
+        let elsewhere = heard.is_some_and(|token| token.about != target.live.hash);
+        let fields = x.scratch.response.view(head);
+        let stays = elsewhere && x.scratch.trace.steer.full && !stick.begins_by_itself(fields);
+        if !stays && (heard.is_some() || stick.begins(fields)) {
             let outcome = told.tell(x, &stick.cookie, heard, target.live.hash);
             x.scratch.trace.steer.outcome = Some(outcome);
         }

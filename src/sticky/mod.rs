@@ -95,6 +95,11 @@ impl TargetStick {
         self.cookie.read(memory, fields, now)
     }
 
+    /// Whether the application says that its client begins to stay with whom this comes from, wherever it was before.
+    pub fn begins_by_itself(&self, response: Fields<'_>) -> bool {
+        self.follow.is_some() && self.begins(response)
+    }
+
     /// Whether a client may begin to stay with whom its response comes from: where a cookie is followed, when that is set.
     pub fn begins(&self, response: Fields<'_>) -> bool {
         let Some(follow) = &self.follow else { return true };
@@ -148,6 +153,8 @@ pub struct Steer {
     pub canary: Option<(Option<Token>, u64)>,
     /// What has become of it.
     pub outcome: Option<Outcome>,
+    /// The target that it stays with had no room for this request.
+    pub full: bool,
 }
 
 #[cfg(test)]
