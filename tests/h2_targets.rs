@@ -320,6 +320,27 @@ fn a_refused_stream_is_sent_again_and_one_that_failed_is_not() {
     assert_eq!(origin.connections(), 1, "an error of a stream costs no connection");
 }
 
+// Another target is asked before the same one is again.
+#[test]
+fn a_refused_stream_is_sent_elsewhere() {
+    let refusing = H2Origin::script(&[], |conn| {
+        while let Some((stream, _)) = conn.request() {
+            conn.reset(stream, REFUSED_STREAM);
+        }
+    });
+    let taking = H2Origin::echo(&[]);
+    let listen = free_address();
+    let group = "protocol = \"h2c\"\nalgorithm = \"hash\"\nhash = { query = \"k\" }\n";
+    let targets = [refusing.address, taking.address];
+    let _ringgate = Ringgate::start(&forwarding(listen, &targets, group));
+    for key in 0..32 {
+        let path = format!("/?k={key}");
+        assert_eq!(post(listen, &path, "").text(), path);
+    }
+    let (refused, taken) = (refusing.requests().len(), taking.requests().len());
+    assert!(taken == 32 && (1..32).contains(&refused), "{refused} and {taken}");
+}
+
 #[test]
 fn h2_13_a_malformed_response_costs_its_own_stream_only() {
     let bad: &[&[(&str, &str)]] = &[

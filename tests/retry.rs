@@ -106,6 +106,95 @@ fn the_whole_has_a_deadline_of_its_own() {
 }
 
 #[test]
+fn no_attempt_begins_or_is_opened_behind_the_deadline() {
+    // It takes connections, and never says what a session begins with.
+    let silent = Origin::script(|conn| {
+        let _ = conn.wire.rest();
+        Ok(())
+    });
+    let failing = Origin::answering(FAILS);
+    for (target, group) in [
+        (&silent, "protocol = \"h2c\""),
+        (&silent, "tls = { verify = false }"),
+        (&silent, "retry = { per_try = '10s', budget = '100%' }\nprotocol = \"h2c\""),
+        (&failing, "retry = { back_off = '30s', attempts = 5, budget = '100%', reserve = 10 }"),
+    ] {
+        let listen = free_address();
+        let group = format!("{group}\ntimeouts = {{ connect = \"60s\" }}\n");
+        let rule =
+            "\n[[rule]]\nname = \"r\"\nforward = \"all\"\ntimeouts = { total = \"500ms\" }\n";
+        let file = forwarding(listen, &[target.address], &group) + rule;
+        let ringgate = Ringgate::start(&file);
+        let answer = get(listen, "/");
+        assert_eq!((answer.status(), answer.reason()), (504, "deadline_exceeded"), "{group}");
+        assert!(failing.requests().len() <= 3, "{}", failing.requests().len());
+        drop(ringgate);
+    }
+}
+
+// A connection that was fresh has not died of old age.
+#[test]
+fn what_fails_at_once_is_repeated_at_the_cost_of_the_budget() {
+    let dying = Origin::script(|conn| conn.request().map(drop));
+    let nothing = "retry = { budget = '0%', reserve = 0 }\n";
+    let (listen, ringgate) = start(&[&dying], nothing);
+    (0..5).for_each(|_| assert_eq!(get(listen, "/").status(), 502));
+    assert_eq!(dying.requests().len(), 5, "nobody pays");
+    drop(ringgate);
+    let (listen, ringgate) = start(&[&dying], "");
+    assert_eq!(get(listen, "/").status(), 502);
+    assert_eq!(dying.requests().len(), 7, "once more where nothing is said");
+    drop(ringgate);
+    // Nobody listens there.
+    let gone: Vec<SocketAddr> = (0..5).map(|_| free_address()).collect();
+    let group = "retries = 4\nretry = { attempts = 1, budget = '100%', reserve = 10 }\n";
+    let listen = free_address();
+    let ringgate = Ringgate::start(&forwarding(listen, &gone, group));
+    let dialled = || ringgate.sum("ringgate_target_connect_errors_total", &[]);
+    assert_eq!((get(listen, "/").reason(), dialled()), ("connect_failed", 2.0));
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi";
+    assert_eq!(Client::connect(listen).send(post).response().reason(), "connect_failed");
+    assert_eq!(dialled(), 7.0, "what may not be repeated is dialled as without it");
+}
+
+#[test]
+fn hedges_fill_the_budget_once() {
+    let slow = || {
+        Origin::script(|conn| {
+            while conn.request()?.is_some() {
+                std::thread::sleep(Duration::from_millis(5));
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow")?;
+            }
+            Ok(())
+        })
+    };
+    let (one, two) = (slow(), slow());
+    let group = "retry = { hedge = '1ms', budget = '20%', reserve = 0 }\n";
+    let (listen, _ringgate) = start(&[&one, &two], group);
+    let mut client = Client::connect(listen);
+    (0..200).for_each(|_| assert_eq!(client.get("/").text(), "slow"));
+    let sent = one.requests().len() + two.requests().len();
+    assert!((220..=240).contains(&sent), "{sent} for 200");
+}
+
+#[test]
+fn a_hedge_takes_one_place_and_says_when_to_come_again() {
+    let (one, two) = (Origin::saying("one"), Origin::answering(FAILS));
+    let listen = free_address();
+    let group = "retry = { hedge = '5s', attempts = 0 }\nbreaker = { requests = 1, failure_share = '1%', open = '30s' }\n";
+    let file = forwarding(listen, &[one.address, two.address], group);
+    let _ringgate =
+        Ringgate::start(&format!("[server]\nworkers = 1\n\n{file}\n[limits]\nin_flight = 1\n"));
+    let answers: Vec<_> = (0..3).map(|_| get(listen, "/")).collect();
+    assert!(answers.iter().all(|answer| answer.reason() != "shed"), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer.text() == "bad"), "{answers:?}");
+    let refused = get(listen, "/");
+    assert_eq!((refused.status(), refused.reason()), (503, "breaker_open"));
+    let again: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((2..=30).contains(&again), "{again}");
+}
+
+#[test]
 fn a_storm_is_bounded_by_the_budget() {
     let seen = Arc::new(AtomicUsize::new(0));
     let failing = || {

@@ -50,8 +50,11 @@ pub struct Terms {
 pub enum Failure {
     /// The connection died before the first octet of a response.
     Dead(Fault),
-    /// The target has said that it did not begin to process it: sending it again is sound for every method.
+    /// The target goes away and has said that it did not begin to process it: sending it again is sound for every method, also to
+    /// the same one over another connection.
     Unprocessed(Fault),
+    /// The target has said that it did not begin to process it, since it takes no more for now: as sound, and better elsewhere.
+    Refused(Fault),
     /// Sending it again would not be sound, or not help.
     Final(Fault),
     /// The response is one that another attempt is made for, which is paid for already.
@@ -62,9 +65,10 @@ impl Failure {
     /// What the target has failed with; `None` where it has answered.
     pub fn fault(self) -> Option<Fault> {
         match self {
-            Failure::Dead(fault) | Failure::Unprocessed(fault) | Failure::Final(fault) => {
-                Some(fault)
-            }
+            Failure::Dead(fault)
+            | Failure::Unprocessed(fault)
+            | Failure::Refused(fault)
+            | Failure::Final(fault) => Some(fault),
             Failure::Unwanted => None,
         }
     }
@@ -87,13 +91,16 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
     x.scratch.trace.group = Some(terms.group);
     let retry = retry::settings(&epoch, x.scratch.trace.rule, group);
     if let Some(retry) = retry {
-        group.budget.deposit(retry);
         let repeats = retry::is_repeatable(x) && !x.scratch.trace.once;
         x.scratch.trace.repeats = if repeats { retry.attempts } else { 0 };
         if let Some(after) = retry.hedge
             && hedge::fits(x, group)
         {
             return Box::pin(hedge::forward(x, group, terms, retry, after)).await;
+        }
+        // What is sent once may be a second attempt itself.
+        if !x.scratch.trace.once {
+            group.budget.deposit(retry);
         }
     }
     guard::enter(x, group)?;
@@ -164,15 +171,13 @@ pub async fn forward(x: &mut Exchange<'_>, terms: &Terms) -> Result<(), Fault> {
                 return Ok(());
             }
             Err(failure) => {
-                // Who says that it has not begun, as it stops, has not failed.
-                if !matches!(failure, Failure::Unprocessed(_)) {
+                // Who says that it has not begun has not failed.
+                if !matches!(failure, Failure::Unprocessed(_) | Failure::Refused(_)) {
                     guard::settle(x, group, place, failure.fault());
                 }
                 load.failed(x, failure, conn.reused);
                 drop((load, conn));
-                if walk.goes_on(x, group, retry, failure)?
-                    && let Some(retry) = retry
-                {
+                if walk.goes_on(x, group, retry, failure)? {
                     Box::pin(retry::back_off(x, retry)).await?;
                 }
             }
@@ -221,10 +226,10 @@ impl Walk {
     // Whether another target is dialled after one could not be reached, which has cost none of them anything.
     fn dials_again(&self, x: &mut Exchange<'_>, group: &GroupCore, retry: Option<&Retry>) -> bool {
         match retry {
-            Some(retry) if retry.on.connect && x.scratch.trace.repeats > 0 => {
+            Some(retry) if !retry.on.connect => false,
+            Some(retry) if retry::is_repeatable(x) && !x.scratch.trace.once => {
                 self.tries < MOST_TRIES && retry::pay(x, group, retry)
             }
-            Some(retry) if !retry.on.connect => false,
             // Nothing was sent, so that it is sound for every method.
             _ => {
                 let most = group.group.retries as usize + usize::from(self.resent);
@@ -254,7 +259,9 @@ impl Walk {
             Failure::Final(fault) => return Err(fault),
             // It is paid for.
             Failure::Unwanted => true,
-            Failure::Dead(fault) if !self.resent => {
+            // It was closed as it was used again, which is nobody's failure (hazard UP-02). On a fresh one it is free only where
+            // nobody says what second attempts may cost.
+            Failure::Dead(fault) if !self.resent && (x.scratch.trace.reused || retry.is_none()) => {
                 if !retry::is_repeatable(x) {
                     return Err(fault);
                 }
@@ -274,14 +281,21 @@ impl Walk {
                 self.last = Some(fault);
                 true
             }
-            Failure::Unprocessed(fault) => {
+            Failure::Unprocessed(fault) | Failure::Refused(fault) => {
                 self.unprocessed += 1;
                 if self.unprocessed > MOST_UNPROCESSED || !x.body_is_here() {
                     return Err(fault);
                 }
-                // It may be the same target again, on another connection.
-                (self.tries, self.last) = (self.tries - 1, Some(fault));
-                false
+                self.last = Some(fault);
+                if let (Failure::Refused(_), Some(place)) = (failure, x.scratch.trace.target) {
+                    // Where there is no other, it is not asked again at once for a second time.
+                    steer::was_full(x, group, place);
+                    self.unprocessed > 1
+                } else {
+                    // It may be the same target again, on another connection.
+                    self.tries -= 1;
+                    false
+                }
             }
         };
         x.scratch.trace.retries += 1;
@@ -300,8 +314,11 @@ fn choose(x: &mut Exchange<'_>, group: &GroupCore, key: Option<u64>, walk: &Walk
     let picked = x.shard.with_rng(|rng| group.pick(key, before, rng));
     let sent = x.scratch.trace.retries > 0;
     match picked {
-        // The only target may be tried again on a fresh connection; and any, where the rule wants another attempt.
-        None if walk.resent && walk.tries == 1 => x.shard.with_rng(|rng| group.pick(key, &[], rng)),
+        // The only target may be tried again on a fresh connection, and any that has only refused a stream; and any, where the rule
+        // wants another attempt.
+        None if (walk.resent && walk.tries == 1) || walk.unprocessed > 0 => {
+            x.shard.with_rng(|rng| group.pick(key, &[], rng))
+        }
         None if walk.tries > 0 => group.last_resort(before).or_else(|| {
             let again = sent && walk.tries < MOST_TRIES;
             again.then(|| x.shard.with_rng(|rng| group.pick(key, &[], rng))).flatten()

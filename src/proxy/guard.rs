@@ -252,6 +252,16 @@ fn ask_for_connections(shard: &Shard, group: &GroupCore, bounds: &BoundSettings,
     }
 }
 
+/// Says when to come again, where that was said of a request of ringgate's own.
+pub fn say_when(x: &mut Exchange<'_>, group: &GroupCore, fault: Fault) {
+    let wait = match fault {
+        Fault::BreakerOpen => group.group.live.breaker.rest(Tick::now()),
+        Fault::QueueFull | Fault::QueueTimeout => Duration::from_secs(1),
+        _ => return,
+    };
+    fields::retry_after(&mut x.scratch.findings.response, wait);
+}
+
 fn importance(x: &Exchange<'_>) -> Importance {
     let rule = x.scratch.trace.rule.and_then(|at| x.epoch.snapshot.rules.get(at));
     rule.map_or(Importance::Normal, |rule| rule.traffic.importance)

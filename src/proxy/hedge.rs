@@ -10,9 +10,9 @@ use crate::net::Buf;
 use crate::net::Side;
 use crate::protect::Retry;
 use crate::proxy::forward::{Failure, Terms, patience, until};
-use crate::proxy::inner::{Inner, Order, send};
+use crate::proxy::inner::{Inner, Order, send, send_aside};
 use crate::proxy::receive::Head;
-use crate::proxy::{Exchange, receive, retry, upgrade};
+use crate::proxy::{Exchange, guard, receive, retry, upgrade};
 use crate::shard::Sent;
 use crate::shard::epoch::GroupCore;
 use std::future::{Future, poll_fn};
@@ -42,7 +42,9 @@ pub async fn forward(
     let client = &x.client.sock;
     // What waits for either waits on a connection of its own: it ends with the client's all the same (hazard H2-05).
     let ended = client.unless_cut(both(x, group, terms, retry, after)).await;
-    ended.unwrap_or(Err(Fault::ClientGone))
+    let ended = ended.unwrap_or(Err(Fault::ClientGone));
+    // What was said to the one that was refused is not heard by its client.
+    ended.inspect_err(|fault| guard::say_when(x, group, *fault))
 }
 
 async fn both(
@@ -53,8 +55,8 @@ async fn both(
     after: Duration,
 ) -> Result<(), Fault> {
     let deadline = until(x, Tick::now().after(patience(x, group, terms)));
-    // What fails before the second is asked is tried again as any other.
-    let first = send(x, Order { repeats: true, ..order(x, terms) });
+    // What fails before the second is asked is tried again as any other. Its client has a place for it among those in flight.
+    let first = send_aside(x, Order { repeats: true, ..order(x, terms) });
     first.sock.arm(Side::Read, deadline);
     x.scratch.trace.counted = true;
     x.scratch.trace.sent = Some(Tick::now());

@@ -64,7 +64,7 @@ impl<'a> Load<'a> {
                 self.note_failed()
             }
             Failure::Dead(fault) | Failure::Final(fault) => self.not_opened(fault),
-            Failure::Unprocessed(_) => {}
+            Failure::Unprocessed(_) | Failure::Refused(_) => {}
             Failure::Unwanted => self.answered(x),
         }
     }

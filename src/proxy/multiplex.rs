@@ -31,7 +31,7 @@ use std::time::Duration;
 /// Sends the request over `channel`, and its response to the client.
 ///
 /// # Errors
-/// [`Failure::Unprocessed`] where another attempt is sound for any request, the others as of any attempt.
+/// [`Failure::Unprocessed`] and [`Failure::Refused`] where another attempt is sound for any request, the others as of any attempt.
 pub async fn attempt(
     x: &mut Exchange<'_>,
     group: &GroupCore,
@@ -74,8 +74,11 @@ pub async fn attempt(
 /// Why an error of a stream ends an attempt; `otherwise` is what it means where nothing better is known.
 pub fn failure(error: &h2::Error, otherwise: Fault) -> Failure {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    if error.is_remote() && (error.is_go_away() || refused) {
+    if error.is_remote() && error.is_go_away() {
         return Failure::Unprocessed(otherwise);
+    }
+    if error.is_remote() && refused {
+        return Failure::Refused(otherwise);
     }
     if error.is_library() || (!error.is_remote() && !error.is_io()) {
         return Failure::Final(Fault::TargetProtocol);

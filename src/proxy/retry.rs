@@ -2,7 +2,7 @@
 //!
 //! Sound is: the body is here whole, and the method is idempotent or nothing was sent (RFC 9110 section 9.2.2). Every attempt after the
 //! first is paid for by the group's budget, but one: that for a connection that the target closed as it was used again,
-//! which is nobody's failure (hazard UP-02). Called by `forward`, and by `receive` for statuses.
+//! which is nobody's failure (hazard UP-02); and those that targets did not begin to process. Called by `forward`, and by `receive` for statuses.
 
 use crate::base::Tick;
 use crate::http::Fault;
@@ -54,13 +54,14 @@ pub fn is_unwanted(x: &mut Exchange<'_>, head: &[u8]) -> bool {
         && pay(x, group, retry)
 }
 
-/// Waits before the next attempt.
+/// Waits before the next attempt, as is the default where nothing is said of it.
 ///
 /// # Errors
 /// [`Fault::ClientGone`]
-pub async fn back_off(x: &Exchange<'_>, retry: &Retry) -> Result<(), Fault> {
+pub async fn back_off(x: &Exchange<'_>, retry: Option<&Retry>) -> Result<(), Fault> {
     let attempts = x.scratch.trace.retries;
-    let wait = x.shard.with_rng(|rng| retry.wait(attempts, rng));
+    let usual = Retry::default();
+    let wait = x.shard.with_rng(|rng| retry.unwrap_or(&usual).wait(attempts, rng));
     pause(x, wait).await
 }
 
