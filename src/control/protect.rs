@@ -109,8 +109,12 @@ mod tests {
     use std::time::Duration;
 
     fn snapshot(group: &str, old: Option<&Snapshot>) -> Snapshot {
+        in_zone("", group, old)
+    }
+
+    fn in_zone(zone: &str, group: &str, old: Option<&Snapshot>) -> Snapshot {
         let file = format!(
-            "[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\ndefault = {{ forward = 'g' }}\n\
+            "[server]\nzone = '{zone}'\n[[listener]]\nname = 'l'\nbind = '127.0.0.1:1'\ndefault = {{ forward = 'g' }}\n\
              [group.g]\nhealth = {{ type = 'off' }}\n{group}\n"
         );
         let config = config::parse(&file, "a.toml", &|_| None).unwrap_or_else(|p| panic!("{p}"));
@@ -181,6 +185,46 @@ mod tests {
             }
             guardian.look(&snapshot, at(1000));
             assert_eq!(out(&snapshot).len(), most, "{share} of {targets}");
+        }
+    }
+
+    #[test]
+    fn who_takes_no_requests_of_this_zone_is_no_other() {
+        let targets = "targets = [{ address = '127.0.0.1:2', zone = 'a' }, { address = '127.0.0.1:3', zone = 'b' }]";
+        let mut rng = Rng::with_seed(1);
+        for (zones, may) in [("only", false), ("prefer", true), ("off", true)] {
+            let group = format!("{targets}\nzones = '{zones}'\noutlier = true");
+            let snapshot = in_zone("a", &group, None);
+            let group = &snapshot.groups[0];
+            let settings = group.traffic.outlier.as_deref().unwrap();
+            let lasts = group.eject(settings, 0, Reason::Slow, None, at(0), &mut rng);
+            assert_eq!(lasts.is_some(), may, "{zones}");
+        }
+    }
+
+    // However two that take out one too many together interleave: a plan that was made meanwhile is made anew.
+    #[test]
+    fn whatever_is_taken_out_or_back_is_planned_anew() {
+        let snapshot = snapshot(&format!("{THREE}\noutlier = {{ max_ejected = '34%' }}"), None);
+        let group = &snapshot.groups[0];
+        let settings = group.traffic.outlier.as_deref().unwrap();
+        let version = || group.live.version.load(std::sync::atomic::Ordering::Acquire);
+        let start = std::sync::Barrier::new(2);
+        for round in 0..5000 {
+            let before = version();
+            std::thread::scope(|scope| {
+                for place in 0..2 {
+                    let start = &start;
+                    scope.spawn(move || {
+                        let mut rng = Rng::with_seed(round);
+                        start.wait();
+                        group.eject(settings, place, Reason::RetryAfter, None, at(0), &mut rng)
+                    });
+                }
+            });
+            assert!(out(&snapshot).len() <= 1);
+            assert!(version() > before, "round {round}");
+            group.restore(at(1_000_000), |_| {});
         }
     }
 

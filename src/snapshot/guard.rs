@@ -3,10 +3,11 @@
 //! Called by workers, who count failures in a row, and by control, which looks at shares and at the time. Whoever has taken one
 //! out logs it; nobody waits for another: of two that take out one too many together, each takes it back.
 
+use crate::balance::Zones;
 use crate::base::{Rng, Tick};
 use crate::health;
 use crate::protect::outlier::{OutlierSettings, Reason};
-use crate::snapshot::Group;
+use crate::snapshot::{Group, Target};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ impl Group {
         }
         if !self.leaves_others(settings, place) {
             watch.undo();
+            // Whoever has planned meanwhile has seen it out.
+            self.live.version.fetch_add(1, Ordering::Release);
             return None;
         }
         watch.count(reason);
@@ -41,7 +44,7 @@ impl Group {
 
     /// Takes back those whose time has come, or all that are out where nothing says any more that they should be; what is
     /// called for each.
-    pub fn restore(&self, now: Tick, mut each: impl FnMut(&super::Target)) {
+    pub fn restore(&self, now: Tick, mut each: impl FnMut(&Target)) {
         let settings = self.traffic.outlier.as_deref();
         for target in &self.targets {
             let watch = &target.live.guard.watch;
@@ -67,10 +70,15 @@ impl Group {
         for (_, target) in self.targets.iter().enumerate().filter(|(at, _)| *at != place) {
             if target.live.guard.watch.is_out() {
                 out += 1;
-            } else if target.weight > 0 && health::usable(target.live.health()) {
+            } else if self.is_of_use(target) {
                 left += 1;
             }
         }
         left > 0 && out <= settings.most_of(self.targets.len())
+    }
+
+    fn is_of_use(&self, target: &Target) -> bool {
+        let in_reach = target.local || self.traffic.balance.zones != Zones::Only;
+        in_reach && target.weight > 0 && health::usable(target.live.health())
     }
 }
