@@ -89,6 +89,7 @@ fn ring() -> io_uring::Builder {
 }
 
 // What a ring counted as locked memory is given back some time after its end: one that was probed, or a predecessor's.
+#[expect(clippy::disallowed_methods, reason = "nothing is served on this thread yet")]
 fn patiently<T>(build: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..TRIES {
         match build() {
