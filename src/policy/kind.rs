@@ -208,6 +208,11 @@ impl Kind {
         }
     }
 
+    /// Whether it reads what a body's content codings hold, rather than its octets.
+    pub fn reads_content(&self) -> bool {
+        matches!(self, Kind::Validate(_))
+    }
+
     /// Whether it says something of every answer, also of one that another policy makes: who may read it, how it is shown.
     pub fn dresses(&self) -> bool {
         matches!(self, Kind::Cors(_) | Kind::Headers(_))

@@ -33,6 +33,7 @@ pub fn octets<'a>(target: &'a [u8], fields: &'a OwnedFields) -> Subject<'a> {
         rule: "rule",
         tls: None,
         body: None,
+        decoded: false,
         preflight: false,
         now: Tick::ZERO,
         unix: 0,

@@ -27,6 +27,8 @@ pub struct Subject<'a> {
     pub tls: Option<&'a Facts>,
     /// The whole body, for a policy that has asked for it ([`crate::policy::Kind::body_limit`]).
     pub body: Option<&'a [u8]>,
+    /// Whether the content codings that the head names were taken off `body`.
+    pub decoded: bool,
     /// Whether it is a preflight of CORS (OPTIONS with Origin and Access-Control-Request-Method).
     pub preflight: bool,
     /// The monotonic time.

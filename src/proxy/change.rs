@@ -4,10 +4,11 @@
 //! a changed body takes the place of the received one. Called by `staged`.
 
 use crate::http::grpc::Call;
-use crate::http::{Fault, Framing, Method, write};
+use crate::http::{Fault, Fields, Framing, Method, write};
 use crate::proxy::{Exchange, coding, collect, facts};
 use crate::shard::Sent;
 use crate::snapshot::Rule;
+use crate::transform::compress::{self, Flaw};
 use crate::transform::json::{self, Node};
 use crate::transform::page::{is_json, speaks_of_octets};
 use crate::transform::rewrite::HostChange;
@@ -28,7 +29,19 @@ pub async fn request(x: &mut Exchange<'_>, rule: &Rule) -> Result<(), Fault> {
     if reading != Reading::Nothing {
         collect::body(x, settings.limit).await?;
     }
-    let Made { sent, body } = make(x, settings, reading)?;
+    let coded = reading != Reading::Nothing && is_coded(x.view().fields);
+    let content = match coded {
+        true => Some(coding::content(x, settings.limit).await),
+        false => None,
+    };
+    if reading == Reading::Json
+        && let Some(Err(flaw)) = content
+    {
+        let too_large = flaw == Flaw::TooLarge;
+        return Err(if too_large { Fault::BodyTooLarge } else { Fault::JsonUnfit });
+    }
+    let content = content.and_then(Result::ok);
+    let Made { sent, body } = make(x, settings, reading, content.as_deref())?;
     let before = &mut x.scratch.sent;
     before.any = true;
     before.held.extend(sent.held);
@@ -57,7 +70,7 @@ enum Reading {
 // Decided before anything of the body is read: a stream is not waited for in vain.
 fn reading(x: &Exchange<'_>, settings: &RequestSettings) -> Result<Reading, Fault> {
     let empty = matches!(x.scratch.request.framing, Framing::None | Framing::Length(0));
-    let has_json = !empty && is_plain_json(x);
+    let has_json = !empty && has_json(x.view().fields);
     let call = x.scratch.trace.call != Call::No;
     if settings.json.is_some() {
         return match (empty, has_json) {
@@ -73,10 +86,14 @@ fn reading(x: &Exchange<'_>, settings: &RequestSettings) -> Result<Reading, Faul
     Ok(if settings.reads_body() && has_json { Reading::Parts } else { Reading::Nothing })
 }
 
-fn is_plain_json(x: &Exchange<'_>) -> bool {
-    let fields = x.view().fields;
-    let coded = fields.all("content-encoding").any(|v| !v.eq_ignore_ascii_case(b"identity"));
-    !coded && fields.first("content-type").is_some_and(is_json)
+// JSON, at least once its codings are taken off.
+fn has_json(fields: Fields<'_>) -> bool {
+    let known = compress::codings(fields.all("content-encoding")).is_some();
+    known && fields.first("content-type").is_some_and(is_json)
+}
+
+fn is_coded(fields: Fields<'_>) -> bool {
+    compress::codings(fields.all("content-encoding")).is_none_or(|codings| !codings.is_empty())
 }
 
 struct Made {
@@ -84,13 +101,22 @@ struct Made {
     body: Option<Vec<u8>>,
 }
 
-fn make(x: &Exchange<'_>, settings: &RequestSettings, reading: Reading) -> Result<Made, Fault> {
+// `content` is what the codings of the body hold.
+fn make(
+    x: &Exchange<'_>,
+    settings: &RequestSettings,
+    reading: Reading,
+    content: Option<&[u8]>,
+) -> Result<Made, Fault> {
     let paths = x.epoch.snapshot.paths;
-    let text = if reading == Reading::Nothing { &[] } else { x.body_here() };
+    let text = match reading {
+        Reading::Nothing => &[],
+        _ => content.unwrap_or_else(|| x.body_here()),
+    };
     let node = match reading {
         Reading::Nothing => None,
         Reading::Json => Some(json::parse(text).map_err(|_| Fault::JsonUnfit)?),
-        Reading::Parts | Reading::Replaced if is_plain_json(x) => json::parse(text).ok(),
+        Reading::Parts | Reading::Replaced if has_json(x.view().fields) => json::parse(text).ok(),
         Reading::Parts | Reading::Replaced => None,
     };
     facts::with(x, |facts| {
@@ -158,7 +184,9 @@ fn body(
     match (reading, &settings.json, &settings.body) {
         (Reading::Json, Some(changes), _) => {
             let node = node.ok_or(Fault::Internal)?;
-            held(sent, &speaks_of_octets);
+            held(sent, &|name| {
+                speaks_of_octets(name) || name.eq_ignore_ascii_case(b"content-encoding")
+            });
             changes.apply(node, facts).map(Some).ok_or(Fault::JsonUnfit)
         }
         (Reading::Replaced, _, Some(content)) => {

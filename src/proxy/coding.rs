@@ -15,7 +15,7 @@ use crate::proxy::Exchange;
 use crate::shard::coders::{Decoding, Encoding};
 use crate::transform::compress::decode::memory;
 use crate::transform::compress::{
-    Accepted, Choice, Coding, Decoder, Facts, Flaw, Limit, Settings, facts,
+    Accepted, Choice, Coding, Decoder, Facts, Flaw, Limit, Settings, codings, facts,
 };
 use std::rc::Rc;
 
@@ -80,6 +80,16 @@ pub async fn decode_whole(
         to_the_end_of_the_queue().await;
     }
     decoder.end().map(|()| out)
+}
+
+/// What the content codings of the collected request body hold.
+///
+/// # Errors
+/// What is wrong with them: not known or not as they should be, or more than `limit` octets in them.
+pub async fn content(x: &Exchange<'_>, limit: u64) -> Result<Vec<u8>, Flaw> {
+    let fields = x.view().fields;
+    let codings = codings(fields.all("content-encoding")).ok_or(Flaw::Malformed)?;
+    decode_whole(&x.shard.buffers, x.body_here(), &codings, Limit::of(limit)).await
 }
 
 /// What takes the codings off a response that its client does not take. `head` is what was parsed.

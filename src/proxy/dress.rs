@@ -15,6 +15,7 @@ use crate::proxy::trailers::Barred;
 use crate::proxy::{Exchange, coding, facts};
 use crate::shard::{Scratch, Unmapped};
 use crate::snapshot::{Listener, Rule};
+use crate::transform::compress::{self, Flaw, Limit};
 use crate::transform::json::{self, JsonChanges};
 use crate::transform::page::{
     Content, ErrorPage, holds, is_json, speaks_of_body, speaks_of_octets,
@@ -121,13 +122,17 @@ impl Work<'_> {
         let section = self.up.filled().get(..self.head).unwrap_or_default().to_vec();
         let reads = content.template.reads_body()
             && x.scratch.response.framing != Framing::None
-            && is_plain_json(x.scratch.response.view(&section));
+            && has_json(x.scratch.response.view(&section));
         let text = if reads { self.collect(x, limit).await? } else { None };
         // One that was too large to be read has been read in part: what is left of it is nothing to begin with.
         if text.is_none() && (reads || !self.drain(x).await) {
             x.scratch.response.keep_alive = false;
         }
-        let node = text.as_deref().and_then(|text| json::parse(text).ok());
+        let decoded = match &text {
+            Some(text) => plain(x, &section, text, limit).await.unwrap_or_default(),
+            None => None,
+        };
+        let node = decoded.as_deref().or(text.as_deref()).and_then(|text| json::parse(text).ok());
         // A part of what was asked for is no part of what is sent.
         let before = x.scratch.response.status;
         let status = status.unwrap_or(if before == 206 { 200 } else { before });
@@ -165,7 +170,7 @@ impl Work<'_> {
         if !silent && matches!(response.framing, Framing::None | Framing::Length(0)) {
             return Ok(false);
         }
-        let fits = is_plain_json(response.view(&section)) && response.status != 206;
+        let fits = has_json(response.view(&section)) && response.status != 206;
         let too_long =
             matches!(response.framing, Framing::Length(length) if length > settings.limit);
         if !fits || too_long {
@@ -182,10 +187,12 @@ impl Work<'_> {
             x.shard.pulse.unmapped.add(Unmapped::TooLarge);
             return Err(Fault::ResponseJson);
         };
+        let content = plain(x, &section, &text, settings.limit).await;
         let mapped = facts::with(x, |facts| {
+            let plain = content.as_ref().ok()?.as_deref().unwrap_or(&text);
             let (status, view) = (x.scratch.response.status, x.scratch.response.view(&section));
             let facts = Facts { status, response: Some(view), ..*facts };
-            changes.apply(json::parse(&text).ok()?, &facts)
+            changes.apply(json::parse(plain).ok()?, &facts)
         });
         let Some(mapped) = mapped else {
             let kept = unfit(x, Unmapped::Malformed);
@@ -209,7 +216,7 @@ impl Work<'_> {
                 write::field(added, b"etag", &[b"W/", value].concat());
                 return false;
             }
-            !speaks_of_octets(name)
+            !speaks_of_octets(name) && !name.eq_ignore_ascii_case(b"content-encoding")
         });
     }
 
@@ -301,9 +308,27 @@ impl Work<'_> {
     }
 }
 
-fn is_plain_json(fields: Fields<'_>) -> bool {
-    let coded = fields.all("content-encoding").any(|v| !v.eq_ignore_ascii_case(b"identity"));
-    !coded && fields.first("content-type").is_some_and(is_json)
+// JSON, at least once its codings, which a target may use though it was asked not to, are taken off.
+fn has_json(fields: Fields<'_>) -> bool {
+    let known = compress::codings(fields.all("content-encoding")).is_some();
+    known && fields.first("content-type").is_some_and(is_json)
+}
+
+// What the codings hold, where it is no more than may be read.
+async fn plain(
+    x: &Exchange<'_>,
+    section: &[u8],
+    body: &[u8],
+    limit: u64,
+) -> Result<Option<Vec<u8>>, Flaw> {
+    let fields = x.scratch.response.view(section);
+    match compress::codings(fields.all("content-encoding")).filter(|codings| !codings.is_empty()) {
+        Some(codings) => {
+            let limit = Limit::of(limit);
+            coding::decode_whole(&x.shard.buffers, body, &codings, limit).await.map(Some)
+        }
+        None => Ok(None),
+    }
 }
 
 /// Changes the status and the fields of the parsed response, whose head is `section`.

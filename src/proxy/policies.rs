@@ -9,11 +9,12 @@ use crate::http::request::is_token;
 use crate::http::{Fault, Framing, Method, write};
 use crate::net::{Side, Waited};
 use crate::policy::{Answer, Consumed, Findings, Question, Reply, Subject, Verdict};
-use crate::proxy::{Exchange, collect, reply};
+use crate::proxy::{Exchange, coding, collect, reply};
 use crate::shard::Scratch;
 use crate::shard::asks::LONGEST;
 use crate::shard::epoch::PolicyCore;
 use crate::snapshot::{Chain, FixedResponse, Rule, Snapshot};
+use crate::transform::compress::Flaw;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Cursor {
     rounds: u32,
     // The body was collected.
     body: bool,
+    // What its content codings hold, as soon as a policy must read that.
+    content: Option<Result<Vec<u8>, Flaw>>,
     preflight: bool,
 }
 
@@ -42,6 +45,8 @@ pub enum Step {
     Answer(Box<Answer>),
     /// A policy must see the body, of at most so many octets.
     Body(u64),
+    /// A policy must see what the content codings of the body hold, at most so many octets.
+    Content(u64),
     /// A policy asks control.
     Ask(Box<Question>),
     /// It goes on then.
@@ -114,6 +119,10 @@ pub fn run(
             let behind = buf.get(x.scratch.request.len..).unwrap_or_default();
             behind.get(..len).unwrap_or_default()
         });
+        let decoded = match &cursor.content {
+            Some(Ok(content)) if core.policy.kind.reads_content() => Some(&**content),
+            _ => None,
+        };
         let Scratch { request, findings, trace, .. } = &mut *x.scratch;
         let announced = match request.framing {
             Framing::Length(length) => Some(length),
@@ -127,7 +136,8 @@ pub fn run(
             listener: &x.listener.name,
             rule: rule.map_or("", |rule| &rule.name),
             tls: x.client.tls.as_deref(),
-            body,
+            body: decoded.or(body),
+            decoded: decoded.is_some(),
             preflight: cursor.preflight,
             now,
             unix,
@@ -145,7 +155,23 @@ pub fn run(
             cursor.next += 1;
             continue;
         }
-        let verdict = decide(core, *at, &subject, findings, reply.take());
+        if body.is_some_and(|body| !body.is_empty())
+            && cursor.content.is_none()
+            && core.policy.kind.reads_content()
+            && subject.view.fields.first("content-encoding").is_some()
+            && let Some(limit) = core.policy.kind.body_limit(&subject)
+        {
+            return Step::Content(limit);
+        }
+        let swollen = matches!(cursor.content, Some(Err(Flaw::TooLarge)));
+        let verdict = match swollen && core.policy.kind.reads_content() {
+            true if core.policy.dry_run => {
+                findings.dry.push((*at, Fault::BodyTooLarge));
+                Verdict::Pass
+            }
+            true => Verdict::Refuse(Fault::BodyTooLarge),
+            false => decide(core, *at, &subject, findings, reply.take()),
+        };
         if ended.is_some() {
             continue;
         }
@@ -245,6 +271,10 @@ pub async fn slow(
             Step::Body(limit) => {
                 collect::body(x, limit).await?;
                 cursor.body = true;
+                None
+            }
+            Step::Content(limit) => {
+                cursor.content = Some(coding::content(x, limit).await);
                 None
             }
             Step::Ask(question) => Some(ask(x, question).await?),

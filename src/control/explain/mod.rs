@@ -354,6 +354,7 @@ impl Placed<'_> {
                     rule: explained.rule.as_deref().unwrap_or_default(),
                     tls: None,
                     body: None,
+                    decoded: false,
                     preflight: false,
                     now: crate::base::Tick::now(),
                     unix: crate::base::tick::wall_micros() / 1_000_000,

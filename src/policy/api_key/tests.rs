@@ -77,6 +77,7 @@ fn ask_core(
         rule: "",
         tls: None,
         body: None,
+        decoded: false,
         preflight: false,
         now: Tick::ZERO,
         unix,

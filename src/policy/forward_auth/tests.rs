@@ -76,6 +76,7 @@ impl Rig {
             rule: "r",
             tls: None,
             body: None,
+            decoded: false,
             preflight: false,
             now: self.now,
             unix: 0,

@@ -80,6 +80,7 @@ impl Request {
             rule: "api",
             tls: None,
             body: self.body.map(str::as_bytes),
+            decoded: false,
             preflight: false,
             now: Tick::from_nanos(0),
             unix,

@@ -91,6 +91,7 @@ impl World {
             rule: "r",
             tls: None,
             body: None,
+            decoded: false,
             preflight: false,
             now: self.now,
             unix: self.unix,

@@ -166,6 +166,7 @@ pub(in crate::policy) mod tests {
             rule: "r",
             tls: None,
             body: None,
+            decoded: false,
             preflight: false,
             now,
             unix: 1_800_000_000,

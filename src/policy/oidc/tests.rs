@@ -87,6 +87,7 @@ impl Asked {
             rule: "r",
             tls: None,
             body: None,
+            decoded: false,
             preflight: false,
             now: Tick::ZERO.after(Duration::from_secs(self.unix - NOW + 1000)),
             unix: self.unix,

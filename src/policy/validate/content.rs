@@ -1,6 +1,7 @@
 //! The media type of a request's body, and ranges of media types. Called by the policy and by `openapi`.
 
-use crate::http::{Fault, RequestView};
+use crate::http::Fault;
+use crate::policy::Subject;
 use crate::policy::validate::Refused;
 
 /// A range of media types: `application/json`, `text/*`, `application/*+json`, `*/*`; lower-case.
@@ -60,7 +61,8 @@ impl Content {
     ///
     /// # Errors
     /// Where it says it twice: a service may take either.
-    pub(super) fn of(view: &RequestView<'_>) -> Result<Content, Refused> {
+    pub(super) fn of(subject: &Subject<'_>) -> Result<Content, Refused> {
+        let view = &subject.view;
         let mut types = view.fields.all("content-type");
         let text = types.next().unwrap_or_default();
         if types.next().is_some() {
@@ -74,8 +76,8 @@ impl Content {
         let charset = parts.find_map(|part| part.strip_prefix("charset="));
         let charset = charset.map(|charset| charset.trim_matches('"'));
         let coded = |line: &[u8]| !line.is_empty() && !line.eq_ignore_ascii_case(b"identity");
-        let hidden = if view.fields.all("content-encoding").any(coded) {
-            Some("it is compressed")
+        let hidden = if !subject.decoded && view.fields.all("content-encoding").any(coded) {
+            Some("its content coding cannot be taken off")
         } else if charset.is_some_and(|charset| !matches!(charset, "utf-8" | "us-ascii")) {
             Some("its charset is not UTF-8")
         } else {
@@ -98,7 +100,7 @@ impl Content {
     /// That what is inside can be read.
     ///
     /// # Errors
-    /// Where it is compressed, or in another charset.
+    /// Where it is still compressed, or in another charset.
     pub(super) fn plain(&self) -> Result<(), Refused> {
         match self.hidden {
             None => Ok(()),

@@ -194,7 +194,7 @@ impl Policy {
         if subject.preflight || !has_body(&subject.view) {
             return None;
         }
-        let content = Content::of(&subject.view).ok()?;
+        let content = Content::of(subject).ok()?;
         let own = self.body.as_ref().and_then(|(body, schema)| {
             let judged = schema.is_some() && content.is_json();
             let unannounced = body.max.filter(|_| length(&subject.view).is_none());
@@ -220,7 +220,7 @@ impl Policy {
         for rule in &self.query {
             rule.check(field::Place::Query, field::query_values(view, &rule.name))?;
         }
-        let content = Content::of(view)?;
+        let content = Content::of(subject)?;
         // Another policy may have asked for more of it than this one judges.
         if let (Some(limit), Some(body)) = (self.body_limit(subject), subject.body)
             && body.len() as u64 > limit

@@ -35,6 +35,7 @@ impl Request<'_> {
             rule: "api",
             tls: None,
             body: *body,
+            decoded: false,
             preflight: false,
             now: Tick::from_nanos(0),
             unix: 0,
