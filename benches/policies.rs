@@ -71,6 +71,7 @@ fn subject<'a>(path: &'a str, query: Option<&'a str>, fields: &'a OwnedFields) -
         rule: "api",
         tls: None,
         body: None,
+        decoded: false,
         preflight: false,
         now: Tick::ZERO,
         unix: 0,

@@ -630,13 +630,11 @@ fn answers_lie_in_files_and_are_made() {
     let dir = tempfile::tempdir().unwrap();
     let logo = dir.path().join("logo.svg");
     std::fs::write(&logo, "<svg>#{not a template}</svg>").unwrap();
-    let rules = format!(
-        "[[rule]]\nname = 'logo'\nwhen = {{ path = '/logo' }}\nrespond = {{ file = 'logo.svg', headers = {{ cache-control = 'max-age=60' }} }}\n\
-         [[rule]]\nname = 'hi'\nwhen = {{ path = '/hi/*', host = '*.test' }}\n\
-         respond = {{ status = 201, body = '{{\"to\":\"#{{capture.1}}\",\"at\":\"#{{host.1}}\",\"m\":\"#{{method}}\"}}', \
-         content_type = 'application/json', headers = {{ x-id = '#{{request_id}}', x-none = '#{{header.x-none}}' }} }}\n"
-    );
-    let text = file(listen, free_address(), &rules);
+    let rules = "[[rule]]\nname = 'logo'\nwhen = { path = '/logo' }\nrespond = { file = 'logo.svg', headers = { cache-control = 'max-age=60' } }\n\
+         [[rule]]\nname = 'hi'\nwhen = { path = '/hi/*', host = '*.test' }\n\
+         respond = { status = 201, body = '{\"to\":\"#{capture.1}\",\"at\":\"#{host.1}\",\"m\":\"#{method}\"}', \
+         content_type = 'application/json', headers = { x-id = '#{request_id}', x-none = '#{header.x-none}' } }\n";
+    let text = file(listen, free_address(), rules);
     let ringgate = Ringgate::start_in(dir, &text);
     let answer = get(listen, "/logo");
     assert_eq!((answer.status(), answer.text().as_str()), (200, "<svg>#{not a template}</svg>"));
