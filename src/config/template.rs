@@ -25,8 +25,11 @@ pub(super) fn template(
 pub(super) fn parse(text: &str, scope: Scope) -> Result<Template, Wrong> {
     Template::parse(text, scope).map_err(|mistake| match mistake {
         Mistake::Unknown(name) => Wrong {
-            expected: format!("a text in which only #{{...}} of {} are replaced", known()),
-            hint: meant(&name),
+            expected: format!(
+                "a text in which only #{{...}} of {} are replaced here",
+                known(scope)
+            ),
+            hint: meant(&name, scope),
         },
         Mistake::NotHere(name) => Wrong {
             expected: format!("a text without #{{{name}}}, which is not known here"),
@@ -40,24 +43,24 @@ pub(super) fn parse(text: &str, scope: Scope) -> Result<Template, Wrong> {
     })
 }
 
-fn known() -> String {
+fn known(scope: Scope) -> String {
     let name = |name: &str| match name {
         "capture." | "host." => format!("{name}1"),
         name if name.ends_with('.') => format!("{name}NAME"),
         name => name.to_owned(),
     };
-    names().map(name).collect::<Vec<_>>().join(", ")
+    names(scope).map(name).collect::<Vec<_>>().join(", ")
 }
 
 // A name of the file's own stands behind the first dot of most.
-fn meant(name: &str) -> Option<String> {
+fn meant(name: &str, scope: Scope) -> Option<String> {
     match name.split_once('.') {
         Some((first, rest)) => {
-            let roots = names().filter_map(|known| known.strip_suffix('.'));
+            let roots = names(scope).filter_map(|known| known.strip_suffix('.'));
             let hint = did_you_mean(first, roots)?;
             Some(hint.replace("\"?", &format!(".{rest}\"?")))
         }
-        None => did_you_mean(name, names()),
+        None => did_you_mean(name, names(scope)),
     }
 }
 

@@ -90,9 +90,11 @@ const NAMED: [(&str, Named); 8] = [
     ("body.", What::Body),
 ];
 
-/// Every name, those that go on with a name of the file's with their dot.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    PLAIN.iter().map(|(name, _)| *name).chain(NAMED.iter().map(|(name, _)| *name))
+/// Every name that is known there, those that go on with a name of the file's with their dot.
+pub fn names(scope: Scope) -> impl Iterator<Item = &'static str> {
+    let plain = PLAIN.iter().map(move |(name, what)| (*name, scope.knows(what)));
+    let named = NAMED.iter().map(move |(name, what)| (*name, scope.knows(&what("".into()))));
+    plain.chain(named).filter(|(_, known)| *known).map(|(name, _)| name)
 }
 
 /// What is known where a template stands.

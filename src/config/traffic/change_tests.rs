@@ -133,6 +133,20 @@ fn what_cannot_be_done_to_a_response_is_said() {
 }
 
 #[test]
+fn of_a_name_that_there_is_not_those_that_are_known_there_are_listed() {
+    let of = |known: &str| format!("only #{{...}} of {known} are replaced here");
+    let request = "protocol, host, port, path, query, method, client_ip, request_id, rule, consumer, header.NAME, query.NAME, \
+                   cookie.NAME, capture.1, host.1, claim.NAME, body.NAME";
+    check("request = { path = '/#{nonsense}' }", &[&of(request)]);
+    check(
+        "request = { path = '/#{status}' }",
+        &["#{status}, which is not known here"],
+    );
+    let response = "rule, group, target, status, consumer, response.header.NAME, header.NAME";
+    check("response = { headers = { set = { x = '#{nope}' } } }", &[response]);
+}
+
+#[test]
 fn what_an_answer_cannot_be_is_said() {
     check("respond = { file = 'a.html' }", &[]);
     check("respond = { file = 'a.html', body = 'x', status = 200 }", &["file beside body"]);
