@@ -2,7 +2,7 @@
 //!
 //! It is warned of by `ringgate check`, at the start and at every reload, and stops none of them. Called by control.
 
-use crate::config::{Action, Config, Problem, Protocol, policy, traffic};
+use crate::config::{Action, Config, Problem, Protocol, dead, policy, traffic};
 use std::collections::HashSet;
 
 /// All that is doubtful about a file.
@@ -15,6 +15,7 @@ pub fn doubts(config: &Config) -> Vec<Problem> {
     unbelieved(config)
         .chain(wrapped(config))
         .chain(idle(config))
+        .chain(dead::dead(config))
         .chain(of_policies)
         .chain(of_traffic)
         .collect()

@@ -6,6 +6,7 @@
 mod acme;
 mod action;
 mod check;
+mod dead;
 mod doubts;
 mod expand;
 mod file;
