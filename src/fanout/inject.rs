@@ -47,13 +47,20 @@ pub struct Meets {
     pub abort: Option<Abort>,
 }
 
+impl FaultSettings {
+    /// Whether a request with these fields may meet it.
+    pub fn concerns(&self, fields: Fields<'_>) -> bool {
+        self.header.iter().all(|(name, patterns)| has(fields, name, patterns))
+    }
+}
+
 impl InjectSettings {
     /// What a request with these fields meets; `draw` gives a number below its argument. Delays add up, and behind the first
     /// abort nothing comes.
     pub fn meet(&self, fields: Fields<'_>, mut draw: impl FnMut(u64) -> u64) -> Meets {
         let mut meets = Meets::default();
         for one in &self.faults {
-            if !one.header.iter().all(|(name, patterns)| has(fields, name, patterns)) {
+            if !one.concerns(fields) {
                 continue;
             }
             let drawn = u32::try_from(draw(u64::from(Share::WHOLE))).unwrap_or(0);

@@ -171,6 +171,15 @@ impl Policy {
         format!("{} of {} in flight", self.table.word(key) & COUNT, self.limit)
     }
 
+    /// Counts for the sender of a request what another policy of the same settings has.
+    pub fn follow(&self, other: &Policy, subject: &Subject<'_>, findings: &Findings) {
+        let key = |table: &Table| self.key.hash(&table.secret, subject, &findings.identity).max(1);
+        if self.scope != Scope::Core {
+            let word = other.table.word(key(&other.table)) & COUNT;
+            self.table.put(key(&self.table), word);
+        }
+    }
+
     /// The memory that its counts take.
     pub fn octets(&self) -> usize {
         self.table.octets()
@@ -226,6 +235,19 @@ mod tests {
         assert!(enter(&next, &one, "192.0.2.1").is_none());
         drop(held);
         assert!(enter(&next, &one, "192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn another_policy_takes_over_what_one_has_counted_of_a_client() {
+        let (counted, copy) = (policy(2, 100, None), policy(2, 100, None));
+        let (core, copied) = (Core::bind(&counted, None), Core::bind(&copy, None));
+        let held = [(); 2].map(|()| enter(&counted, &core, "192.0.2.1").unwrap());
+        let (none, findings) = (OwnedFields::default(), Findings::default());
+        copy.follow(&counted, &subject(&none, "192.0.2.1", Tick::ZERO), &findings);
+        assert!(enter(&copy, &copied, "192.0.2.1").is_none());
+        assert!(enter(&copy, &copied, "192.0.2.2").is_some());
+        drop(held);
+        assert!(enter(&counted, &core, "192.0.2.1").is_some(), "it stays as it was");
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl Kind {
     /// How full its limit is for the sender of a request, in words; `None` for kinds that limit nothing. Nothing is counted.
     pub fn fill(&self, subject: &Subject<'_>, findings: &Findings) -> Option<String> {
         match self {
+            Kind::ApiKey(policy) => policy.fill(subject, findings),
             Kind::Concurrency(policy) => Some(policy.fill(subject, findings)),
             Kind::Rate(policy) => Some(policy.fill(subject, findings)),
             Kind::Window(policy) => Some(policy.fill(subject, findings)),
@@ -211,6 +212,19 @@ impl Kind {
     /// Whether it reads what a body's content codings hold, rather than its octets.
     pub fn reads_content(&self) -> bool {
         matches!(self, Kind::Validate(_))
+    }
+
+    /// Counts for the sender of a request what `other`, the same policy elsewhere, has counted; that one stays as it is.
+    pub fn follow(&self, other: &Kind, subject: &Subject<'_>, findings: &Findings) {
+        match (self, other) {
+            (Kind::ApiKey(own), Kind::ApiKey(other)) => own.follow(other, subject, findings),
+            (Kind::Concurrency(own), Kind::Concurrency(other)) => {
+                own.follow(other, subject, findings);
+            }
+            (Kind::Rate(own), Kind::Rate(other)) => own.follow(other, subject, findings),
+            (Kind::Window(own), Kind::Window(other)) => own.follow(other, subject, findings),
+            _ => {}
+        }
     }
 
     /// Whether it says something of every answer, also of one that another policy makes: who may read it, how it is shown.

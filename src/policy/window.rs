@@ -188,6 +188,14 @@ impl Policy {
         format!("{} of {} counted", slid + u128::from(here), self.requests)
     }
 
+    /// Counts for the sender of a request what another policy of the same settings has.
+    pub fn follow(&self, other: &Policy, subject: &Subject<'_>, findings: &Findings) {
+        let key = |table: &Table| self.key.hash(&table.secret, subject, &findings.identity);
+        if self.window == other.window {
+            self.table.put(key(&self.table), other.table.word(key(&other.table)));
+        }
+    }
+
     /// The memory that its counts take.
     pub fn octets(&self) -> usize {
         self.table.octets()
@@ -214,6 +222,20 @@ mod tests {
         let window = Duration::from_secs(window);
         let settings = Settings { requests, window, keys: 100, ..Settings::default() };
         Policy::build(&settings, &|_| None, old).unwrap()
+    }
+
+    #[test]
+    fn another_policy_takes_over_what_one_has_counted_of_a_client() {
+        let (counted, copy) = (policy(3, 60, None), policy(3, 60, None));
+        assert_eq!(pass(&counted, "192.0.2.1", 0, 2), 2);
+        let (none, findings) = (OwnedFields::default(), Findings::default());
+        for (client, left) in [("192.0.2.1", 1), ("192.0.2.2", 3)] {
+            let subject = subject(&none, client, Tick::ZERO);
+            copy.follow(&counted, &subject, &findings);
+            assert_eq!(copy.fill(&subject, &findings), counted.fill(&subject, &findings));
+            assert_eq!(pass(&copy, client, 0, 9), left);
+        }
+        assert_eq!(pass(&counted, "192.0.2.1", 0, 9), 1, "it stays as it was");
     }
 
     // How many of `count` requests at this millisecond pass.

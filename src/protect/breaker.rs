@@ -334,6 +334,13 @@ impl Breaker {
         }
     }
 
+    /// Becomes as another one stands, which stays as it is. What was counted of its windows is not taken over.
+    pub fn follow(&self, other: &Breaker) {
+        self.word.store(other.word.load(Acquire), Relaxed);
+        self.until.store(other.until.load(Relaxed), Relaxed);
+        self.since.store(other.since.load(Relaxed), Relaxed);
+    }
+
     /// What it lets in, and since when; never asked anything, since the start.
     pub fn state(&self) -> (State, Tick) {
         let state = Word::of(self.word.load(Acquire)).state;

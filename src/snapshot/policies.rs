@@ -205,6 +205,23 @@ pub fn compile(config: &Config, context: Context<'_>) -> Result<Vec<Arc<Policy>>
     policies.collect()
 }
 
+/// The policy as compiled from the file, with the keys that control has fetched for the one that runs. What is counted is its own.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn with_keys(policy: &Policy, running: &Policy) -> Result<Arc<Policy>, Wrong> {
+    let written = &policy.written;
+    let files = |path: &std::path::Path| written.file(path);
+    Ok(Arc::new(Policy {
+        name: Arc::clone(&policy.name),
+        kind: Kind::build(&written.settings, &files, Some(&running.kind))?,
+        dry_run: policy.dry_run,
+        answer: written.answer.as_ref().map(answer),
+        meters: Arc::clone(&policy.meters),
+        written: written.clone(),
+    }))
+}
+
 // Where it stands may have changed.
 fn is_same(before: &config::Policy, now: &config::Policy) -> bool {
     before.settings == now.settings

@@ -26,6 +26,11 @@ impl Seals {
         all.push(own.clone());
         Some(Seals { ring: Arc::new(Ring::of(DOMAIN, &all)?), own })
     }
+
+    /// The key of the process: whoever has it opens what this process has sealed.
+    pub fn own(&self) -> &Secret {
+        &self.own
+    }
 }
 
 #[cfg(test)]

@@ -105,8 +105,8 @@ impl Canary {
 }
 
 impl Force {
-    // What the first value that says anything says.
-    fn says(&self, fields: Fields<'_>) -> Option<bool> {
+    /// What the first value that says anything says.
+    pub fn says(&self, fields: Fields<'_>) -> Option<bool> {
         let is = |list: &[String], value: &[u8]| {
             list.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(value))
         };

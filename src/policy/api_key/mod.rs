@@ -219,6 +219,47 @@ impl Policy {
         }
     }
 
+    // The plan of who sends a request, by its position, and the consumer's counter.
+    fn sender(&self, subject: &Subject<'_>) -> Option<(usize, Option<&Arc<Meter>>)> {
+        let mut decoded = [0; LONGEST_KEY];
+        let Shown::One(key) = self.shown(subject, &mut decoded) else { return None };
+        let (_, consumer) = self.directory.find(&secret::digest(key), subject.unix)?;
+        Some((usize::from(consumer.plan?), consumer.meter.as_ref()))
+    }
+
+    /// What is left of the sender's plan, in words; `None` where nothing of it is limited.
+    pub fn fill(&self, subject: &Subject<'_>, findings: &Findings) -> Option<String> {
+        let (plan, meter) = self.sender(subject)?;
+        let rate = self.rates.get(plan)?.as_ref().map(|rate| rate.fill(subject, findings));
+        let quota = self.settings.plans.get(plan).and_then(Plan::quota);
+        let used = quota.zip(meter).and_then(|(quota, meter)| {
+            let number = quota.period.number(subject.unix);
+            let used = meter.taken().into_iter().find(|taken| taken.number == number);
+            let (used, every) = (used.map_or(0, |taken| taken.count), quota.period.every.word());
+            quota.limit.map(|limit| format!("{used} of {limit} used this {every}"))
+        });
+        let all: Vec<String> = rate.into_iter().chain(used).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    }
+
+    /// Counts for the sender of a request what another policy of the same settings has.
+    pub fn follow(&self, other: &Policy, subject: &Subject<'_>, findings: &Findings) {
+        let (Some((plan, ours)), Some((of, theirs))) =
+            (self.sender(subject), other.sender(subject))
+        else {
+            return;
+        };
+        let rates = (self.rates.get(plan), other.rates.get(of));
+        if let (Some(Some(rate)), Some(Some(known))) = rates {
+            rate.follow(known, subject, findings);
+        }
+        if let (Some(meter), Some(known)) = (ours, theirs) {
+            for taken in known.taken() {
+                meter.add(taken.number, taken.count);
+            }
+        }
+    }
+
     /// What is not sent on.
     pub fn consumes(&self) -> Vec<Consumed> {
         let header = self.settings.header.clone().map(Consumed::Field);

@@ -56,6 +56,50 @@ fn ask(policy: &Policy, lines: &str, query: &str, unix: u64) -> (Verdict, Findin
     ask_core(policy, &Core::bind(policy, None), lines, query, unix)
 }
 
+// What is left for the owner of key `n`, and that `copy` counts it then.
+fn left(policy: &Policy, copy: &Policy, n: u8, consumer: &str) -> Option<String> {
+    let text = format!("GET /x HTTP/1.1\r\nHost: a\r\n{}\r\n", with(n));
+    let mut head = RequestHead::default();
+    head.parse(text.as_bytes(), PathPolicy::default()).unwrap();
+    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let subject = Subject {
+        view: head.view(text.as_bytes(), peer),
+        client: peer,
+        scheme: "http",
+        port: 80,
+        listener: "web",
+        rule: "",
+        tls: None,
+        body: None,
+        preflight: false,
+        now: Tick::ZERO,
+        unix: NOON,
+    };
+    let mut findings = Findings::default();
+    findings.identity.consumer.push_str(consumer);
+    copy.follow(policy, &subject, &findings);
+    let fill = policy.fill(&subject, &findings);
+    assert_eq!(copy.fill(&subject, &findings), fill);
+    fill
+}
+
+#[test]
+fn another_policy_takes_over_what_one_has_counted_of_a_consumer() {
+    let mut settings = settings();
+    settings.plans[1].rate = Some(Rate { count: 60, seconds: 60, burst: Some(5) });
+    let build = || build(&settings, &consumers(), None);
+    let (policy, copy) = (build(), build());
+    check(&policy, &with(1), "", "pass");
+    check(&policy, &with(2), "", "pass");
+    check(&policy, &with(5), "", "pass");
+    assert_eq!(left(&policy, &copy, 1, "acme").as_deref(), Some("2 of 3 used this day"));
+    assert_eq!(left(&policy, &copy, 5, "brief").as_deref(), Some("4 of 5 left"));
+    assert_eq!((left(&policy, &copy, 3, "plain"), left(&policy, &copy, 9, "")), (None, None));
+    check(&copy, &with(1), "", "pass");
+    check(&copy, &with(1), "", "quota_exceeded");
+    check(&policy, &with(1), "", "pass");
+}
+
 fn ask_core(
     policy: &Policy,
     core: &Core,

@@ -156,6 +156,13 @@ impl Table {
         set.words.get(usize::from(place.way)).unwrap_or(&set.spare).fetch_sub(amount, SeqCst);
     }
 
+    /// Sets the word of a key, which is given a place if it has none; a word of zero is what it has without.
+    pub fn put(&self, key: u64, word: u64) {
+        if word != 0 {
+            self.change(key, &Put(word));
+        }
+    }
+
     /// What a key is counted in, whether it has a place of its own or not.
     pub fn word(&self, key: u64) -> u64 {
         let Some(set) = self.sets.get(self.set_of(key)) else { return 0 };
@@ -168,6 +175,28 @@ impl Table {
     #[inline]
     fn set_of(&self, key: u64) -> usize {
         ((u128::from(key) * self.sets.len() as u128) >> 64) as usize
+    }
+}
+
+struct Put(u64);
+
+impl Words for Put {
+    type Outcome = ();
+
+    fn idle(&self, word: u64) -> bool {
+        word == 0
+    }
+
+    fn begin(&self, _: u64, _: u64, _: u64) -> u64 {
+        self.0
+    }
+
+    fn change(&self, _: u64, _: u64) -> (Option<u64>, ()) {
+        (Some(self.0), ())
+    }
+
+    fn undo(&self, (): &()) -> u64 {
+        0
     }
 }
 

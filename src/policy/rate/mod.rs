@@ -12,7 +12,7 @@ pub mod shared;
 
 use crate::base::Tick;
 use crate::http::Fault;
-use crate::policy::key::{self, Key};
+use crate::policy::key::{self, Key, Table};
 use crate::policy::{Files, Findings, Reply, Subject, Verdict, Wrong};
 use bucket::{Bucket, Taken};
 use fields::{Lines, Style};
@@ -214,7 +214,21 @@ impl Policy {
         let key = self.key.hash(&table.secret, subject, &findings.identity).max(1);
         let clock = self.bucket.clock(subject.now);
         let left = self.bucket.left(table.word(key), clock);
-        format!("{left} of {} left", self.bucket.burst())
+        let ahead = match self.leasing.reserve {
+            0 => String::new(),
+            reserve => format!(", and up to {reserve} with the cores"),
+        };
+        format!("{left} of {} left{ahead}", self.bucket.burst())
+    }
+
+    /// Counts for the sender of a request what another policy of the same settings has.
+    pub fn follow(&self, other: &Policy, subject: &Subject<'_>, findings: &Findings) {
+        if self.scope == Scope::Core || !self.bucket.same_words(&other.bucket) {
+            return;
+        }
+        let (ours, theirs) = (&self.shared.table, &other.shared.table);
+        let key = |table: &Table| self.key.hash(&table.secret, subject, &findings.identity).max(1);
+        ours.put(key(ours), theirs.word(key(theirs)));
     }
 
     /// The memory that its buckets take.
