@@ -44,7 +44,7 @@ enum Command {
         /// A field of its head, as 'name: value'.
         #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
         headers: Vec<(String, String)>,
-        /// The listener it arrives on [default: the first that speaks the URL's scheme].
+        /// The listener it arrives on [default: the one that binds the URL's port and speaks its scheme, or the first that does].
         #[arg(long, value_name = "NAME")]
         listener: Option<String>,
         /// The address of who sends it [default: 192.0.2.1].

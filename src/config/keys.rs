@@ -184,9 +184,12 @@ pub(super) const HEALTH: Keys = &[
 ];
 pub(super) const POOL: Keys = &["max_idle", "idle_timeout"];
 pub(super) const GROUP_TIMEOUTS: Keys = &["connect", "response"];
-pub(super) const EXPECT: Keys =
-    &["request", "rule", "listener", "headers", "source", "group", "status", "response", "sent"];
+pub(super) const EXPECT: Keys = &[
+    "request", "rule", "listener", "headers", "body", "source", "group", "status", "response",
+    "sent", "answer",
+];
 pub(super) const EXPECT_SENT: Keys = &["target", "host", "headers"];
+pub(super) const EXPECT_ANSWER: Keys = &["status", "headers", "body"];
 
 /// Each table with its keys; `*` stands for a name that the file chooses.
 const TABLES: &[(&str, Keys)] = &[
@@ -228,6 +231,7 @@ const TABLES: &[(&str, Keys)] = &[
     ("policy.*.answer", POLICY_ANSWER),
     ("expect", EXPECT),
     ("expect.sent", EXPECT_SENT),
+    ("expect.answer", EXPECT_ANSWER),
 ];
 
 /// Every key that the file may hold, dotted, as `server.workers`, `rule.when.host` and `group.*.health.path`: an

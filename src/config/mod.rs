@@ -560,7 +560,7 @@ pub struct Expect {
     pub taker: Taker,
     /// The group that it must be sent to.
     pub group: Option<String>,
-    /// The status that the client must be sent; a target's is 200.
+    /// The status that the client must be sent.
     pub status: Option<u16>,
     /// Fields of the answer, with patterns of their values.
     pub response: Vec<(String, String)>,
@@ -570,6 +570,10 @@ pub struct Expect {
     pub listener: Option<String>,
     /// Fields of the request head.
     pub headers: Vec<(String, String)>,
+    /// The request's body; its length is written.
+    pub body: Option<String>,
+    /// What targets answer; `None` for 200.
+    pub answer: Option<ExpectAnswer>,
     /// The client's address; 192.0.2.1 when left out.
     pub source: Option<std::net::IpAddr>,
     /// Where it stands in the file.
@@ -597,6 +601,17 @@ pub struct ExpectSent {
     pub host: Option<String>,
     /// Fields, with patterns of their values.
     pub headers: Vec<(String, String)>,
+}
+
+/// `answer` of an `[[expect]]`: what every target answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectAnswer {
+    /// The status.
+    pub status: u16,
+    /// Fields; the length of the body is written.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
 }
 
 impl Expect {

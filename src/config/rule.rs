@@ -5,11 +5,13 @@
 use crate::config::action::{self, fields};
 use crate::config::check::{Kind, Seen};
 use crate::config::item::{Item, Table};
-use crate::config::keys::{EXPECT, EXPECT_SENT, RULE, RULE_LIMITS, RULE_TIMEOUTS, WHEN};
+use crate::config::keys::{
+    EXPECT, EXPECT_ANSWER, EXPECT_SENT, RULE, RULE_LIMITS, RULE_TIMEOUTS, WHEN,
+};
 use crate::config::problem::Wrong;
 use crate::config::sections::{self, BODY};
 use crate::config::syntax::{self, value_pattern};
-use crate::config::{Action, Expect, ExpectSent, Respond, Rule, Taker, When};
+use crate::config::{Action, Expect, ExpectAnswer, ExpectSent, Respond, Rule, Taker, When};
 use crate::config::{policy, relayed, traffic};
 use crate::transform::Scope;
 
@@ -156,6 +158,10 @@ pub(super) fn expect(item: &Item<'_>, seen: &mut Seen) -> Option<Expect> {
         let path = format!("{}.rule", item.path);
         table.problem(path, "nothing that is expected", "rule, group, status, response or sent");
     }
+    let body = table.item("body").and_then(|item| item.parsed(BODY_TEXT, text));
+    let refused = |name: &str| body.as_ref().and_then(|_| framing(name));
+    let headers = table.item("headers").map(|item| fields(&item, refused)).unwrap_or_default();
+    let answer = table.item("answer").and_then(|item| answer(&item));
     let listener = table.item("listener").and_then(|item| {
         let name = item.parsed("the name of a listener", syntax::name)?;
         seen.uses(Kind::Listener, &name, &item);
@@ -166,7 +172,7 @@ pub(super) fn expect(item: &Item<'_>, seen: &mut Seen) -> Option<Expect> {
             text.parse().or_else(|_| Wrong::plain())
         })
     });
-    Some(Expect {
+    let expect = Expect {
         request: request.unwrap_or_default(),
         taker: taker.unwrap_or_default(),
         group,
@@ -174,10 +180,43 @@ pub(super) fn expect(item: &Item<'_>, seen: &mut Seen) -> Option<Expect> {
         response: response.unwrap_or_default(),
         sent,
         listener,
-        headers: table.item("headers").map(|item| fields(&item, |_| None)).unwrap_or_default(),
+        headers,
+        body,
+        answer,
         source,
         place: item.place(),
-    })
+    };
+    if let Some(item) = table.item("answer").filter(|_| !expect.is_played()) {
+        let expected = "group, status, response or sent with it: no target is asked for a rule";
+        item.problem("answer, and nothing that follows from it", expected, None);
+    }
+    Some(expect)
+}
+
+const BODY_TEXT: &str = "a text, the octets of a body";
+
+fn text(text: &str) -> Result<String, Wrong> {
+    Ok(text.to_owned())
+}
+
+// `answer = { status = 404, headers = { content-type = "application/json" }, body = "{}" }`
+fn answer(item: &Item<'_>) -> Option<ExpectAnswer> {
+    let table = item.table(EXPECT_ANSWER)?;
+    let status = table.item("status").and_then(|item| item.integer(200..=599));
+    let status = status.and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+    let body = table.item("body").and_then(|item| item.parsed(BODY_TEXT, text)).unwrap_or_default();
+    if let Some(item) = table.item("body").filter(|_| matches!(status, 204 | 304)) {
+        item.problem(format!("a body of an answer with status {status}"), "no body", None);
+    }
+    let headers = table.item("headers").map(|item| fields(&item, framing)).unwrap_or_default();
+    Some(ExpectAnswer { status, headers, body })
+}
+
+// What follows from a body, and from the connection that is played.
+fn framing(name: &str) -> Option<&'static str> {
+    let ours = ["content-length", "transfer-encoding", "connection", "trailer", "upgrade"];
+    let ours = ours.iter().any(|one| name.eq_ignore_ascii_case(one));
+    ours.then_some("none of those that frame a message: they are written for the body")
 }
 
 // `sent = { target = "/v2/*", host = "app.internal", headers = { x-tenant = "a" } }`

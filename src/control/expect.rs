@@ -4,7 +4,8 @@
 //! Which rule takes a request is judged without playing it (`snapshot::expect`). Called by `check`, and so before every reload.
 
 use crate::config::{Action, Config, Expect, ExpectSent, Problem, Taker};
-use crate::control::rehearsal::{Part, Played, Stage, plain};
+use crate::control::rehearsal::{Delivered, Part, Played, Stage, plain};
+use crate::fanout::PartSettings;
 use crate::route::Pattern;
 use crate::snapshot::compile::{Context, compile};
 use crate::snapshot::expect::{listener_for, written};
@@ -42,20 +43,22 @@ fn judge(config: &Config, stage: &Stage, expect: &Expect, luck: &mut u64) -> Opt
         _ => None,
     };
     let listener = listener_for(config, url, expect.listener.as_deref(), rule)?;
-    let octets = written(&expect.request, &expect.headers).ok()?;
+    let octets = written(&expect.request, &expect.headers, expect.body.as_deref()).ok()?;
     let part = Part {
         listener,
         octets: &octets,
         source: expect.source.unwrap_or(SOURCE),
         tls: url.strip_prefix("https://").map(name_in),
+        answer: expect.answer.as_ref(),
     };
     let played = stage.play(&part, 0);
-    let (found, expected) = differs(expect, &played)?;
+    let (found, expected) = differs(config, expect, &played)?;
     if goes_elsewhere(config, expect, &played) {
         let draws = 1..=TRIES.min(*luck);
         *luck -= draws.end();
         // What may happen is expected rightly.
-        if draws.into_iter().any(|draw| differs(expect, &stage.play(&part, draw)).is_none()) {
+        if draws.into_iter().any(|draw| differs(config, expect, &stage.play(&part, draw)).is_none())
+        {
             return None;
         }
     }
@@ -95,12 +98,14 @@ pub fn name_in(rest: &str) -> &str {
 }
 
 // The first thing that is not as expected, and what was.
-fn differs(expect: &Expect, played: &Played) -> Option<(String, String)> {
+fn differs(config: &Config, expect: &Expect, played: &Played) -> Option<(String, String)> {
     let said = |key: &str| played.record.get(key).and_then(|value| value.as_str());
     let (head, _) = split(&played.answer);
     let status = status_of(&head).or(played.refused.map(|fault| fault.status()));
+    let parts = parts(config, played);
     if let Some(group) = &expect.group
         && said("group") != Some(group.as_str())
+        && !parts.iter().any(|part| part.group == *group)
     {
         let found = match said("group") {
             Some(other) if !other.is_empty() => format!("goes to group {other:?}"),
@@ -119,13 +124,31 @@ fn differs(expect: &Expect, played: &Played) -> Option<(String, String)> {
             return Some((format!("is answered {found}"), format!("{name}: {pattern}")));
         }
     }
-    expect.sent.as_ref().and_then(|sent| differs_in(sent, played))
+    let sent = expect.sent.as_ref()?;
+    // Of several attempts the last counts; of the parts of an answer each one may be meant.
+    let from = if parts.is_empty() { played.sent.len().saturating_sub(1) } else { 0 };
+    let all = played.sent.get(from..).unwrap_or_default();
+    let mut differences = Vec::new();
+    for delivered in all {
+        differences.push(differs_in(sent, delivered)?);
+    }
+    let none = || ("reaches no target".to_owned(), "to be sent to one".to_owned());
+    Some(differences.into_iter().next_back().unwrap_or_else(none))
 }
 
-fn differs_in(expect: &ExpectSent, played: &Played) -> Option<(String, String)> {
-    let Some(delivered) = played.sent.last() else {
-        return Some(("reaches no target".to_owned(), "to be sent to one".to_owned()));
-    };
+// What is asked of each group, where the answer is made of several.
+fn parts<'c>(config: &'c Config, played: &Played) -> &'c [PartSettings] {
+    let said = |key: &str| played.record.get(key).and_then(|value| value.as_str());
+    let rule = config.rules.iter().find(|rule| said("rule") == Some(rule.name.as_str()));
+    match rule.map(|rule| &rule.action) {
+        Some(Action::Aggregate(whole)) if said("action") == Some("aggregate") => {
+            &whole.settings.parts
+        }
+        _ => &[],
+    }
+}
+
+fn differs_in(expect: &ExpectSent, delivered: &Delivered) -> Option<(String, String)> {
     let (head, _) = split(&delivered.octets);
     let target = head.split(' ').nth(1).unwrap_or_default();
     if let Some(pattern) = &expect.target
@@ -252,6 +275,91 @@ ip = { deny = ["192.0.2.66"] }
         check(&format!("{old}\nsent = {{ target = '*' }}"), "which reaches no target");
         check(old, "nothing that is expected");
         check("request = 'GET http://a.test/none'\nstatus = 404", "");
+    }
+
+    const CHANGING: &str = r##"
+[[rule]]
+name = "made"
+when = { path = ["/made"] }
+[rule.aggregate.parts.user]
+group = "app"
+path = "/users/#{query.id}"
+[rule.aggregate.parts.news]
+group = "new"
+path = "/news"
+required = false
+[[rule]]
+name = "change"
+when = { path = ["/change"] }
+forward = "app"
+request = { json = { set = { "seen" = "yes" } } }
+response = { json = { set = { "by" = "#{rule}" } }, status = { "404" = 410 } }
+[[rule]]
+name = "basic"
+when = { path = ["/basic"] }
+policy = "basic"
+forward = "app"
+[policy.basic]
+basic = { users = { u = "HASH" } }
+"##;
+
+    #[track_caller]
+    fn check_changing(expect: &str, says: &str) {
+        let hash = bcrypt::hash("secret", 4).unwrap();
+        check(&format!("{expect}\n{}", CHANGING.replace("HASH", &hash)), says);
+    }
+
+    #[test]
+    fn the_parts_of_an_answer_are_asked_and_answer_json() {
+        let made = "request = 'GET http://a.test/made?id=7'";
+        check_changing(&format!("{made}\nrule = 'made'\nstatus = 200"), "");
+        check_changing(&format!("{made}\ngroup = 'app'\nsent = {{ target = '/users/7' }}"), "");
+        check_changing(&format!("{made}\ngroup = 'new'\nsent = {{ target = '/news' }}"), "");
+        check_changing(&format!("{made}\ngroup = 'none'"), "goes to no group");
+        check_changing(&format!("{made}\nsent = {{ target = '/z' }}"), "which is sent as");
+        let answer = "answer = { status = 503 }";
+        check_changing(&format!("{made}\nstatus = 200\n{answer}"), "is answered 502");
+    }
+
+    #[test]
+    fn bodies_and_answers_are_as_expected_says() {
+        let post = "request = 'POST http://a.test/change'\nheaders = { content-type = 'application/json' }";
+        let body = "body = '{\"a\": 1}'";
+        let sent = "sent = { headers = { content-length = '20' } }";
+        check_changing(&format!("{post}\n{body}\n{sent}"), "");
+        check_changing(&format!("{post}\n{body}\nresponse = {{ content-length = '15' }}"), "");
+        let gone = "answer = { status = 404, headers = { content-type = 'application/json', x-a = 'b' }, body = '{}' }";
+        check_changing(
+            &format!("{post}\n{body}\nstatus = 410\nresponse = {{ x-a = 'b' }}\n{gone}"),
+            "",
+        );
+        check_changing(&format!("{post}\n{body}\nstatus = 404\n{gone}"), "is answered 410");
+        let head = "request = 'HEAD http://api.test/x'";
+        check(
+            &format!("{head}\nresponse = {{ content-length = '3' }}\nanswer = {{ body = 'abc' }}"),
+            "",
+        );
+        let api = "request = 'GET http://api.test/x'";
+        check(&format!("{api}\nstatus = 204\nanswer = {{ status = 204 }}"), "");
+        for (wrong, says) in [
+            ("answer = { status = 101 }\nstatus = 101", "from 200 to 599"),
+            ("answer = { status = 204, body = 'x' }\nstatus = 204", "expected no body"),
+            ("answer = { headers = { Content-Length = '1' } }\nstatus = 200", "frame a message"),
+            ("answer = { status = 404 }\nrule = 'api'", "nothing that follows from it"),
+            ("body = 'x'\nheaders = { content-length = '1' }\nstatus = 200", "frame a message"),
+            ("answer = { code = 404 }\nstatus = 404", "status, headers, body"),
+        ] {
+            check(&format!("{api}\n{wrong}"), says);
+        }
+    }
+
+    #[test]
+    fn passwords_are_checked() {
+        let basic = "request = 'GET http://a.test/basic'";
+        let right = "headers = { authorization = 'Basic dTpzZWNyZXQ=' }";
+        let wrong = "headers = { authorization = 'Basic dTp3cm9uZw==' }";
+        check_changing(&format!("{basic}\n{right}\nstatus = 200"), "");
+        check_changing(&format!("{basic}\n{wrong}\nstatus = 401"), "");
     }
 
     #[test]

@@ -1,30 +1,35 @@
 //! A request that is played through without a network: what would be done with it, and what a target would be sent.
 //!
-//! It goes the very way of a received one (`proxy::exchange`), over connections in memory, to targets that all answer 200. So
-//! what is said of it cannot differ from what is done. Nothing is asked of other services, nothing is counted for the running
-//! process: the snapshot is one of its own. Called by `check` for `[[expect]]`, and by `explain`.
+//! It goes the very way of a received one (`proxy::exchange`), over connections in memory, to targets that all give one answer.
+//! Passwords are checked; nothing is asked of other services, and nothing is counted for the running process: the snapshot is one
+//! of its own. Called by `check` for `[[expect]]`, and by `explain`.
 
 use crate::base::Tick;
 use crate::base::tick;
-use crate::config::{Config, Limits, TargetProtocol};
+use crate::config::{Config, ExpectAnswer, Limits, TargetProtocol};
 use crate::fanout::Share;
-use crate::http::Fault;
+use crate::http::{Fault, RequestView, write};
 use crate::net::local::Local;
 use crate::net::memory::{Dialled, End, Shape, pair};
 use crate::net::{Network, Sock, Timers};
 use crate::observe::{self, Format};
+use crate::policy::basic::hash;
+use crate::policy::{Question, Reply};
 use crate::proxy::{Client, Exchange, exchange};
-use crate::shard::{AccessLog, Epoch, Machine, Pulse, Shard, Trace};
-use crate::snapshot::Snapshot;
+use crate::shard::{AccessLog, Ask, Epoch, Machine, Pulse, Shard, Trace};
+use crate::snapshot::{Action, Listener, Snapshot};
+use crate::sticky::Steer;
 use crate::tls::Facts;
 use crossbeam::channel::{Receiver, unbounded};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Where requests are played through.
 pub struct Stage {
@@ -32,9 +37,18 @@ pub struct Stage {
     dialled: Rc<Dialled>,
     records: Receiver<Vec<u8>>,
     graveyard: Receiver<Arc<Snapshot>>,
-    // When the last request was over.
-    last: Cell<Tick>,
+    asked: RefCell<UnboundedReceiver<Ask>>,
+    // Hashing takes long, and a request may be played thousands of times.
+    passwords: RefCell<HashMap<Tried, bool>>,
+    // When the next request comes.
+    next: Cell<Tick>,
 }
+
+// A hash and a password.
+type Tried = (Arc<str>, Vec<u8>);
+
+// Passwords that are remembered.
+const PASSWORDS: usize = 64;
 
 /// A request that is played.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +61,8 @@ pub struct Part<'a> {
     pub source: IpAddr,
     /// The name that the client asks for in its TLS handshake; `None` for a request without TLS.
     pub tls: Option<&'a str>,
+    /// What targets answer; `None` for 200, with an empty JSON object where it is read.
+    pub answer: Option<&'a ExpectAnswer>,
 }
 
 /// What came of it.
@@ -62,6 +78,10 @@ pub struct Played {
     pub answer: Vec<u8>,
     /// Whether it came to an end; something is waited for that a rehearsal does not have.
     pub ended: bool,
+    /// What cookies have said of where the client stays.
+    pub steer: Steer,
+    /// Other services that a policy wanted to ask, as `GET https://a.example/x`; none was.
+    pub unasked: Vec<String>,
 }
 
 /// What one target was sent.
@@ -107,18 +127,22 @@ impl Stage {
             machine.shares(1),
             Arc::new(Pulse::default()),
         );
-        Some(Stage { shard, dialled, records, graveyard, last: Cell::new(Tick::now()) })
+        let (to, asked) = unbounded_channel();
+        shard.asks.connect(0, to);
+        let (asked, passwords) = (RefCell::new(asked), RefCell::default());
+        let next = Cell::new(Tick::now());
+        Some(Stage { shard, dialled, records, graveyard, asked, passwords, next })
     }
 
-    /// Plays a request through. It comes an hour after the one before, so that no rate is exceeded by rehearsing; the wall clock
+    /// Plays a request through. The first comes now, each other one an hour after the one before, so that no rate is exceeded by rehearsing; the wall clock
     /// says what it says. What is left to chance follows from `luck`, so that a file is judged alike every time.
     pub fn play(&self, part: &Part<'_>, luck: u64) -> Played {
         self.shard.with_rng(|rng| rng.seed(luck));
         let wall = tick::wall_micros();
-        let began = self.last.get().after(Duration::from_secs(3600));
+        let began = self.next.get();
         tick::rehearse(Some(began), wall);
         let played = self.act(part, began, wall);
-        self.last.set(Tick::now());
+        self.next.set(Tick::now().after(Duration::from_secs(3600)));
         tick::rehearse(None, 0);
         self.graveyard.try_iter().for_each(drop);
         played
@@ -165,7 +189,12 @@ impl Stage {
             return played;
         }
         scratch.trace = Trace { began, ..Trace::default() };
+        let view = scratch.request.view(buf.filled(), part.source);
+        let json = part.answer.is_none() && reads_answer(&epoch.snapshot, listener, &view);
+        let answer = part.answer.cloned().unwrap_or_else(|| usual(json));
         let mut targets: Vec<(Delivered, End)> = Vec::new();
+        let mut sent: Vec<Delivered> = Vec::new();
+        let mut unasked: Vec<String> = Vec::new();
         let mut local = Local::default();
         {
             let mut x = Exchange {
@@ -185,7 +214,10 @@ impl Stage {
             // What waits for a time waits for a minute at most.
             for _ in 0..600 {
                 let ended = local.run(main.as_mut(), || {
-                    read(&theirs, &mut played.answer) | self.answer(&mut targets)
+                    let replied = self.reply(&mut unasked);
+                    read(&theirs, &mut played.answer)
+                        | replied
+                        | self.answer(&mut targets, &answer, &mut sent)
                 });
                 if ended {
                     played.ended = true;
@@ -196,17 +228,56 @@ impl Stage {
             }
         }
         read(&theirs, &mut played.answer);
+        (played.steer, played.unasked) = (scratch.trace.steer, unasked);
         shard.give_back(scratch);
         shard.sweep(Tick::now());
         let lines: Vec<u8> = self.records.try_iter().flatten().collect();
         let line = lines.split(|b| *b == b'\n').next().unwrap_or_default();
         played.record = serde_json::from_slice(line).unwrap_or_default();
-        played.sent = targets.into_iter().map(|(delivered, _)| delivered).collect();
+        // What no target has read to its end was sent, too.
+        let begun = targets.into_iter().map(|(delivered, _)| delivered);
+        played.sent = sent.into_iter().chain(begun.filter(|d| !d.octets.is_empty())).collect();
         played
     }
 
+    // Answers what policies ask. Whether anything was done.
+    fn reply(&self, unasked: &mut Vec<String>) -> bool {
+        let mut did = false;
+        while let Ok(ask) = self.asked.borrow_mut().try_recv() {
+            let reply = match *ask.question {
+                Question::Password { hash, password } => Reply::Password(self.fits(hash, password)),
+                Question::Call(call) => {
+                    unasked.push(format!("{call:?}"));
+                    Reply::Unasked(Arc::from("it is not asked here"))
+                }
+            };
+            self.shard.asks.reply(ask.ticket, reply);
+            did = true;
+        }
+        did
+    }
+
+    fn fits(&self, hash: Arc<str>, password: Vec<u8>) -> bool {
+        let mut known = self.passwords.borrow_mut();
+        if known.len() >= PASSWORDS {
+            known.clear();
+        }
+        let asked = (hash, password);
+        if let Some(fits) = known.get(&asked) {
+            return *fits;
+        }
+        let fits = hash::verify(&asked.0, &asked.1);
+        known.insert(asked, fits);
+        fits
+    }
+
     // Plays the targets: each connection is taken, read, and answered. Whether anything was done.
-    fn answer(&self, targets: &mut Vec<(Delivered, End)>) -> bool {
+    fn answer(
+        &self,
+        targets: &mut Vec<(Delivered, End)>,
+        answer: &ExpectAnswer,
+        sent: &mut Vec<Delivered>,
+    ) -> bool {
         let mut did = false;
         while let Some(attempt) = self.dialled.next() {
             let (ours, theirs) = pair(Shape::default(), [None, None]);
@@ -217,12 +288,46 @@ impl Stage {
         }
         for (delivered, end) in targets {
             if read(end, &mut delivered.octets) && is_whole(&delivered.octets) {
-                let answer: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                did |= end.write(&[IoSlice::new(answer)]).is_ok();
+                let octets = std::mem::take(&mut delivered.octets);
+                let spoken = spoken(answer, octets.starts_with(b"HEAD "));
+                sent.push(Delivered { target: delivered.target.clone(), octets });
+                did |= end.write(&[IoSlice::new(&spoken)]).is_ok();
             }
         }
         did
     }
+}
+
+// Whether what targets answer is read, and must be JSON for that.
+fn reads_answer(snapshot: &Snapshot, listener: &Listener, view: &RequestView<'_>) -> bool {
+    let found = snapshot.routes.find(listener.route, view);
+    let rule = found.and_then(|id| snapshot.rules.get(id.0 as usize));
+    let action = rule.map_or(&listener.default, |rule| &rule.action);
+    matches!(action, Action::Aggregate(_)) || rule.is_some_and(|rule| rule.traffic.reads_response)
+}
+
+fn usual(json: bool) -> ExpectAnswer {
+    let kind = ("content-type".to_owned(), "application/json".to_owned());
+    match json {
+        true => ExpectAnswer { status: 200, headers: vec![kind], body: "{}".to_owned() },
+        false => ExpectAnswer { status: 200, headers: Vec::new(), body: String::new() },
+    }
+}
+
+fn spoken(answer: &ExpectAnswer, to_head: bool) -> Vec<u8> {
+    let mut text = format!("HTTP/1.1 {} {}\r\n", answer.status, write::phrase(answer.status));
+    for (name, value) in &answer.headers {
+        text.extend([name, ": ", value, "\r\n"]);
+    }
+    // RFC 9110 section 8.6: neither has a body.
+    if !matches!(answer.status, 204 | 304) {
+        text.extend(["content-length: ", &answer.body.len().to_string(), "\r\n"]);
+    }
+    text.push_str("\r\n");
+    if !to_head {
+        text.push_str(&answer.body);
+    }
+    text.into_bytes()
 }
 
 // Takes what is there; whether anything was.
@@ -294,7 +399,10 @@ tls = true
 
     fn play(stage: &Stage, octets: &str) -> Played {
         let source = IpAddr::from([192, 0, 2, 1]);
-        stage.play(&Part { listener: 0, octets: octets.as_bytes(), source, tls: None }, 0)
+        stage.play(
+            &Part { listener: 0, octets: octets.as_bytes(), source, tls: None, answer: None },
+            0,
+        )
     }
 
     #[test]

@@ -28,11 +28,15 @@ pub fn unmet(snapshot: &Snapshot, config: &Config) -> Vec<Problem> {
     config.expects.iter().filter_map(|expect| judge.expectation(expect)).collect()
 }
 
-/// A request (`METHOD URL`) with these fields as a client would send it.
+/// A request (`METHOD URL`) with these fields and this body as a client would send it.
 ///
 /// # Errors
 /// [`Fault::RequestLine`] or [`Fault::Target`] for what is no method and absolute URL.
-pub fn written(request: &str, fields: &[(String, String)]) -> Result<Vec<u8>, Fault> {
+pub fn written(
+    request: &str,
+    fields: &[(String, String)],
+    body: Option<&str>,
+) -> Result<Vec<u8>, Fault> {
     let (method, url) = request.split_once(' ').ok_or(Fault::RequestLine)?;
     let (_, rest) = url.split_once("://").ok_or(Fault::Target)?;
     let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -41,12 +45,15 @@ pub fn written(request: &str, fields: &[(String, String)]) -> Result<Vec<u8>, Fa
     for (name, value) in fields {
         text.extend([name, ": ", value, "\r\n"]);
     }
-    text.push_str("\r\n");
+    if let Some(body) = body {
+        text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
+    }
+    text.extend(["\r\n", body.unwrap_or_default()]);
     Ok(text.into_bytes())
 }
 
-/// The listener that a request to this URL would reach, by index: the one that is named, or one that `rule` serves and that speaks
-/// the URL's scheme, or the first that does.
+/// The listener that a request to this URL would reach, by index: the one that is named; or of those that `rule` serves and that
+/// speak the URL's scheme the one that binds its port, or the first; or the first that speaks HTTP at all.
 pub fn listener_for(
     config: &Config,
     url: &str,
@@ -57,17 +64,76 @@ pub fn listener_for(
     if let Some(name) = named {
         return at(name);
     }
-    let protocol = if url.starts_with("https:") { Protocol::Https } else { Protocol::Http };
+    let (protocol, port, _) = wanted(url);
     let rule = rule.and_then(|name| config.rules.iter().find(|rule| rule.name == name));
     let serves = |l: &&config::Listener| {
         rule.is_none_or(|rule| rule.listeners.is_empty() || rule.listeners.contains(&l.name))
     };
     let served = || config.listeners.iter().filter(serves);
-    let found = served()
-        .find(|l| l.protocol == protocol)
+    let speaks = || served().filter(|l| l.protocol == protocol);
+    let found = speaks()
+        .find(|l| binds(l, port))
+        .or_else(|| speaks().next())
         .or_else(|| served().find(|l| !l.protocol.is_relayed()));
     found.and_then(|l| at(&l.name))
 }
+
+/// What of the URL the listener that was found for it does not fit; `None` where nothing was left to choose.
+pub fn misfit(config: &Config, url: &str, listener: usize, named: bool) -> Option<String> {
+    let listener = config.listeners.get(listener)?;
+    let (protocol, port, written) = wanted(url);
+    let (name, scheme) = (&listener.name, protocol.name());
+    let speaks = || config.listeners.iter().filter(|l| l.protocol == protocol);
+    if listener.protocol != protocol && (named || speaks().next().is_some()) {
+        return Some(format!(
+            "listener {name:?} speaks {}: it is asked as if {scheme} had ended in front of it",
+            listener.protocol.name()
+        ));
+    }
+    if listener.protocol != protocol {
+        return Some(format!(
+            "no listener speaks {scheme}: {name:?} is asked, as if {scheme} had ended in front of it"
+        ));
+    }
+    let guessed = !named && !binds(listener, port) && (written || speaks().count() > 1);
+    guessed.then(|| {
+        format!("no listener speaks {scheme} on port {port}: {name:?} is taken, the first that speaks it")
+    })
+}
+
+// What a URL asks for: the protocol, the port, and whether that is written there.
+fn wanted(url: &str) -> (Protocol, u16, bool) {
+    let (protocol, usual) = match url.starts_with("https:") {
+        true => (Protocol::Https, 443),
+        false => (Protocol::Http, 80),
+    };
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    (protocol, port.unwrap_or(usual), port.is_some())
+}
+
+fn binds(listener: &config::Listener, port: u16) -> bool {
+    listener.bind.iter().any(|address| address.port() == port)
+}
+
+/// Whether a listener sends a request to https before any rule is asked, as `proxy::exchange` does.
+pub fn is_sent_to_https(
+    snapshot: &Snapshot,
+    listener: usize,
+    by_tls: bool,
+    view: &RequestView<'_>,
+) -> bool {
+    let sends = snapshot.listeners.get(listener).is_some_and(|l| l.redirect_https.is_some());
+    let ended_in_front = || {
+        let said = view.fields.first("x-forwarded-proto");
+        said.is_some_and(|said| said.eq_ignore_ascii_case(b"https")) && snapshot.trusts(view.peer)
+    };
+    sends && !by_tls && !ended_in_front() && !view.path.starts_with(ACME_CHALLENGE)
+}
+
+// RFC 8555 section 8.3: it is answered on plain HTTP.
+const ACME_CHALLENGE: &[u8] = b"/.well-known/acme-challenge/";
 
 /// A warning for each rule that can never match because another one takes all its requests first. None of them is
 /// wrong; [`crate::route::Table::hidden`] says which rules may be missed.
@@ -132,11 +198,19 @@ impl Judge<'_> {
         let view = head.view(&buf, expect.source.unwrap_or(SOURCE));
         let wanted_id = wanted.and_then(|name| self.rules.get(name).copied());
         for listener in self.listeners_of(expect) {
-            let relayed = self.config.listeners.get(listener.0 as usize);
-            let taken_by = match relayed.is_some_and(|l| l.protocol.is_relayed()) {
+            let at = listener.0 as usize;
+            let relayed = self.config.listeners.get(at).is_some_and(|l| l.protocol.is_relayed());
+            let (_, url) = expect.request.split_once(' ').unwrap_or_default();
+            let by_tls = url.starts_with("https:");
+            let elsewhere = is_sent_to_https(self.snapshot, at, by_tls, &view);
+            if elsewhere && wanted_id.is_some() {
+                return Some(self.sent_to_https(expect, listener));
+            }
+            let taken_by = match relayed {
                 true => self.snapshot.routes.find_named(listener, &view),
                 false => self.snapshot.routes.find(listener, &view),
             };
+            let taken_by = taken_by.filter(|_| !elsewhere);
             if taken_by != wanted_id {
                 return Some(self.mismatch(expect, listener, &view, wanted_id, taken_by));
             }
@@ -146,7 +220,7 @@ impl Judge<'_> {
 
     /// The request as it would be received: octets, and the head that they are.
     fn receive(&self, expect: &Expect) -> Result<(Vec<u8>, RequestHead), Fault> {
-        let buf = written(&expect.request, &expect.headers)?;
+        let buf = written(&expect.request, &expect.headers, expect.body.as_deref())?;
         let len = Scan::default().find_end(&buf, &self.snapshot.head_limits())?;
         let section = len.and_then(|len| buf.get(..len)).ok_or(Fault::FieldLine)?;
         let mut head = RequestHead::default();
@@ -154,26 +228,46 @@ impl Judge<'_> {
         Ok((buf, head))
     }
 
-    /// The one that is named, or the first that the rule serves. Where no rule is expected, none may take the request
-    /// on any listener.
+    /// The one that is named, or the one that a request to this URL reaches of those that the rule serves. Where no rule is
+    /// expected, none may take the request on any listener.
     fn listeners_of(&self, expect: &Expect) -> Vec<ListenerId> {
         let all = || self.listeners.values().copied();
         if let Some(name) = &expect.listener {
             return self.listeners.get(name.as_str()).copied().into_iter().collect();
         }
-        let Taker::Rule(rule) = &expect.taker else {
+        let Taker::Rule(name) = &expect.taker else {
             let mut listeners: Vec<ListenerId> = all().collect();
             listeners.sort_unstable();
             return listeners;
         };
         let rule =
-            self.rules.get(rule.as_str()).and_then(|id| self.config.rules.get(id.0 as usize));
+            self.rules.get(name.as_str()).and_then(|id| self.config.rules.get(id.0 as usize));
         let served = rule.map(|rule| rule.listeners.as_slice()).unwrap_or_default();
         let first = match served {
             [] => all().min(),
             served => served.iter().find_map(|l| self.listeners.get(l.as_str()).copied()),
         };
+        let relayed = |id: &ListenerId| {
+            self.config.listeners.get(id.0 as usize).is_some_and(|l| l.protocol.is_relayed())
+        };
+        let (_, url) = expect.request.split_once(' ').unwrap_or_default();
+        let reached = || listener_for(self.config, url, None, Some(name));
+        let reached = || reached().and_then(|at| u32::try_from(at).ok()).map(ListenerId);
+        // A rule of connections that are relayed is asked for the host alone.
+        let first = first.filter(relayed).or_else(reached).or(first);
         first.into_iter().collect()
+    }
+
+    fn sent_to_https(&self, expect: &Expect, listener: ListenerId) -> Problem {
+        let on = self.config.listeners.get(listener.0 as usize).map(|l| l.name.as_str());
+        let on = on.unwrap_or_default();
+        let found = format!(
+            "{:?}, which listener {on:?} sends to https before any rule is asked",
+            expect.request
+        );
+        let hint =
+            format!("redirect_https of {on:?} decides; write https://, or name another listener");
+        problem(expect, found, Some(hint))
     }
 
     fn mismatch(

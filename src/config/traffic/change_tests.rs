@@ -138,10 +138,7 @@ fn of_a_name_that_there_is_not_those_that_are_known_there_are_listed() {
     let request = "protocol, host, port, path, query, method, client_ip, request_id, rule, consumer, header.NAME, query.NAME, \
                    cookie.NAME, capture.1, host.1, claim.NAME, body.NAME";
     check("request = { path = '/#{nonsense}' }", &[&of(request)]);
-    check(
-        "request = { path = '/#{status}' }",
-        &["#{status}, which is not known here"],
-    );
+    check("request = { path = '/#{status}' }", &["#{status}, which is not known here"]);
     let response = "rule, group, target, status, consumer, response.header.NAME, header.NAME";
     check("response = { headers = { set = { x = '#{nope}' } } }", &[response]);
 }

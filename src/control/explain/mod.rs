@@ -1,25 +1,29 @@
 //! What would be done with a request, and why: listener, certificate, every rule that was looked at, policies, target, answer.
 //!
 //! It is played through the very walk of a received one (`rehearsal`), in a snapshot of its own, so that explaining changes nothing.
-//! Of the running process it also tells how things stand: states of targets, the fill of limits. `text` writes it for
-//! people, serde for tools. Called by `ringgate explain`, and by the admin listener's `/explain`.
+//! For the running process that snapshot is made to stand as the process does (`standing`): health, ejections, breakers, what limits
+//! have counted for the client; what cannot be copied is said in a note. `text` writes it for people, serde for tools. Called by
+//! `ringgate explain`, and by the admin listener's `/explain`.
 
 mod ask;
+mod notes;
+mod said;
+mod standing;
 mod text;
 
 pub use ask::{Query, explain, live};
 
-use crate::config::{self, Action, Config, Place, Rule};
+use crate::base::{Tick, tick};
+use crate::config::Config;
 use crate::control::expect::{RESOLVED, name_in};
 use crate::control::rehearsal::{Part, Played, Stage, plain};
-use crate::fanout::Share;
+use crate::http::RequestView;
 use crate::http::request::RequestHead;
 use crate::policy::{Findings, Subject};
-use crate::route::{ListenerId, RuleId};
-use crate::shard::epoch;
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Context, compile};
-use crate::snapshot::expect::{listener_for, why, written};
-use crate::snapshot::{Group, Snapshot};
+use crate::snapshot::expect::{listener_for, misfit, written};
+use said::Placed;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -32,7 +36,7 @@ pub struct Asked {
     /// Fields of its head.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
-    /// The listener it arrives on; `None` for one that speaks the URL's scheme.
+    /// The listener it arrives on; `None` for one that binds the URL's port, or speaks its scheme.
     #[serde(default)]
     pub listener: Option<String>,
     /// Who sends it; 192.0.2.1 where nothing is said.
@@ -56,6 +60,9 @@ pub struct Explanation {
     /// Why it is refused before any rule is looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What decides before any rule is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decided: Option<String>,
     /// The rules of the listener in their order, up to the one that takes it.
     pub rules: Vec<RuleSaid>,
     /// The rule that takes it; `None` for the listener's default.
@@ -64,12 +71,18 @@ pub struct Explanation {
     pub action: String,
     /// What it must pass, in order.
     pub policies: Vec<PolicySaid>,
+    /// How canaries and cookies have decided where it goes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steered: Vec<String>,
     /// Where it is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupSaid>,
+    /// Where the parts of its answer are asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartSaid>,
     /// What targets are sent.
     pub sent: Vec<SentSaid>,
-    /// What the client is sent; targets answer 200.
+    /// What the client is sent; targets answer 200. Empty where that is not known.
     pub answer: Vec<String>,
     /// The reason of an answer of ringgate's own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +127,7 @@ pub struct PolicySaid {
     pub kind: &'static str,
     /// Whether it only counts.
     pub dry_run: bool,
-    /// passes, ends, not_reached.
+    /// passes, ends, asks (another service, which is not asked here), not_reached.
     pub says: &'static str,
     /// How full its limit is for this client, as the process stands.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,8 +143,20 @@ pub struct GroupSaid {
     pub algorithm: String,
     /// Whether unhealthy targets are used, since there are no others.
     pub failed_open: bool,
+    /// The state of its breaker, in the process that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
     /// Every target.
     pub targets: Vec<TargetSaid>,
+}
+
+/// A part of an answer that is made of several.
+#[derive(Debug, Serialize)]
+pub struct PartSaid {
+    /// Its name.
+    pub name: String,
+    /// Who is asked for it.
+    pub group: GroupSaid,
 }
 
 /// A target, as it stands.
@@ -150,6 +175,12 @@ pub struct TargetSaid {
     pub state: &'static str,
     /// Whether it may be chosen.
     pub candidate: bool,
+    /// The part of the group's requests that its weight gives it now, in per cent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Why it may not be chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Requests that it has in flight.
     pub in_flight: u64,
 }
@@ -159,6 +190,9 @@ pub struct TargetSaid {
 pub struct SentSaid {
     /// Which one.
     pub target: String,
+    /// The part of the answer that it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
     /// The lines of the head.
     pub head: Vec<String>,
 }
@@ -174,248 +208,79 @@ pub fn build(
     running: Option<&Snapshot>,
     asked: &Asked,
 ) -> Result<Explanation, String> {
-    let plain = plain(config);
-    let resolve = |_: &str| vec![RESOLVED];
-    let context = Context { generation: 1, workers: 1, old: None, resolve: &resolve };
-    let snapshot = Arc::new(compile(&plain, context).map_err(|e| e.to_string())?);
-    if let Some(running) = running {
-        follow(&snapshot, running);
-    }
+    const REQUEST: &str =
+        "a request is a method and an absolute URL of http or https, as 'GET https://a.example/x'";
     let (_, url) = asked.request.split_once(' ').unwrap_or(("", &asked.request));
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(REQUEST.to_owned());
+    }
     let named = asked.listener.as_deref();
     let listener = listener_for(config, url, named, None).ok_or_else(|| match named {
         Some(name) => format!("there is no listener {name:?}"),
         None => "no listener speaks HTTP".to_owned(),
     })?;
-    let octets = written(&asked.request, &asked.headers)
-        .map_err(|_| "a request is a method and an absolute URL, as 'GET https://a.example/x'")?;
+    let mut said = Vec::from_iter(misfit(config, url, listener, named.is_some()));
+    let fields = notes::sent_on(&asked.headers, &mut said);
+    let octets = written(&asked.request, &fields, None).map_err(|_| REQUEST)?;
     let source = asked.source.unwrap_or(SOURCE);
     let tls = url.strip_prefix("https://").map(name_in);
-    let stage = Stage::new(Arc::clone(&snapshot)).ok_or("nothing can be rehearsed here")?;
-    let played = stage.play(&Part { listener, octets: &octets, source, tls }, fastrand::u64(..));
-    let place = Placed { config, snapshot: &snapshot, running, listener, source };
-    Ok(place.explanation(asked, &octets, tls, &played))
-}
-
-// What the running process knows of its targets.
-fn follow(snapshot: &Snapshot, running: &Snapshot) {
-    for group in &snapshot.groups {
-        let Some(known) = running.groups.iter().find(|g| g.name == group.name) else { continue };
-        for target in &group.targets {
-            let same = |t: &&crate::snapshot::Target| t.live.name == target.live.name;
-            if let Some(known) = known.targets.iter().find(same) {
-                target.live.set_health(known.live.health());
-            }
-        }
-    }
-}
-
-// What not every request that the rule takes meets, and what another one may.
-fn chances(rule: &Rule) -> Vec<String> {
-    let percent = |share: Share| format!("{} %", f64::from(share.0) / 100.0);
-    let mut notes = Vec::new();
-    if let Action::Forward(groups) = &rule.action
-        && groups.len() > 1
-    {
-        let weights: Vec<String> =
-            groups.iter().map(|group| format!("{} {}", group.group, group.weight)).collect();
-        notes.push(format!("groups are chosen by weight: {}", weights.join(", ")));
-    }
-    if let Some(mirror) = &rule.traffic.mirror {
-        let (share, to) = (percent(mirror.share), &mirror.group);
-        notes.push(format!("{share} of such requests are copied to group {to}; none is here"));
-    }
-    let faults = rule.traffic.inject.iter().flat_map(|inject| &inject.faults);
-    for fault in faults.filter(|fault| fault.share != Share::ALL) {
-        let share = percent(fault.share);
-        notes.push(format!("{share} of such requests meet a fault on purpose; none does here"));
-    }
-    notes
-}
-
-struct Placed<'a> {
-    config: &'a Config,
-    snapshot: &'a Snapshot,
-    running: Option<&'a Snapshot>,
-    listener: usize,
-    source: IpAddr,
-}
-
-impl Placed<'_> {
-    fn explanation(
-        &self,
-        asked: &Asked,
-        octets: &[u8],
-        tls: Option<&str>,
-        played: &Played,
-    ) -> Explanation {
-        let said = |key: &str| {
-            let text = played.record.get(key).and_then(|value| value.as_str());
-            text.filter(|text| !text.is_empty()).map(str::to_owned)
-        };
-        let listener = self.config.listeners.get(self.listener);
-        let mut explained = Explanation {
-            request: asked.request.clone(),
-            generation: self.running.map(|running| running.generation),
-            listener: listener.map(|l| l.name.clone()).unwrap_or_default(),
-            certificate: tls.and_then(|name| self.certificate(name)),
-            refused: played
-                .refused
-                .map(|f| format!("{} {}: {}", f.status(), f.code(), f.sentence())),
-            rule: said("rule"),
-            action: said("action").unwrap_or_default(),
-            answer: lines(&played.answer),
-            ..Explanation::default()
-        };
-        explained.reason = said("reason").map(|reason| match said("detail") {
-            Some(detail) => format!("{reason}: {detail}"),
-            None => reason,
-        });
-        explained.sent = played
-            .sent
-            .iter()
-            .map(|sent| SentSaid { target: sent.target.clone(), head: lines(&sent.octets) })
-            .collect();
+    let part = Part { listener, octets: &octets, source, tls, answer: None };
+    let luck = fastrand::u64(..);
+    let (mut snapshot, mut played) = play(config, running, &part, luck, None)?;
+    let place = |snapshot: &Arc<Snapshot>| Placed {
+        config,
+        snapshot: Arc::clone(snapshot),
+        running,
+        listener,
+        source,
+        tls,
+    };
+    // Who is limited is known once it was played: then it is played with what the process has counted for that client.
+    if let Some(of) = running.filter(|running| !running.policies.is_empty()) {
+        let first = place(&snapshot);
         let mut head = RequestHead::default();
-        if played.refused.is_none() && head.parse(octets, self.snapshot.paths).is_ok() {
-            let view = head.view(octets, self.source);
-            explained.rules = self.rules(&view, explained.rule.as_deref());
-            explained.policies = self.policies(&view, &explained, said("policy").as_deref(), tls);
+        if played.refused.is_none() && head.parse(&octets, snapshot.paths).is_ok() {
+            let view = head.view(&octets, source);
+            let (subject, findings) = first.sender(&view, &played);
+            (snapshot, played) = play(config, Some(of), &part, luck, Some((&subject, &findings)))?;
         }
-        explained.group = said("group").and_then(|name| self.group(&name));
-        if !played.ended {
-            explained.notes.push(
-                "it waits for something that is not asked here, as another service".to_owned(),
-            );
-        }
-        if self.config.groups.iter().any(|g| g.tls.is_some() || g.protocol.is_h2()) {
-            explained.notes.push("targets are spoken to as by HTTP/1.1 here".to_owned());
-        }
-        let rule = self.config.rules.iter().find(|r| Some(&r.name) == explained.rule.as_ref());
-        explained.notes.extend(rule.map(chances).unwrap_or_default());
-        explained
     }
-
-    fn certificate(&self, host: &str) -> Option<CertificateSaid> {
-        let secure = self.snapshot.listeners.get(self.listener)?.secure.as_ref()?;
-        let all = &secure.terms.certificates;
-        let shown = all.iter().find(|c| c.covers(host)).or(all.first())?;
-        Some(CertificateSaid {
-            file: shown.label.to_string(),
-            names: shown.names.iter().map(|name| name.to_string()).collect(),
-            fits: shown.covers(host),
-        })
-    }
-
-    // In the order in which they are looked at, up to the one that takes the request.
-    fn rules(&self, view: &crate::http::RequestView<'_>, taken: Option<&str>) -> Vec<RuleSaid> {
-        let listener = ListenerId(u32::try_from(self.listener).unwrap_or(u32::MAX));
-        let mut said = Vec::new();
-        for id in self.snapshot.routes.order() {
-            let Some(rule) = self.config.rules.get(id.0 as usize) else { continue };
-            let misses = self.snapshot.routes.check(RuleId(id.0), listener, view).err().map(why);
-            let place = place(&rule.place);
-            said.push(RuleSaid { name: rule.name.clone(), place, priority: rule.priority, misses });
-            if taken == Some(rule.name.as_str()) {
-                break;
-            }
-        }
-        said
-    }
-
-    fn policies(
-        &self,
-        view: &crate::http::RequestView<'_>,
-        explained: &Explanation,
-        ended: Option<&str>,
-        tls: Option<&str>,
-    ) -> Vec<PolicySaid> {
-        let listener = self.config.listeners.get(self.listener).map(|l| &l.policies);
-        let rule = self.config.rules.iter().find(|r| Some(&r.name) == explained.rule.as_ref());
-        let names = listener.into_iter().chain(rule.map(|r| &r.policies)).flatten();
-        let mut over = false;
-        names
-            .filter_map(|name| {
-                let policy = self.config.policies.iter().find(|p| p.name == *name)?;
-                let says = match (over, ended == Some(name.as_str())) {
-                    (true, _) => "not_reached",
-                    (false, true) => "ends",
-                    (false, false) => "passes",
-                };
-                over |= says == "ends";
-                let running =
-                    self.running.and_then(|r| r.policies.iter().find(|p| *p.name == **name));
-                let subject = Subject {
-                    view: *view,
-                    client: self.source.to_canonical(),
-                    scheme: if tls.is_some() { "https" } else { "http" },
-                    port: 0,
-                    listener: &explained.listener,
-                    rule: explained.rule.as_deref().unwrap_or_default(),
-                    tls: None,
-                    body: None,
-                    decoded: false,
-                    preflight: false,
-                    now: crate::base::Tick::now(),
-                    unix: crate::base::tick::wall_micros() / 1_000_000,
-                };
-                Some(PolicySaid {
-                    name: name.clone(),
-                    kind: policy.settings.word(),
-                    dry_run: policy.dry_run,
-                    says,
-                    fill: running.and_then(|p| p.kind.fill(&subject, &Findings::default())),
-                })
-            })
-            .collect()
-    }
-
-    fn group(&self, name: &str) -> Option<GroupSaid> {
-        let written = self.config.groups.iter().find(|group| group.name == name)?;
-        let of =
-            |snapshot: &Snapshot| snapshot.groups.iter().find(|g| *g.name == *name).map(Arc::clone);
-        let group: Arc<Group> = self.running.and_then(of).or_else(|| of(self.snapshot))?;
-        let (_, chosen) = epoch::choose(&group);
-        let targets = group.targets.iter().enumerate().map(|(at, target)| TargetSaid {
-            target: target.live.name.to_string(),
-            weight: target.weight,
-            tier: target.tier,
-            zone: target.zone.clone(),
-            state: target.live.state().name(),
-            candidate: target.weight > 0 && chosen.members.contains(&at),
-            in_flight: target.live.meters.sum().active,
-        });
-        Some(GroupSaid {
-            name: name.to_owned(),
-            algorithm: algorithm(&written.algorithm),
-            failed_open: chosen.failed_open,
-            targets: targets.collect(),
-        })
-    }
+    let mut explained = place(&snapshot).explanation(asked, &octets, &played);
+    said.append(&mut explained.notes);
+    explained.notes = said;
+    Ok(explained)
 }
 
-fn algorithm(algorithm: &config::Algorithm) -> String {
-    let words = format!("{algorithm:?}");
-    let word = words.split(['(', ' ', '{']).next().unwrap_or_default();
-    let mut out = String::new();
-    for c in word.chars() {
-        if c.is_ascii_uppercase() && !out.is_empty() {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
+type Sender<'a> = (&'a Subject<'a>, &'a Findings);
+
+// In a snapshot that nobody else has, which stands as the running one does.
+fn play(
+    config: &Config,
+    running: Option<&Snapshot>,
+    part: &Part<'_>,
+    luck: u64,
+    sender: Option<Sender<'_>>,
+) -> Result<(Arc<Snapshot>, Played), String> {
+    let mut plain = plain(config);
+    let resolve = |name: &str| match running.map(|running| standing::resolved(running, name)) {
+        Some(known) if !known.is_empty() => known,
+        _ => vec![RESOLVED],
+    };
+    if let Some(running) = running {
+        standing::as_running(&mut plain, running);
     }
-    out
-}
-
-fn place(place: &Place) -> String {
-    format!("{}:{}", place.file, place.line)
-}
-
-// The lines of a head.
-fn lines(octets: &[u8]) -> Vec<String> {
-    let end = memchr::memmem::find(octets, b"\r\n\r\n").unwrap_or(octets.len());
-    let head = String::from_utf8_lossy(octets.get(..end).unwrap_or_default()).into_owned();
-    head.split("\r\n").filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let context = Context { generation: 1, workers: 1, old: None, resolve: &resolve };
+    let mut snapshot = compile(&plain, context).map_err(|error| error.to_string())?;
+    if let Some(running) = running {
+        standing::follow(&mut snapshot, running);
+        if let Some((subject, findings)) = sender {
+            standing::count(&snapshot, running, subject, findings);
+        }
+    }
+    let snapshot = Arc::new(snapshot);
+    let stage = Stage::new(Arc::clone(&snapshot)).ok_or("nothing can be rehearsed here")?;
+    let played = stage.play(part, luck);
+    Ok((snapshot, played))
 }
 
 #[cfg(test)]

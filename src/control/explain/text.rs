@@ -30,25 +30,34 @@ fn write_all(e: &Explanation, out: &mut String) -> std::fmt::Result {
     if let Some(refused) = &e.refused {
         return writeln!(out, "refused       {refused}");
     }
+    if let Some(decided) = &e.decided {
+        writeln!(out, "rule       -> none is looked at: {decided} decides")?;
+    }
     for rule in &e.rules {
         let priority = rule.priority.map(|p| format!(", priority {p}")).unwrap_or_default();
         let says = rule.misses.unwrap_or("takes it");
         let mark = if rule.misses.is_none() { "->" } else { "  " };
         writeln!(out, "rule       {mark} {} ({}{priority}): {says}", rule.name, rule.place)?;
     }
-    if e.rule.is_none() {
+    if e.rule.is_none() && e.decided.is_none() {
         writeln!(out, "rule       -> none; the listener's default")?;
     }
     e.policies.iter().try_for_each(|policy| self::policy(policy, out))?;
     writeln!(out, "action        {}", e.action)?;
+    e.steered.iter().try_for_each(|steered| writeln!(out, "steered       {steered}"))?;
     if let Some(group) = &e.group {
-        self::group(group, out)?;
+        self::group("", group, out)?;
+    }
+    for part in &e.parts {
+        self::group(&format!("part {}, ", part.name), &part.group, out)?;
     }
     for sent in &e.sent {
-        writeln!(out, "sent to       {}", sent.target)?;
+        let part = sent.part.as_ref().map(|part| format!(" for part {part}")).unwrap_or_default();
+        writeln!(out, "sent to       {}{part}", sent.target)?;
         sent.head.iter().try_for_each(|line| writeln!(out, "    > {line}"))?;
     }
-    writeln!(out, "answer")?;
+    let open = if e.answer.is_empty() { "        not known here" } else { "" };
+    writeln!(out, "answer{open}")?;
     e.answer.iter().try_for_each(|line| writeln!(out, "    < {line}"))?;
     if let Some(reason) = &e.reason {
         writeln!(out, "because       {reason}")?;
@@ -59,6 +68,7 @@ fn write_all(e: &Explanation, out: &mut String) -> std::fmt::Result {
 fn policy(policy: &PolicySaid, out: &mut String) -> std::fmt::Result {
     let says = match policy.says {
         "ends" => "ends it",
+        "asks" => "asks another service, which is not asked here",
         "not_reached" => "is not reached",
         _ => "lets it pass",
     };
@@ -67,15 +77,22 @@ fn policy(policy: &PolicySaid, out: &mut String) -> std::fmt::Result {
     writeln!(out, "policy        {} ({}{counts}): {says}{fill}", policy.name, policy.kind)
 }
 
-fn group(group: &GroupSaid, out: &mut String) -> std::fmt::Result {
+fn group(part: &str, group: &GroupSaid, out: &mut String) -> std::fmt::Result {
     let open = if group.failed_open { "; none is healthy, so all are used" } else { "" };
-    writeln!(out, "group         {} ({}){open}", group.name, group.algorithm)?;
+    let breaker = group.breaker.as_ref().map(|b| format!("; breaker {b}")).unwrap_or_default();
+    writeln!(out, "group         {} ({part}{}){open}{breaker}", group.name, group.algorithm)?;
+    let tiers = group.targets.iter().any(|target| target.tier != 0);
     for target in &group.targets {
         let zone = target.zone.as_ref().map(|zone| format!(", zone {zone}")).unwrap_or_default();
-        let candidate = if target.candidate { "candidate" } else { "not a candidate" };
+        let tier = if tiers { format!(", tier {}", target.tier) } else { String::new() };
+        let candidate = match (target.share, &target.why) {
+            (Some(share), _) => format!("candidate for {share} %"),
+            (None, Some(why)) => format!("not a candidate: {why}"),
+            (None, None) => "not a candidate".to_owned(),
+        };
         writeln!(
             out,
-            "  target      {} {}, weight {}{zone}, {} in flight: {candidate}",
+            "  target      {} {}, weight {}{tier}{zone}, {} in flight: {candidate}",
             target.target, target.state, target.weight, target.in_flight
         )?;
     }

@@ -169,6 +169,57 @@ fn every_expectation_is_judged_and_the_limits_hold() {
 }
 
 #[test]
+fn a_listener_that_sends_requests_to_https_is_asked_for_no_rule() {
+    let file = FILE
+        .replace(
+            "bind = [\"127.0.0.1:8080\"]",
+            "bind = [\"127.0.0.1:8080\"]\nredirect_https = true",
+        )
+        .replace(
+            "[[listener]]\nname = \"web\"",
+            "[server]\ntrusted_proxies = \"10.0.0.0/8\"\n[[listener]]\nname = \"web\"",
+        );
+    let check = |expect: &str, says: &str| {
+        let (problems, _) = run(&format!("{file}[[expect]]\n{expect}\n"));
+        let text = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n");
+        let fits = if says.is_empty() { text.is_empty() } else { text.contains(says) };
+        assert!(fits, "{expect}: {text}");
+    };
+    let plain = "request = \"GET http://api.example.com/v1/x\"\n";
+    check(&format!("{plain}rule = \"api\""), "listener \"web\" sends to https before any rule");
+    check(&format!("{plain}rule = \"none\""), "");
+    let front = "source = \"10.0.0.1\"\nheaders = { x-forwarded-proto = \"https\" }";
+    check(&format!("{plain}{front}\nrule = \"api\""), "");
+    let challenge = "request = \"GET http://api.example.com/.well-known/acme-challenge/x\"";
+    check(&format!("{challenge}\nrule = \"api\""), "none of its `path` patterns");
+}
+
+#[test]
+fn a_listener_is_found_by_scheme_and_port() {
+    let file = |more: &str| {
+        format!(
+            "[[listener]]\nname = 'a'\nbind = '127.0.0.1:8080'\n[[listener]]\nname = 'b'\nbind = ['127.0.0.1:80', '127.0.0.1:81']\n{more}"
+        )
+    };
+    let config = |more: &str| crate::config::parse(&file(more), "a.toml", &|_| None).unwrap();
+    let config = config("");
+    for (url, named, expected, says) in [
+        ("http://x.test/", None, 1, ""),
+        ("http://x.test:81?a:82", None, 1, ""),
+        ("http://[::1]:8080/", None, 0, ""),
+        ("http://x.test:9/", None, 0, "no listener speaks http on port 9: \"a\" is taken"),
+        ("http://x.test:9/", Some("b"), 1, ""),
+        ("https://x.test/", None, 0, "no listener speaks https: \"a\" is asked"),
+        ("https://x.test/", Some("b"), 1, "listener \"b\" speaks http"),
+    ] {
+        let found = listener_for(&config, url, named, None).unwrap();
+        let note = misfit(&config, url, found, named.is_some()).unwrap_or_default();
+        assert_eq!(found, expected, "{url}");
+        assert!(note.contains(says) && note.is_empty() == says.is_empty(), "{url}: {note}");
+    }
+}
+
+#[test]
 fn warns_of_rules_that_never_match() {
     let rule = |name: &str, priority: &str, path: &str| {
         format!(
