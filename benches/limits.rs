@@ -33,6 +33,7 @@ fn subject(fields: &OwnedFields, client: u32, now: u64) -> Subject<'_> {
         rule: "api",
         tls: None,
         body: None,
+        decoded: false,
         preflight: false,
         now: Tick::from_nanos(now),
         unix: 1_800_000_000,

@@ -71,6 +71,7 @@ fn left(policy: &Policy, copy: &Policy, n: u8, consumer: &str) -> Option<String>
         rule: "",
         tls: None,
         body: None,
+        decoded: false,
         preflight: false,
         now: Tick::ZERO,
         unix: NOON,
@@ -122,7 +123,7 @@ fn ask_core(
         tls: None,
         body: None,
         decoded: false,
-        preflight: false,
+       preflight: false,
         now: Tick::ZERO,
         unix,
     };
