@@ -157,6 +157,7 @@ fn subject(fields: &OwnedFields) -> Subject<'_> {
         rule: "api",
         tls: None,
         body: None,
+        decoded: false,
         preflight: false,
         now: Tick::ZERO,
         unix: NOW,

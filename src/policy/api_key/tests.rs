@@ -123,7 +123,7 @@ fn ask_core(
         tls: None,
         body: None,
         decoded: false,
-       preflight: false,
+        preflight: false,
         now: Tick::ZERO,
         unix,
     };

@@ -40,6 +40,7 @@ pub fn bodies(data: &[u8]) {
         rule: "api",
         tls: None,
         body: Some(data),
+        decoded: false,
         preflight: false,
         now: Tick::from_nanos(0),
         unix: 0,

@@ -50,6 +50,7 @@ pub fn signatures(data: &[u8]) {
         rule: "api",
         tls: None,
         body: Some(BODY),
+        decoded: false,
         preflight: false,
         now: Tick::from_nanos(0),
         unix: 1_618_884_473,
