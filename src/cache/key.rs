@@ -172,7 +172,7 @@ fn base(out: &mut Vec<u8>, scheme: &str, host: &[u8], port: Option<u16>, path: &
 
 // The part of the query that counts, and whether that is all of it.
 fn query(out: &mut Vec<u8>, settings: &Query, request: &Request<'_>) -> bool {
-    let Some(sent) = request.view.query else { return !matches!(settings, Query::None) };
+    let Some(sent) = request.view.query else { return matches!(settings, Query::All) };
     let chosen: &dyn Fn(&[u8]) -> bool = match settings {
         Query::None => return false,
         // A target that splits at `;` too reads a parameter where none was seen here: then all of it counts.
@@ -363,6 +363,15 @@ mod tests {
             check(only.clone(), query, some);
             check(except.clone(), query, others);
             check(Query::None, query, "");
+        }
+        // What does not count may be left out, and its sign with it.
+        for settings in [only, except] {
+            let key = |query| {
+                let settings = KeySettings { query: settings.clone(), ..KeySettings::default() };
+                key(&Asked { settings, query, ..asked() })
+            };
+            let other = if matches!(settings, Query::Only(_)) { "z=1" } else { "a=1" };
+            assert!([Some(""), Some(other)].iter().all(|query| key(*query) == key(None)));
         }
     }
 
