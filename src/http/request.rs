@@ -61,7 +61,7 @@ pub enum Form {
 /// A parsed and judged request head. Reused: [`RequestHead::parse`] overwrites all of it.
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {
-    /// All fields, in order.
+    /// All fields, in order, without those that are nominated.
     pub fields: Vec<Field>,
     /// What the method means here.
     pub method: Method,
@@ -95,7 +95,7 @@ pub struct RequestHead {
     pub takes_trailers: bool,
     /// `Max-Forwards`, for OPTIONS only (RFC 9110 section 7.6.2).
     pub max_forwards: Option<u64>,
-    /// Names in `Connection` that stand for fields of this hop.
+    /// Names in `Connection` that stood for fields of this hop.
     pub nominated: Vec<Span>,
     /// Why it deviates, if it does: found here, or by `desync` before it was written anew.
     pub deviation: Option<Reason>,
@@ -400,7 +400,22 @@ impl RequestHead {
             }
         }
         self.keep_alive &= !close;
+        self.drop_nominated(head);
         Ok(())
+    }
+
+    // RFC 9110 section 7.6.1: what is of this hop alone is not sent on, so that nothing may be decided by it either: a response
+    // would be kept for a field that its target has never seen (RFC 9111 section 4.1).
+    fn drop_nominated(&mut self, head: &[u8]) {
+        if self.nominated.is_empty() {
+            return;
+        }
+        let nominated = &self.nominated;
+        self.fields.retain(|field| {
+            let name = field.name.of(head);
+            field.known != Known::Other
+                || !nominated.iter().any(|one| one.of(head).eq_ignore_ascii_case(name))
+        });
     }
 }
 

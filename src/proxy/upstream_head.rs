@@ -97,11 +97,6 @@ fn kept_fields(x: &Exchange<'_>, trusted: bool, out: &mut Vec<u8>) {
         if !is_kept(one.known, trusted, head) || name.contains(&b'_') || is_ours(name) {
             continue;
         }
-        if !head.nominated.is_empty()
-            && head.nominated.iter().any(|n| n.of(buf).eq_ignore_ascii_case(name))
-        {
-            continue;
-        }
         if chains.hold_back(name, one.value.of(buf)) || x.scratch.sent.holds(name) {
             continue;
         }

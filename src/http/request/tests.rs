@@ -189,6 +189,25 @@ fn connection_options_cannot_name_fields_for_everyone() {
 }
 
 #[test]
+fn nominated_fields_are_none_of_the_request() {
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nAccept-Language: de\r\nX-Hop: 1\r\nX-Stays: 2\r\nRange: bytes=0-1\r\n\
+                Connection: accept-language, X-HOP, range, x-none\r\nx-hop: 3\r\nTE: trailers\r\n\r\n";
+    let head = parse(text).unwrap();
+    let fields = head.view(text.as_bytes(), [127, 0, 0, 1].into()).fields;
+    for (name, value) in [
+        ("accept-language", None),
+        ("x-hop", None),
+        ("range", None),
+        ("x-stays", Some("2")),
+        ("host", Some("a")),
+        ("te", Some("trailers")),
+    ] {
+        assert_eq!(fields.first(name), value.map(str::as_bytes), "{name}");
+    }
+    assert_eq!((head.nominated.len(), head.takes_trailers), (4, true));
+}
+
+#[test]
 fn expectations_and_singletons() {
     let body = "Content-Length: 1\r\n";
     assert!(parse(&with(&format!("{body}Expect: 100-Continue"))).unwrap().expects_continue);
