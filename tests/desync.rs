@@ -46,7 +46,7 @@ impl Edge {
 }
 
 // What is sent, what it is called, and what of it reaches the target when it is let pass: a line of the head and the body.
-const CASES: [(&str, &str, &str, &str); 14] = [
+const CASES: [(&str, &str, &str, &str); 18] = [
     (
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         "Ambiguous/BothTeClPresent",
@@ -66,9 +66,33 @@ const CASES: [(&str, &str, &str, &str); 14] = [
         "abc",
     ),
     (
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 9\r\nContent-Length: 3\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 3\r\nContent-Length: 3\r\n\r\nabc",
         "Ambiguous/SuspiciousHeader",
         "content-length: 3",
+        "abc",
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 9\r\nContent-Length: 3\r\n\r\nabc",
+        "Severe/MultipleContentLength",
+        "content-length: 3",
+        "abc",
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\n\0Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
+        "Severe/BadHeader",
+        "content-length: 3",
+        "abc",
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "Severe/BadTransferEncoding",
+        "transfer-encoding: chunked",
+        "abc",
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "Ambiguous/UndefinedTransferEncodingSemantics",
+        "transfer-encoding: chunked",
         "abc",
     ),
     (
@@ -90,9 +114,9 @@ const CASES: [(&str, &str, &str, &str); 14] = [
         "abc",
     ),
     (
-        "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /?a\tb HTTP/1.1\r\nHost: a\r\n\r\n",
         "Ambiguous/AmbiguousUri",
-        "GET /%C3%A9 HTTP/1.1",
+        "GET /?a%09b HTTP/1.1",
         "",
     ),
     ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "Acceptable/SpaceInUri", "GET /a%20b HTTP/1.1", ""),

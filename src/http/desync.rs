@@ -77,13 +77,13 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The target has control characters or octets above 0x7F.
+    /// The target has control characters.
     AmbiguousUri Ambiguous,
     /// Content-Length is not a number.
     BadContentLength Severe,
     /// A field has a NUL or a CR.
     BadHeader Severe,
-    /// Transfer-Encoding has a value that is none.
+    /// Transfer-Encoding has a value that is none, or `chunked` is not the last of them.
     BadTransferEncoding Severe,
     /// The target has a NUL or a CR.
     BadUri Severe,
@@ -113,7 +113,7 @@ reasons! {
     SuspiciousHeader Ambiguous,
     /// GET or HEAD with content.
     UndefinedContentLengthSemantics Ambiguous,
-    /// GET or HEAD with chunked content, or Transfer-Encoding in HTTP/1.0.
+    /// GET or HEAD with chunked content, Transfer-Encoding in HTTP/1.0, or `identity`, which there is no more.
     UndefinedTransferEncodingSemantics Ambiguous,
     /// No target between method and version.
     MissingUri Severe,
@@ -186,7 +186,9 @@ pub enum Closes {
 
 /// Whether servers may take `name` for Transfer-Encoding or Content-Length, which it is not.
 pub fn is_suspicious(name: &[u8]) -> bool {
-    lines::resemblance(name) == Some(lines::Alike::Resembles)
+    use lines::{Alike, Meant};
+    let alike = lines::resemblance(name);
+    matches!(alike, Some(Alike::Length(Meant::Perhaps) | Alike::Coding(Meant::Perhaps)))
 }
 
 /// Reads a refused head, complete with its empty line.
@@ -199,8 +201,8 @@ pub fn judge(head: &[u8]) -> Judgement {
     let mut kept = Vec::new();
     for line in lines::unfold(lines, &mut judgement) {
         match Line::read(&line, &mut judgement) {
-            Line::Length(value) => lengths.note_length(&value, &mut judgement),
-            Line::Coding(value) => lengths.note_coding(&value, &mut judgement),
+            Line::Length(value, meant) => lengths.note_length(&value, meant, &mut judgement),
+            Line::Coding(value, meant) => lengths.note_coding(&value, meant, &mut judgement),
             Line::Field(name, value) => {
                 kept.extend_from_slice(&name);
                 kept.extend_from_slice(b": ");

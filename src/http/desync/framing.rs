@@ -1,6 +1,6 @@
 //! Where a refused request ends: what its Content-Length and Transfer-Encoding fields come to, taken together.
 
-use super::lines::RequestLine;
+use super::lines::{Meant, RequestLine};
 use super::{Judgement, Reason};
 use crate::http::Framing;
 use crate::http::request::{decimal, trim};
@@ -11,7 +11,11 @@ pub struct Lengths {
     length: Option<u64>,
     length_is_given: bool,
     chunked: bool,
+    identity: bool,
     other: Option<Vec<u8>>,
+    // The same, together with what was said under other names: for judging only.
+    any_length: Option<u64>,
+    any_chunked: bool,
 }
 
 /// What it comes to.
@@ -23,52 +27,69 @@ pub struct Settled {
 }
 
 // Codings that exist, and that no intermediary has to know (RFC 9112 section 7).
-const KNOWN: [&[u8]; 6] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress", b"identity"];
+const KNOWN: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
 
 impl Lengths {
-    /// Takes up a Content-Length.
-    pub fn note_length(&mut self, value: &[u8], judgement: &mut Judgement) {
-        self.length_is_given = true;
+    /// Takes up a Content-Length, or what may be taken for one.
+    pub fn note_length(&mut self, value: &[u8], meant: Meant, judgement: &mut Judgement) {
+        let exact = meant == Meant::Exactly;
+        self.length_is_given |= exact;
         let Some(length) = decimal(value) else {
             judgement.note(Reason::BadContentLength);
             return;
         };
-        match self.length {
+        match self.any_length {
             Some(before) if before != length => judgement.note(Reason::MultipleContentLength),
             Some(_) => judgement.note(Reason::DuplicateContentLength),
-            None => self.length = Some(length),
+            None => self.any_length = Some(length),
+        }
+        if exact {
+            self.length.get_or_insert(length);
         }
     }
 
-    /// Takes up a Transfer-Encoding.
-    pub fn note_coding(&mut self, value: &[u8], judgement: &mut Judgement) {
-        let mut empty = true;
-        for coding in value.split(|b| *b == b',').map(trim).filter(|c| !c.is_empty()) {
-            empty = false;
-            if coding.eq_ignore_ascii_case(b"chunked") {
-                if self.chunked {
+    /// Takes up a Transfer-Encoding, or what may be taken for one.
+    pub fn note_coding(&mut self, value: &[u8], meant: Meant, judgement: &mut Judgement) {
+        let exact = meant == Meant::Exactly;
+        for coding in value.split(|b| *b == b',').map(trim) {
+            let is = |name: &[u8]| coding.eq_ignore_ascii_case(name);
+            if is(b"chunked") {
+                if self.any_chunked {
                     judgement.note(Reason::MultipleTransferEncodingChunked);
                 }
-                self.chunked = true;
-            } else if KNOWN.iter().any(|known| coding.eq_ignore_ascii_case(known)) {
-                self.other = Some(coding.to_vec());
-            } else {
+                self.any_chunked = true;
+                self.chunked |= exact;
+                continue;
+            }
+            let identity = is(b"identity");
+            let known = identity || KNOWN.iter().any(|known| is(known));
+            // RFC 9112 section 6.3: `chunked` comes last. An empty member is none: some servers stop there.
+            if !known || self.any_chunked {
                 judgement.note(Reason::BadTransferEncoding);
             }
-        }
-        if empty {
-            judgement.note(Reason::BadTransferEncoding);
+            if exact && identity {
+                self.identity = true;
+            } else if exact && known {
+                self.other = Some(coding.to_vec());
+            }
         }
     }
 
     /// The one meaning: Transfer-Encoding before Content-Length (RFC 9112 section 6.3), of several lengths the first.
     pub fn settle(self, start: &RequestLine, judgement: &mut Judgement) -> Settled {
-        let has_coding = self.chunked || self.other.is_some();
+        let has_coding = self.chunked || self.identity || self.other.is_some();
         if has_coding && start.http10 {
             judgement.note(Reason::UndefinedTransferEncodingSemantics);
         }
         if has_coding && self.length_is_given {
             judgement.note(Reason::BothTeClPresent);
+        }
+        if self.identity {
+            judgement.note(match self.chunked {
+                true => Reason::UndefinedTransferEncodingSemantics,
+                // Where it ends cannot be known.
+                false => Reason::BadTransferEncoding,
+            });
         }
         if start.is_get_or_head() {
             match (has_coding, self.length) {
@@ -83,8 +104,7 @@ impl Lengths {
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::None,
         };
-        let identity = self.other.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(b"identity"));
-        Settled { framing, other: self.other.filter(|_| !identity) }
+        Settled { framing, other: self.other }
     }
 }
 

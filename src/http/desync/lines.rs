@@ -17,24 +17,31 @@ pub struct RequestLine {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     /// The value of a Content-Length.
-    Length(Vec<u8>),
+    Length(Vec<u8>, Meant),
     /// The value of a Transfer-Encoding.
-    Coding(Vec<u8>),
+    Coding(Vec<u8>, Meant),
     /// Any other field: a token, and a value without control characters.
     Field(Vec<u8>, Vec<u8>),
     /// Nothing that may go on.
     Dropped,
 }
 
-/// How a name relates to Transfer-Encoding and Content-Length.
+/// Which of Transfer-Encoding and Content-Length a name is, or can be normalised to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alike {
-    /// It is Content-Length.
-    Length,
-    /// It is Transfer-Encoding.
-    Coding,
-    /// It is neither, and can be normalised to one of them.
-    Resembles,
+    /// Content-Length.
+    Length(Meant),
+    /// Transfer-Encoding.
+    Coding(Meant),
+}
+
+/// How much a field counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// It is named as it must be.
+    Exactly,
+    /// Others may take it for what it resembles: it is judged with the rest, and means nothing.
+    Perhaps,
 }
 
 /// The lines of a head up to its empty line, without their ends.
@@ -92,18 +99,23 @@ impl RequestLine {
             judgement.note(Reason::BadMethod);
             return None;
         }
-        let trimmed = trim(rest);
-        let Some(space) = trimmed.iter().rposition(|b| matches!(b, b' ' | b'\t')) else {
+        let trimmed = trim_end(rest);
+        // A tab is white space to some servers, and a part of the target to others.
+        let words = memchr::memrchr(b' ', trimmed).map(|space| trimmed.split_at(space));
+        let Some((target, version)) = words.filter(|(target, _)| !trim(target).is_empty()) else {
             // One word behind the method: a version without a target, or a target of HTTP/0.9.
-            judgement.note(match trimmed.starts_with(b"HTTP/") {
-                true => Reason::MissingUri,
-                false => Reason::NonCompliantVersion,
-            });
+            let word = trim(trimmed);
+            if word.starts_with(b"HTTP/") {
+                judgement.note(Reason::MissingUri);
+            } else {
+                judgement.note(Reason::NonCompliantVersion);
+                look_at(word, judgement);
+            }
             return None;
         };
-        let (target, version) = trimmed.split_at(space);
-        let version = trim(version);
-        if rest.len() != trimmed.len() {
+        let spaced = version.get(1..).unwrap_or_default();
+        let version = trim(spaced);
+        if rest.len() != trimmed.len() || spaced.len() != version.len() {
             judgement.note(Reason::NonCompliantVersion);
         }
         let http10 = match version {
@@ -119,7 +131,8 @@ impl RequestLine {
                 return None;
             }
         };
-        let target = encode(trim(target), judgement)?;
+        look_at(target, judgement);
+        let target = encode(trim(target))?;
         Some(RequestLine { method: method.to_vec(), target, http10 })
     }
 
@@ -143,28 +156,36 @@ fn cut(line: &[u8]) -> (&[u8], &[u8]) {
     (method, rest.get(1..).unwrap_or_default())
 }
 
-// What may not stand in a target is percent-encoded: then it has one meaning.
-fn encode(target: &[u8], judgement: &mut Judgement) -> Option<Vec<u8>> {
-    if target.is_empty() {
-        judgement.note(Reason::MissingUri);
-        return None;
+fn trim_end(mut text: &[u8]) -> &[u8] {
+    while let [before @ .., b' ' | b'\t'] = text {
+        text = before;
     }
+    text
+}
+
+// ALB says nothing of octets above 0x7F.
+fn look_at(target: &[u8], judgement: &mut Judgement) {
+    for octet in target {
+        match octet {
+            0 | b'\r' | b'\n' => judgement.note(Reason::BadUri),
+            b' ' => judgement.note(Reason::SpaceInUri),
+            1..b' ' | 0x7f => judgement.note(Reason::AmbiguousUri),
+            _ => {}
+        }
+    }
+}
+
+// What may not stand in a target is percent-encoded: then it has one meaning.
+fn encode(target: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(target.len());
     for &octet in target {
         match octet {
-            0 | b'\r' | b'\n' => {
-                judgement.note(Reason::BadUri);
-                return None;
+            0 | b'\r' | b'\n' => return None,
+            1..=b' ' | 0x7f.. | b'"' | b'<' | b'>' | b'\\' => {
+                out.extend_from_slice(format!("%{octet:02X}").as_bytes());
             }
-            b' ' | b'\t' => judgement.note(Reason::SpaceInUri),
-            0..b' ' | 0x7f.. => judgement.note(Reason::AmbiguousUri),
-            b'"' | b'<' | b'>' | b'\\' => {}
-            plain => {
-                out.push(plain);
-                continue;
-            }
+            plain => out.push(plain),
         }
-        out.extend_from_slice(format!("%{octet:02X}").as_bytes());
     }
     Some(out)
 }
@@ -172,6 +193,10 @@ fn encode(target: &[u8], judgement: &mut Judgement) -> Option<Vec<u8>> {
 impl Line {
     /// Reads a field line.
     pub fn read(line: &[u8], judgement: &mut Judgement) -> Line {
+        // Whatever else is wrong with it: servers end a line, or a name, at either.
+        if line.iter().any(|b| matches!(b, 0 | b'\r')) {
+            judgement.note(Reason::BadHeader);
+        }
         let Some(colon) = memchr::memchr(b':', line) else {
             let blank = trim(line).is_empty();
             judgement.note(if blank { Reason::EmptyHeader } else { Reason::MissingHeaderColon });
@@ -183,18 +208,14 @@ impl Line {
             judgement.note(Reason::EmptyHeader);
             return Line::Dropped;
         }
-        match resemblance(name) {
-            Some(Alike::Length) => return Line::Length(value.to_vec()),
-            Some(Alike::Coding) => return Line::Coding(value.to_vec()),
-            Some(Alike::Resembles) => {
-                judgement.note(Reason::SuspiciousHeader);
-                return Line::Dropped;
-            }
-            None => {}
+        let alike = resemblance(name);
+        if let Some(Alike::Length(Meant::Perhaps) | Alike::Coding(Meant::Perhaps)) = alike {
+            judgement.note(Reason::SuspiciousHeader);
         }
-        if name.iter().any(|b| matches!(b, 0 | b'\r')) {
-            judgement.note(Reason::BadHeader);
-            return Line::Dropped;
+        match alike {
+            Some(Alike::Length(meant)) => return Line::Length(value.to_vec(), meant),
+            Some(Alike::Coding(meant)) => return Line::Coding(value.to_vec(), meant),
+            None => {}
         }
         if !is_token(name) {
             judgement.note(Reason::NonCompliantHeader);
@@ -207,10 +228,8 @@ impl Line {
 // RFC 9110 section 5.5: CR and NUL are refused or replaced by a space; other control characters are as invalid.
 fn clean(value: &[u8], judgement: &mut Judgement) -> Vec<u8> {
     let clean = |&octet: &u8| match octet {
-        0 | b'\r' => {
-            judgement.note(Reason::BadHeader);
-            b' '
-        }
+        // Noted with the line.
+        0 | b'\r' => b' ',
         b'\t' | b' '..=b'~' | 0x80.. => octet,
         _ => {
             judgement.note(Reason::NonCompliantHeader);
@@ -224,20 +243,19 @@ fn clean(value: &[u8], judgement: &mut Judgement) -> Vec<u8> {
 /// What `name`, as it was sent, may be taken for.
 pub fn resemblance(name: &[u8]) -> Option<Alike> {
     if name.eq_ignore_ascii_case(b"content-length") {
-        return Some(Alike::Length);
+        return Some(Alike::Length(Meant::Exactly));
     }
     if name.eq_ignore_ascii_case(b"transfer-encoding") {
-        return Some(Alike::Coding);
+        return Some(Alike::Coding(Meant::Exactly));
     }
     // The first word counts, as some servers end the name there; then the letters alone, whatever stands between them.
     let mut words = name.split(|b| matches!(b, b' ' | b'\t')).filter(|w| !w.is_empty());
     let first = words.next().unwrap_or_default();
-    let meant: [&[u8]; 2] = [b"contentlength", b"transferencoding"];
-    let alike = [first, name].into_iter().any(|part| {
-        let letters = letters(part);
-        meant.iter().any(|m| letters == *m)
-    });
-    alike.then_some(Alike::Resembles)
+    [first, name].into_iter().find_map(|part| match letters(part).as_slice() {
+        b"contentlength" => Some(Alike::Length(Meant::Perhaps)),
+        b"transferencoding" => Some(Alike::Coding(Meant::Perhaps)),
+        _ => None,
+    })
 }
 
 // In lower case; long s and dotless i are letters that some normalisations make ASCII.

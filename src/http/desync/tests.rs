@@ -44,6 +44,26 @@ fn lengths_and_codings_are_classified_as_alb_does() {
         ("Transfer-Encoding: xchunked\r\n", BadTransferEncoding, ""),
         ("Transfer-Encoding:\r\n", BadTransferEncoding, ""),
         ("Transfer-Encoding: \"chunked\"\r\n", BadTransferEncoding, ""),
+        ("Transfer-Encoding: ,chunked\r\n", BadTransferEncoding, CHUNKED),
+        ("Transfer-Encoding: chunked,\r\n", BadTransferEncoding, CHUNKED),
+        ("Transfer-Encoding: chunked, identity\r\n", BadTransferEncoding, CHUNKED),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            BadTransferEncoding,
+            CHUNKED,
+        ),
+        (
+            "Transfer-Encoding: chunked, gzip\r\n",
+            BadTransferEncoding,
+            "transfer-encoding: gzip\r\n",
+        ),
+        ("Transfer-Encoding: identity\r\n", BadTransferEncoding, ""),
+        (
+            "Transfer-Encoding: gzip, identity\r\n",
+            BadTransferEncoding,
+            "transfer-encoding: gzip\r\n",
+        ),
+        ("Transfer-Encoding: identity, chunked\r\n", UndefinedTransferEncodingSemantics, CHUNKED),
     ] {
         check("POST", fields, reason, framing);
     }
@@ -66,10 +86,40 @@ fn names_that_resemble_are_suspicious() {
         "Transfer-Encoding x",
         "transferencoding",
     ] {
-        check("POST", &format!("{name}: chunked\r\n"), Reason::SuspiciousHeader, "");
+        let length = name.starts_with("Content");
+        let value = if length { "5" } else { "chunked" };
+        check("POST", &format!("{name}: {value}\r\n"), Reason::SuspiciousHeader, "");
     }
     for plain in ["content-lengths", "x-content-length", "transfer-encoding-x", "te", ""] {
         assert!(!is_suspicious(plain.as_bytes()), "{plain}");
+    }
+}
+
+// What a look-alike says is judged with the rest, and never framed by.
+#[test]
+fn what_resembles_is_compared() {
+    use Reason::*;
+    const LENGTH: &str = "content-length: 5\r\n";
+    for (fields, reason, framing) in [
+        ("Content-Length : 100\r\nContent-Length: 5\r\n", MultipleContentLength, LENGTH),
+        ("Content-Length: 5\r\n Content-Length: 100\r\n", MultipleContentLength, LENGTH),
+        ("Content-Length : 5\r\nContent-Length: 5\r\n", SuspiciousHeader, LENGTH),
+        ("Content_Length: five\r\nContent-Length: 5\r\n", BadContentLength, LENGTH),
+        (
+            "Transfer-Encoding : chunked\r\nTransfer-Encoding: chunked\r\n",
+            MultipleTransferEncodingChunked,
+            CHUNKED,
+        ),
+        ("Transfer_Encoding: xchunked\r\n", BadTransferEncoding, ""),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding\t: identity\r\n",
+            BadTransferEncoding,
+            CHUNKED,
+        ),
+        ("Transfer-Encoding : chunked\r\nContent-Length: 5\r\n", SuspiciousHeader, LENGTH),
+        ("Content-Length : 5\r\nTransfer-Encoding: chunked\r\n", SuspiciousHeader, CHUNKED),
+    ] {
+        check("POST", fields, reason, framing);
     }
 }
 
@@ -87,6 +137,12 @@ fn fields_are_classified_as_alb_does() {
         ("x-a: b\0c\r\n", BadHeader, "x-a: b c\r\n"),
         ("x-a: b\rc\r\n", BadHeader, "x-a: b c\r\n"),
         ("x-\0a: b\r\n", BadHeader, ""),
+        ("x-a : b\0c\r\n", BadHeader, ""),
+        ("\0Transfer-Encoding: chunked\r\n", BadHeader, ""),
+        ("\rTransfer-Encoding: chunked\r\n", BadHeader, ""),
+        ("Content-Length\0: 5\r\n", BadHeader, ""),
+        ("\r\r\n", BadHeader, ""),
+        ("x\0a\r\n", BadHeader, ""),
         ("x-a\r\n", MissingHeaderColon, ""),
         ("x-a: b\r\n c\r\n", MultilineHeader, "x-a: b c\r\n"),
         ("x-a: b\n", NonCrLfLineTermination, "x-a: b\r\n"),
@@ -101,7 +157,17 @@ fn request_lines_are_classified_as_alb_does() {
     for (line, reason, mended) in [
         ("GET /a b HTTP/1.1", SpaceInUri, Some("GET /a%20b HTTP/1.1")),
         ("GET /a\u{1} HTTP/1.1", AmbiguousUri, Some("GET /a%01 HTTP/1.1")),
-        ("GET /\u{e9} HTTP/1.1", AmbiguousUri, Some("GET /%C3%A9 HTTP/1.1")),
+        ("GET /a\u{7f} HTTP/1.1", AmbiguousUri, Some("GET /a%7F HTTP/1.1")),
+        ("GET /a\tb HTTP/1.1", AmbiguousUri, Some("GET /a%09b HTTP/1.1")),
+        ("GET \t/a HTTP/1.1", AmbiguousUri, Some("GET /a HTTP/1.1")),
+        ("GET /a\t HTTP/1.1", AmbiguousUri, Some("GET /a HTTP/1.1")),
+        ("GET /a\tHTTP/1.1", AmbiguousUri, None),
+        ("GET /a\rHTTP/1.1", BadUri, None),
+        ("GET  /a HTTP/1.1", SpaceInUri, Some("GET /a HTTP/1.1")),
+        ("GET /a  HTTP/1.1", SpaceInUri, Some("GET /a HTTP/1.1")),
+        ("GET /a \tHTTP/1.1", NonCompliantVersion, Some("GET /a HTTP/1.1")),
+        ("GET /a HTTP/1.1\t", NonCompliantVersion, Some("GET /a HTTP/1.1")),
+        ("GET /a HTTP/1.1\tHTTP/1.1", BadVersion, None),
         ("GET /a\0 HTTP/1.1", BadUri, None),
         ("GET /a\rb HTTP/1.1", BadUri, None),
         ("GE(T / HTTP/1.1", BadMethod, None),
@@ -118,6 +184,15 @@ fn request_lines_are_classified_as_alb_does() {
         let got = judgement.mended.map(|m| String::from_utf8_lossy(&m).into_owned());
         assert_eq!(got, mended.map(|m| format!("{m}\r\nHost: a\r\n\r\n")), "{line:?}");
     }
+}
+
+// As ALB's classifier; the strict parser has said what it thinks of them.
+#[test]
+fn octets_above_ascii_in_a_target_have_no_class() {
+    let judgement = judge("GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n".as_bytes());
+    assert_eq!((judgement.reason, judgement.class()), (None, Class::Compliant));
+    let mended = b"GET /%C3%A9 HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
+    assert_eq!(judgement.mended.as_deref(), Some(mended));
 }
 
 #[test]
