@@ -487,6 +487,49 @@ fn takes_one_empty_line_before_a_request_but_not_many() {
     assert!(got.len() <= 1, "{} answers to empty lines", got.len());
 }
 
+// RFC 9110 section 9.3.2: a client that asked with HEAD would take content for the next answer.
+#[test]
+fn a_refused_head_is_answered_without_content() {
+    let edge = edge();
+    let long = format!("HEAD /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", "a".repeat(70_000));
+    let large = format!("HEAD / HTTP/1.1\r\nHost: a.test\r\n{}", "X: y\r\n".repeat(200));
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\nHost: a\n\n", 400),
+        ("HEAD / HTTP/3.1\r\nHost: a\r\n\r\n", 505),
+        (&long, 414),
+        (&large, 431),
+    ] {
+        let answer = String::from_utf8_lossy(&send_raw(edge.listen, request)).into_owned();
+        let shown = &request[..request.len().min(60)];
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{shown:?} got content: {answer}");
+    }
+}
+
+// Some clients send an empty line behind a body (RFC 9112 section 2.2), which is not the beginning of a request.
+#[test]
+fn an_empty_line_behind_a_body_is_owed_no_answer() {
+    let origin = Origin::saying("reached");
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let _ringgate = Ringgate::start(&format!("[timeouts]\nheader = \"200ms\"\n\n{config}"));
+    let post = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx";
+    let mut client = Client::connect(listen);
+    for lines in ["\r\n", "\r\n\r\n"] {
+        assert_eq!(client.send(format!("{post}{lines}")).response().status(), 200);
+        // Longer than a head may take, and less than a connection may rest.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(client.wire.pending(), "");
+    }
+    assert_eq!(client.get("/").status(), 200);
+    // Not even when nothing follows, or half of one more.
+    client.send(format!("{post}\r\n\r"));
+    assert_eq!(client.response().status(), 200);
+    client.expect_closed();
+}
+
 #[test]
 fn an_incomplete_head_times_out() {
     let origin = Origin::saying("reached");
@@ -620,6 +663,35 @@ fn unasked_bytes_after_a_response_end_the_connection() {
     for n in 1..=5 {
         assert_eq!(get(listen, "/").text(), "mine");
         assert_eq!(origin.connections(), n, "a connection with unasked bytes was used again");
+    }
+}
+
+// RFC 9110 section 8.6: if it sends the content after all, that must not answer what is asked next.
+#[test]
+fn content_announced_where_none_can_be_ends_the_connection() {
+    for answer in [
+        "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    ] {
+        let origin = Origin::script(move |conn| {
+            while conn.request()?.is_some() {
+                conn.send(answer)?;
+            }
+            Ok(())
+        });
+        let listen = free_address();
+        let config = forwarding(listen, &[origin.address], "");
+        let _ringgate = Ringgate::start(&format!("[server]\nworkers = 1\n\n{config}"));
+        let mut client = Client::connect(listen);
+        for n in 1..=3 {
+            client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            let mut got = client.response().status();
+            if got == 103 {
+                got = client.response().status();
+            }
+            assert_eq!((got, origin.connections()), (204, n), "{answer:?}");
+        }
     }
 }
 

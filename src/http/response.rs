@@ -138,7 +138,12 @@ impl ResponseHead {
         if method == Method::Head || self.status < 200 || matches!(self.status, 204 | 304) {
             self.framing = Framing::None;
             // RFC 9110 section 8.6: 1xx and 204 have no Content-Length.
-            self.declared = length.filter(|_| self.status >= 200 && self.status != 204);
+            let never = self.status < 200 || self.status == 204;
+            self.declared = length.filter(|_| !never);
+            if never && (coding.is_some() || length.is_some_and(|length| length > 0)) {
+                // If it does send what it announces, the next request would be answered with that.
+                self.keep_alive = false;
+            }
             return Ok(());
         }
         self.framing = match (coding, length) {
@@ -254,5 +259,25 @@ mod tests {
         assert!(!stays("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n"));
         assert!(!stays("HTTP/1.0 200 OK\r\n\r\n"));
         assert!(stays("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n"));
+    }
+
+    #[test]
+    fn content_where_none_can_be_ends_the_connection() {
+        for (status, fields, method, stays) in [
+            (204, "Content-Length: 5", Method::Get, false),
+            (204, "Transfer-Encoding: chunked", Method::Get, false),
+            (204, "Content-Length: 0", Method::Get, true),
+            (204, "Content-Length: 5", Method::Head, false),
+            (103, "Content-Length: 5", Method::Get, false),
+            (100, "Transfer-Encoding: chunked", Method::Get, false),
+            (100, "X: y", Method::Get, true),
+            (304, "Content-Length: 5", Method::Get, true),
+            (304, "Transfer-Encoding: chunked", Method::Get, true),
+            (200, "Content-Length: 5", Method::Head, true),
+        ] {
+            let head = parse(&format!("HTTP/1.1 {status} X\r\n{fields}\r\n\r\n"), method).unwrap();
+            let got = (head.framing, head.keep_alive);
+            assert_eq!(got, (Framing::None, stays), "{status} {fields} {method:?}");
+        }
     }
 }

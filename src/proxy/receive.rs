@@ -3,6 +3,7 @@
 //! What follows a response on the connection answers nothing that was asked: the connection is then not used again.
 
 use crate::base::Tick;
+use crate::http::desync::Closes;
 use crate::http::grpc::{self, Call};
 use crate::http::lines::{self, Body, ListLimits};
 use crate::http::scan::Scan;
@@ -89,6 +90,10 @@ async fn next_head(
         return Err(Failure::Final(Fault::BadUpgrade));
     } else if x.scratch.response.is_interim() {
         x.scratch.trace.interim += 1;
+        if !x.scratch.response.keep_alive && x.scratch.request.closes == Closes::Neither {
+            // The final response need not say so again.
+            x.scratch.request.closes = Closes::Target;
+        }
         Box::pin(pass_interim(x, up, len)).await.map_err(Failure::Final)?;
         return Ok(None);
     }

@@ -149,7 +149,10 @@ impl Rest {
 
 // One request. Whether there may be another.
 async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
-    let buf = match rest.buf.take() {
+    // Some clients send an empty line behind a body (RFC 9112 section 2.2): that begins no request.
+    let behind = rest.buf.as_mut();
+    let empty_lines = behind.map_or(0, |buf| head::pass_over_empty_lines(buf, 0));
+    let buf = match rest.buf.take().filter(|buf| !buf.is_empty()) {
         Some(buf) => {
             rest.in_a_row += u64::from(rest.served > 0);
             if rest.in_a_row.is_multiple_of(TURN) {
@@ -179,7 +182,7 @@ async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
     let began = Tick::now();
     client.sock.arm(Side::Read, began.after(listener.header));
     let mut scratch = shard.scratch();
-    let head = head::read(shard, epoch, listener, client, buf, &mut scratch).await;
+    let head = head::read(shard, epoch, listener, client, buf, empty_lines, &mut scratch).await;
     client.sock.arm(Side::Read, Tick::NEVER);
     let stays = match head {
         Ok(mut buf) => {

@@ -14,7 +14,7 @@ use std::io;
 use std::rc::Rc;
 
 // Empty lines before a request line that are passed over (RFC 9112 section 2.2 asks for at least one).
-const EMPTY_LINES: usize = 2;
+const EMPTY_LINES: u8 = 2;
 // A head in pieces larger than this keeps its block rather than be copied out of it at every wait.
 const STASH: usize = 4 << 10;
 
@@ -26,7 +26,7 @@ pub enum Ended {
     With(Fault),
 }
 
-/// Reads a head into the front of `buf` and parses it into `scratch`.
+/// Reads a head into the front of `buf` and parses it into `scratch`. So many empty lines were passed over before.
 ///
 /// # Errors
 /// Why there is none; `scratch.request.deviation` says more where framing was the matter.
@@ -36,26 +36,23 @@ pub async fn read(
     listener: &Listener,
     client: &Client,
     mut buf: Buf,
+    mut empty_lines: u8,
     scratch: &mut Scratch,
 ) -> Result<Buf, Ended> {
     let mut limits = epoch.snapshot.head_limits();
     limits.bare_lf = listener.desync != Mode::Strict;
     let mut scan = Scan::default();
-    let mut empty_lines = 0;
     scratch.request.deviation = None;
     scratch.request.method = Method::Get;
     loop {
-        while empty_lines < EMPTY_LINES && buf.filled().starts_with(b"\r\n") {
-            buf.consume(2);
-            empty_lines += 1;
-        }
-        let nothing = matches!(buf.filled(), [] | [b'\r']);
-        if !nothing {
+        empty_lines = pass_over_empty_lines(&mut buf, empty_lines);
+        if !is_nothing(buf.filled()) {
             refuse_early(buf.filled())?;
             let found = scan.find_end(buf.filled(), &limits).map_err(|fault| {
                 if fault == Fault::BareLf {
                     scratch.request.deviation = Some(desync::Reason::NonCrLfLineTermination);
                 }
+                note_method(buf.filled(), scratch);
                 Ended::With(fault)
             })?;
             if let Some(len) = found {
@@ -72,10 +69,35 @@ pub async fn read(
                 };
             }
         }
+        // In case that there is never more.
+        note_method(buf.filled(), scratch);
         if buf.spare().is_empty() && !buf.grow(limits.size) {
             return Err(Ended::With(Fault::HeadTooLarge));
         }
         buf = more(shard, client, buf).await?;
+    }
+}
+
+/// Takes empty lines before a request line from the front of `buf`, beyond the `before` that were taken already. Returns how many
+/// those are then.
+pub fn pass_over_empty_lines(buf: &mut Buf, before: u8) -> u8 {
+    let mut lines = before;
+    while lines < EMPTY_LINES && buf.filled().starts_with(b"\r\n") {
+        buf.consume(2);
+        lines += 1;
+    }
+    lines
+}
+
+// Not even the beginning of a request line.
+fn is_nothing(start: &[u8]) -> bool {
+    matches!(start, [] | [b'\r'])
+}
+
+// RFC 9110 section 9.3.2: what answers HEAD has no content, also where the rest of the head cannot be read.
+fn note_method(start: &[u8], scratch: &mut Scratch) {
+    if start.starts_with(b"HEAD ") {
+        scratch.request.method = Method::Head;
     }
 }
 
@@ -106,9 +128,9 @@ fn mend(
     let judgement = desync::judge(head);
     let (reason, class) = (judgement.reason, judgement.class());
     scratch.request.deviation = reason;
-    let refused = Err(Ended::With(fault));
+    note_method(head, scratch);
     let Some(mended) = judgement.mended.filter(|_| listener.desync.lets_pass(class)) else {
-        return refused;
+        return Err(Ended::With(fault));
     };
     let limits = epoch.snapshot.head_limits();
     let parsed = Scan::default()
@@ -119,7 +141,10 @@ fn mend(
         .and_then(|_| scratch.request.parse(&mended, epoch.snapshot.paths));
     let further = scratch.request.deviation;
     scratch.request.deviation = reason.or(further);
-    parsed.map_err(Ended::With)?;
+    parsed.map_err(|fault| {
+        note_method(head, scratch);
+        Ended::With(fault)
+    })?;
     scratch.request.closes = listener.desync.closes(class);
     if judgement.spoke_http10 {
         // RFC 9112 section 6.1: such a message is the last on its connection.
@@ -146,7 +171,7 @@ fn refuse_early(start: &[u8]) -> Result<(), Ended> {
 async fn more(shard: &Rc<Shard>, client: &Client, mut buf: Buf) -> Result<Buf, Ended> {
     loop {
         match client.sock.try_read(buf.spare()) {
-            Ok(0) if buf.is_empty() => return Err(Ended::Quietly),
+            Ok(0) if is_nothing(buf.filled()) => return Err(Ended::Quietly),
             // Half a request, and no more to come.
             Ok(0) => return Err(Ended::With(Fault::RequestLine)),
             Ok(n) => {
@@ -167,6 +192,8 @@ async fn more(shard: &Rc<Shard>, client: &Client, mut buf: Buf) -> Result<Buf, E
                 };
                 match waited {
                     Ok(()) => {}
+                    // Nothing was asked that could be answered; an answer would be taken for the next request's.
+                    Err(_) if is_nothing(buf.filled()) => return Err(Ended::Quietly),
                     Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                         return Err(Ended::With(Fault::HeaderTimeout));
                     }

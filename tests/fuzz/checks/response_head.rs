@@ -60,7 +60,9 @@ fn judge(section: &[u8], method: Method) {
     let (framing, declared) = framing(&plain, &head, method);
     assert_eq!(head.framing, framing, "{:?}", section.escape_ascii());
     assert_eq!(head.declared, declared, "{:?}", section.escape_ascii());
-    let stays = plain.stays(head.version == Version::Http11) && framing != Framing::Close;
+    let stays = plain.stays(head.version == Version::Http11)
+        && framing != Framing::Close
+        && !announces_what_never_comes(&plain, &head);
     assert_eq!(head.keep_alive, stays, "{:?}", section.escape_ascii());
     says_the_same_anew(&head, section, method);
 }
@@ -92,6 +94,13 @@ fn framing(plain: &Plain<'_>, head: &ResponseHead, method: Method) -> (Framing, 
         (None, Some(length)) => (Framing::Length(length), None),
         (None, None) => (Framing::Close, None),
     }
+}
+
+/// Content with a status that has none in answer to any method (RFC 9110 section 8.6).
+fn announces_what_never_comes(plain: &Plain<'_>, head: &ResponseHead) -> bool {
+    let coded = !plain.all("transfer-encoding").is_empty();
+    let long = plain.all("content-length").iter().any(|value| head::length(value) > 0);
+    matches!(head.status, 100..=199 | 204) && (coded || long)
 }
 
 /// Writes the head as it is passed on and reads it again.
