@@ -284,7 +284,8 @@ async fn request(
     if rest.tunnel.is_some() {
         return false;
     }
-    if answered && (unread || !buf.is_empty()) {
+    // What has come since is still in the kernel: looked at once a connection, at its end.
+    if answered && (unread || !buf.is_empty() || client.sock.has_news()) {
         linger(&client.sock, buf).await;
     }
     buf.consume(buf.len());

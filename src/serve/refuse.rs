@@ -3,6 +3,7 @@
 use crate::base::Tick;
 use crate::http::problem::{self, Media};
 use crate::http::{Fault, Fields, Method, RequestView, write};
+use crate::net::sock::to_the_end_of_the_queue;
 use crate::net::{Buf, Side, Sock};
 use crate::proxy::Client;
 use crate::proxy::finish::{self, Unread};
@@ -15,8 +16,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 // After an answer that ends a connection: what is still read and thrown away, and for how long, so that the answer is
-// not lost to a reset.
-const LINGER_OCTETS: usize = 256 << 10;
+// not lost to a reset. A client that sends on has, when it sees the answer, what two kernels hold under way.
+const LINGER_OCTETS: usize = 8 << 20;
+// Octets after which other connections get their turn.
+const LINGER_TURN: usize = 1 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Tells the client what is wrong with its request; counts and logs it.
@@ -102,12 +105,16 @@ fn told<'l>(
 pub async fn linger(sock: &Sock, buf: &mut Buf) {
     sock.finish_writing();
     sock.arm(Side::Read, Tick::now().after(LINGER_TIME));
-    let mut octets = 0;
+    let (mut octets, mut in_a_row) = (0, 0);
     while octets < LINGER_OCTETS {
         buf.consume(buf.len());
         match sock.read(buf.spare()).await {
-            Ok(n) if n > 0 => octets += n,
+            Ok(n) if n > 0 => (octets, in_a_row) = (octets + n, in_a_row + n),
             _ => return,
+        }
+        if in_a_row >= LINGER_TURN {
+            in_a_row = 0;
+            to_the_end_of_the_queue().await;
         }
     }
 }
