@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use support::ringgate::forwarding;
@@ -459,6 +459,56 @@ fn a_waiting_client_is_told_to_continue() {
     assert_eq!(client.get("/next").status(), 200);
 }
 
+// However a target divides the time before it has made up its mind (RFC 9110 section 10.1.1): the client does not wait for
+// ever, and the target's own answer is the one that counts.
+#[test]
+fn a_target_that_hesitates_with_its_100_costs_no_answer() {
+    let pause = |millis| std::thread::sleep(std::time::Duration::from_millis(millis));
+    let origin = Origin::script(move |conn| {
+        let mut head = conn.wire.head()?.unwrap();
+        if head.target() == "/interim" {
+            pause(100);
+            conn.send("HTTP/1.1 102 Processing\r\n\r\n")?;
+            pause(1400);
+            conn.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+            conn.wire.framed_body(&mut head)?;
+            return conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+        }
+        conn.send("HTTP/1.1 401 Unauthorized\r\nContent-")?;
+        pause(1500);
+        conn.send("Length: 4\r\n\r\ndone")
+    });
+    let (_ringgate, listen) = before(&origin);
+    let ask = |path: &str| {
+        let mut client = Client::connect(listen);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        ));
+        let mut seen = Vec::new();
+        loop {
+            let answer = client.response();
+            seen.push(answer.status());
+            match answer.status() {
+                100 if seen.iter().filter(|status| **status == 100).count() == 1 => {
+                    client.send("body");
+                }
+                100..200 => {}
+                _ => {
+                    assert_eq!(answer.text(), "done", "{path}");
+                    return seen;
+                }
+            }
+        }
+    };
+    let (interim, half) = std::thread::scope(|scope| {
+        let interim = scope.spawn(|| ask("/interim"));
+        (interim.join().unwrap(), ask("/half"))
+    });
+    assert_eq!((interim.first(), interim.get(1)), (Some(&102), Some(&100)), "{interim:?}");
+    assert_eq!(interim.last(), Some(&200));
+    assert_eq!(half, [100, 401]);
+}
+
 #[test]
 fn a_body_that_does_not_wait_for_continue_is_taken() {
     let origin = Origin::echo();
@@ -520,6 +570,126 @@ fn an_early_answer_reaches_an_uploading_client() {
     let answer = client.response();
     assert_eq!((answer.status(), answer.text().as_str()), (413, "big"));
     ringgate.assert_alive();
+}
+
+// Hazard UP-06: a client may stop sending what nobody reads any more.
+#[test]
+fn an_early_answer_is_whole_though_its_client_stops_sending() {
+    const LENGTH: usize = 8 << 20;
+    let (release, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::script(move |conn| {
+        let head = conn.wire.head()?.unwrap();
+        conn.remember(&head);
+        let body = vec![b'n'; LENGTH];
+        conn.send(format!("HTTP/1.1 413 Content Too Large\r\nContent-Length: {LENGTH}\r\n\r\n"))?;
+        conn.send(&body[..1000])?;
+        let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+        conn.send(&body[1000..])?;
+        conn.wire.rest().map(|_| ())
+    });
+    let (_ringgate, listen) = before(&origin);
+    let mut client = Client::connect(listen);
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 104857600\r\n\r\n12345");
+    let mut answer = client.wire.head().unwrap().expect("an answer");
+    client.half_close();
+    // What the end of the client's side does, it has done by then.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    release.send(()).unwrap();
+    client.wire.framed_body(&mut answer).expect("all of the answer");
+    assert_eq!((answer.status(), answer.body.len()), (413, LENGTH));
+    client.expect_closed();
+}
+
+// A request of which all is here before any of it is sent, to a target that reads the beginning of it.
+#[test]
+fn an_answer_to_what_was_not_read_whole_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("origin.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut start = [0; 1000];
+            let _ = stream.read(&mut start);
+            let closes = start.starts_with(b"POST /closes");
+            let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig";
+            let _ = stream.write_all(answer.as_bytes());
+            if !closes {
+                kept.push(stream);
+            }
+        }
+    });
+    let listen = free_address();
+    let _ringgate = Ringgate::start(&format!(
+        "[limits]\nhead = \"1MiB\"\n\n[timeouts]\nbody = \"500ms\"\n\n\
+         [[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\ndefault = {{ forward = \"all\" }}\n\n\
+         [group.all]\ntargets = [\"unix:{}\"]\nhealth = {{ type = \"off\" }}\n",
+        socket.display()
+    ));
+    for path in ["/closes", "/stays"] {
+        let mut client = Client::connect(listen);
+        let body = "b".repeat(20 << 10);
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a.test\r\n{}Content-Length: {}\r\n\r\n{body}",
+            many_fields(600 << 10),
+            body.len()
+        ));
+        let answer = client.response();
+        assert_eq!((answer.status(), answer.text().as_str()), (413, "big"), "{path}");
+    }
+}
+
+// So many octets of field lines, none of them too long.
+fn many_fields(octets: usize) -> String {
+    let line = format!("X-Much: {}\r\n", "m".repeat((10 << 10) - 10));
+    line.repeat(octets / line.len())
+}
+
+#[test]
+fn what_comes_behind_a_large_head_is_not_lost() {
+    let origin = Origin::echo();
+    let listen = free_address();
+    let config = forwarding(listen, &[origin.address], "");
+    let _ringgate = Ringgate::start(&format!("[limits]\nhead = \"1MiB\"\n\n{config}"));
+    let body: String = (0..50_000).map(|n| format!("{n:06}")).collect();
+    for _ in 0..3 {
+        let mut client = Client::connect(listen);
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: a.test\r\n{}Content-Length: {}\r\n\r\n{body}",
+            many_fields(140 << 10),
+            body.len()
+        ));
+        let answer = client.response().text();
+        assert!(answer.ends_with(&body), "octets of the body are missing");
+    }
+}
+
+// RFC 9112 section 9.6: the end of the connection is no reset, whatever its client still sends.
+#[test]
+fn what_comes_behind_the_last_answer_does_not_reset_it() {
+    let (release, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::script(move |conn| {
+        conn.request()?;
+        let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast")
+    });
+    let (_ringgate, listen) = before(&origin);
+    for (n, behind) in [(1, 100), (2, 2 << 20)] {
+        let mut client = Client::connect(listen);
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        eventually("the origin has the request", || origin.requests().len() == n);
+        client.send([b'x'; 100]);
+        let mut more = client.wire.stream.try_clone().unwrap();
+        let sending = std::thread::spawn(move || more.write_all(&vec![b'x'; behind]));
+        release.send(()).unwrap();
+        assert_eq!(client.response().text(), "last");
+        assert_eq!(sending.join().unwrap().map_err(|e| e.kind()), Ok(()), "{behind}");
+        let end = client.wire.rest().map_err(|e| e.kind());
+        assert_eq!(end, Ok(Vec::new()), "{behind}");
+    }
 }
 
 #[test]

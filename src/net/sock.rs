@@ -468,12 +468,17 @@ impl Sock {
         }
     }
 
-    /// Writes all of `parts` in order, as [`Sock::write_all`].
+    /// Writes all of `first` and `second` in order, as [`Sock::write_all`].
     ///
     /// # Errors
-    /// As [`Sock::write_all`].
+    /// As [`Sock::write_all`], with how many octets were taken before.
     #[inline]
-    pub async fn write_two(&self, first: &[u8], second: &[u8], stall: Duration) -> io::Result<()> {
+    pub async fn write_two(
+        &self,
+        first: &[u8],
+        second: &[u8],
+        stall: Duration,
+    ) -> Result<(), (io::Error, usize)> {
         let mut written = 0;
         while written < first.len() + second.len() {
             let head = first.get(written.min(first.len())..).unwrap_or_default();
@@ -482,10 +487,10 @@ impl Sock {
                 Ok(n) => written += n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     // A peer that makes no room is rare; every connection would be larger for it.
-                    Box::pin(self.wait_for_room(stall)).await?
+                    Box::pin(self.wait_for_room(stall)).await.map_err(|e| (e, written))?
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(e) => return Err((e, written)),
             }
         }
         Ok(())

@@ -477,11 +477,20 @@ async fn attempt(
     upstream_head::render(x, target.live.name.as_bytes());
     let mut up = x.shard.buffers.none();
     let reusable = if x.body_is_here() {
-        let sent = send_whole(x, sock, terms.body).await?;
-        sock.arm(Side::Read, until(x, sent.after(wait)));
-        let head = receive::head(x, sock, &mut up).await?;
-        load.answered(x);
-        receive::deliver(x, sock, &mut up, head, terms.body).await.map_err(Failure::Final)?
+        match send_whole(x, sock, terms.body).await {
+            Ok(sent) => {
+                sock.arm(Side::Read, until(x, sent.after(wait)));
+                let head = receive::head(x, sock, &mut up).await?;
+                load.answered(x);
+                receive::deliver(x, sock, &mut up, head, terms.body)
+                    .await
+                    .map_err(Failure::Final)?
+            }
+            Err(unsent) => {
+                Box::pin(last_word(x, sock, &mut up, unsent, terms)).await?;
+                false
+            }
+        }
     } else {
         // Rare and large: kept out of the future of every other request.
         Box::pin(stream(x, sock, &mut up, wait, terms)).await?
@@ -503,24 +512,58 @@ pub(super) fn until(x: &Exchange<'_>, deadline: Tick) -> Tick {
     x.scratch.trace.deadline.map_or(deadline, |whole| whole.min(deadline))
 }
 
+// A request that could not be sent to its end.
+struct Unsent {
+    failure: Failure,
+    // Whether the target has some of it: what it says then may be the answer.
+    began: bool,
+}
+
 // The head, and the body when there is one: all of it is here.
-async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Result<Tick, Failure> {
+async fn send_whole(x: &mut Exchange<'_>, sock: &Sock, stall: Duration) -> Result<Tick, Unsent> {
     let body = x.body_here();
     let head = x.scratch.upstream.as_slice();
     let sent = if body.is_empty() {
-        sock.write_all(head, stall).await
+        sock.write_all(head, stall).await.map_err(|e| (e, 0))
     } else {
         sock.write_two(head, body, stall).await
     };
     let body_octets = body.len() as u64;
-    sent.map_err(|e| match e.kind() {
-        io::ErrorKind::TimedOut => Failure::Final(Fault::BodyStalled),
-        _ => Failure::Dead(Fault::TargetReset),
+    sent.map_err(|(e, written)| {
+        let failure = match e.kind() {
+            io::ErrorKind::TimedOut => Failure::Final(Fault::BodyStalled),
+            _ => Failure::Dead(Fault::TargetReset),
+        };
+        Unsent { failure, began: written > 0 }
     })?;
     x.scratch.trace.count_body(body_octets);
     let now = Tick::now();
     x.scratch.trace.sent = Some(now);
     Ok(now)
+}
+
+// A target that reads no further may have answered before (hazard UP-06): that is what its client is told then.
+async fn last_word(
+    x: &mut Exchange<'_>,
+    sock: &Sock,
+    up: &mut Buf,
+    unsent: Unsent,
+    terms: &Terms,
+) -> Result<(), Failure> {
+    if !unsent.began || !sock.has_news() || sock.is_cut() {
+        return Err(unsent.failure);
+    }
+    x.scratch.trace.sent = Some(Tick::now());
+    sock.arm(Side::Read, until(x, Tick::now().after(terms.body)));
+    match receive::head(x, sock, up).await {
+        Ok(head) => {
+            x.scratch.trace.count_body(x.body_here().len() as u64);
+            receive::deliver(x, sock, up, head, terms.body).await.map_err(Failure::Final)?;
+            Ok(())
+        }
+        Err(Failure::Dead(_)) => Err(unsent.failure),
+        Err(failure) => Err(failure),
+    }
 }
 
 // A body that is still arriving: both directions at once, so that a target may answer early.
@@ -561,8 +604,12 @@ async fn stream(
 
 /// What has arrived of a body, in a block that the rest can stream through.
 pub(super) fn arrived(x: &Exchange<'_>) -> Buf {
+    let here = x.buf.filled().get(x.scratch.request.len..).unwrap_or_default();
     let mut body = x.shard.buffers.large();
-    body.append(x.buf.filled().get(x.scratch.request.len..).unwrap_or_default());
+    // Where heads may be large, more has come behind one than a large block holds.
+    body.reserve(here.len());
+    let taken = body.append(here);
+    debug_assert_eq!(taken, here.len(), "octets of a body were left behind");
     body
 }
 
@@ -656,6 +703,9 @@ async fn both(
                 Ok(()) => whole.set(true),
                 // The target reads no further; its answer may be on the way.
                 Err(Broken::SinkGone) => refused = Some(Fault::TargetReset),
+                // The client need not send more once it is answered, nor the target read more (hazard UP-06).
+                Err(Broken::SourceGone | Broken::SinkStalled | Broken::SinkSlow)
+                    if headed.get() => {}
                 Err(broken) => return Poll::Ready(Err(Failure::Final(broken.of_request()))),
             }
         }
@@ -677,21 +727,13 @@ async fn await_continue(
     up: &mut Buf,
 ) -> Result<Option<Head>, Failure> {
     sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
-    loop {
-        match sock.readable().await {
-            Ok(()) if sock.has_news() => break,
-            // A session ticket, which says nothing of the request.
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                let go_on = receive::interim(x, b"HTTP/1.1 100 Continue\r\n\r\n").await;
-                return go_on.map(|()| None).map_err(Failure::Final);
-            }
-            Err(_) => return Err(Failure::Final(Fault::TargetReset)),
-        }
-    }
-    sock.arm(Side::Read, Tick::now().after(CONTINUE_WAIT));
     match receive::head_or_continue(x, sock, up).await {
         Ok(head) => Ok(head),
+        // What has come of a head by then stays in `up`, and is read on.
+        Err(Failure::Final(Fault::ResponseTimeout)) if !sock.is_cut() => {
+            let go_on = receive::interim(x, b"HTTP/1.1 100 Continue\r\n\r\n").await;
+            go_on.map(|()| None).map_err(Failure::Final)
+        }
         Err(failure) => Err(Failure::Final(failure.fault().unwrap_or(Fault::Internal))),
     }
 }

@@ -423,7 +423,7 @@ pub async fn whole(
         head.extend_from_slice(body);
         sock.write_all(head, stall).await
     } else {
-        sock.write_two(head, body, stall).await
+        sock.write_two(head, body, stall).await.map_err(|(e, _)| e)
     };
     sent.map_err(|e| client_fault(&e))
 }
