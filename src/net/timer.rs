@@ -87,6 +87,20 @@ impl Slot {
         self.expire();
     }
 
+    /// Forgets a cut, unless nobody is left: what was cut is over, and the connection goes on with something else, which may
+    /// not arm all sides before it asks [`Slot::is_cut`].
+    #[inline]
+    pub fn renew(&self) {
+        if self.abandoned.get() {
+            return;
+        }
+        for expired in &self.expired {
+            if expired.get() == Expiry::Cut {
+                expired.set(Expiry::Not);
+            }
+        }
+    }
+
     /// Whether [`Slot::expire`] was called, for any of its waits that was not armed since.
     pub(super) fn is_cut(&self) -> bool {
         self.expired.iter().any(|expired| expired.get() == Expiry::Cut)
@@ -234,6 +248,25 @@ mod tests {
         slot.abandon();
         slot.arm(Role::Target, Side::Read, Tick::NEVER);
         assert!(slot.expiry(Role::Target, Side::Read) == Expiry::Cut);
+    }
+
+    #[test]
+    fn a_cut_is_of_one_request_unless_nobody_is_left() {
+        let timers = Rc::new(Timers::default());
+        let timer = timers.register();
+        let slot = timer.slot();
+        slot.expire();
+        slot.arm(Role::Client, Side::Read, Tick::NEVER);
+        assert!(slot.is_cut());
+        slot.renew();
+        assert!(!slot.is_cut() && slot.expiry(Role::Target, Side::Write) == Expiry::Not);
+        slot.arm(Role::Client, Side::Write, Tick::from_nanos(1));
+        timers.sweep(Tick::from_nanos(1));
+        slot.renew();
+        assert!(slot.expiry(Role::Client, Side::Write) == Expiry::Passed, "only cuts");
+        slot.abandon();
+        slot.renew();
+        assert!(slot.is_cut());
     }
 
     #[test]

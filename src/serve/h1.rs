@@ -149,6 +149,8 @@ impl Rest {
 
 // One request. Whether there may be another.
 async fn step(shard: &Rc<Shard>, client: &Client, rest: &mut Rest) -> bool {
+    // A removed target has cut the last one, not this one.
+    client.sock.slot().renew();
     // Some clients send an empty line behind a body (RFC 9112 section 2.2): that begins no request.
     let behind = rest.buf.as_mut();
     let empty_lines = behind.map_or(0, |buf| head::pass_over_empty_lines(buf, 0));
