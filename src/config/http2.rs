@@ -30,7 +30,7 @@ pub struct Http2Limits {
     pub resets_per_second: u32,
     /// Streams that the client makes ringgate reset, in the life of a connection.
     pub local_resets: u32,
-    /// CONTINUATION frames in one header block.
+    /// CONTINUATION frames in one header block; fewer where [`Http2Limits::header_list`] needs no more.
     pub continuations: u32,
     /// Frames of each kind that carries no message, in ten seconds: PING, SETTINGS, PRIORITY, empty DATA, unknown ones.
     pub control_frames: u32,
@@ -68,6 +68,10 @@ impl Http2Limits {
     }
 }
 
+// What the largest header list is let have: h2 counts frames, too, and lets a list have those that it fills and a quarter more,
+// but five in any case.
+const CONTINUATIONS: u64 = (1 << 20) / (16 << 10) * 5 / 4;
+
 /// Reads the table over what `limits` says.
 pub(super) fn limits(table: &Table<'_>, limits: &mut Http2Limits) {
     let size = |key: &str, range| {
@@ -90,6 +94,6 @@ pub(super) fn limits(table: &Table<'_>, limits: &mut Http2Limits) {
     set(&mut limits.resets, count("resets", MANY));
     set(&mut limits.resets_per_second, count("resets_per_second", MANY));
     set(&mut limits.local_resets, count("local_resets", MANY));
-    set(&mut limits.continuations, count("continuations", 1..=1000));
+    set(&mut limits.continuations, count("continuations", 1..=CONTINUATIONS));
     set(&mut limits.control_frames, count("control_frames", MANY));
 }

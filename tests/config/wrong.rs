@@ -48,6 +48,7 @@ fn in_the_tables_of_the_program() {
         ("[limits]\nhead = 512", 2, "limits.head", "found 512, expected a size from 1KiB to 1MiB"),
         ("[limits]\nhead = '16KB'", 2, "limits.head", "did you mean \"16KiB\"?"),
         ("[limits]\nheaders = 1001", 2, "limits.headers", "from 1 to 1000"),
+        ("[limits.http2]\ncontinuations = 81", 2, "limits.http2.continuations", "from 1 to 80"),
         ("[limits]\nline = '128KiB'", 2, "limits.line", "at most limits.head, which is 64KiB"),
         ("[limits]\nbody = 'no'", 2, "limits.body", "\"none\" or a size"),
         ("[limits]\nrequests = 'all'", 2, "limits.requests", "\"none\" or a whole number"),
