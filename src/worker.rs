@@ -92,21 +92,39 @@ async fn main(start: Start) {
         graveyard: start.graveyard,
         retired: start.retired,
         doors: RefCell::default(),
+        offers: RefCell::default(),
     });
-    let sweeper = Rc::clone(&shard);
-    runtime::spawn(
-        async move {
-            while ticker.tick().await.is_ok() {
-                let now = Tick::now();
-                sweeper.sweep(now);
-                peers.sweep(&sweeper, now);
-            }
-        },
-        || {},
-    );
+    keep_sweeping(Rc::clone(&worker), Rc::new(ticker));
     shard.sweep(Tick::now());
     worker.hear(&doorbell, &start.mailbox).await;
     shard.sweep(Tick::now());
+}
+
+// Deadlines and doors depend on it: a panic does not end it.
+fn keep_sweeping(worker: Rc<Worker>, ticker: Rc<Ticker>) {
+    let again = (Rc::clone(&worker), Rc::clone(&ticker));
+    let sweep = async move {
+        while ticker.tick().await.is_ok() {
+            let now = Tick::now();
+            worker.shard.sweep(now);
+            worker.peers.sweep(&worker.shard, now);
+            worker.adopt_what_is_left();
+        }
+    };
+    runtime::spawn(sweep, move || {
+        let (worker, ticker) = again;
+        worker.shard.pulse.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(worker = worker.shard.worker, "the sweep panicked; starting it again");
+        keep_sweeping(worker, ticker);
+    });
+}
+
+// A socket that control wants served.
+struct Offer {
+    listener: u32,
+    port: u16,
+    socket: OwnedFd,
+    token: u64,
 }
 
 struct Worker {
@@ -116,6 +134,8 @@ struct Worker {
     graveyard: Sender<Arc<Snapshot>>,
     retired: Arc<AtomicBool>,
     doors: RefCell<HashMap<u64, Rc<Door>>>,
+    // What could not be adopted yet, for want of descriptors or memory: at most one for each socket that control has.
+    offers: RefCell<Vec<Offer>>,
 }
 
 impl Worker {
@@ -150,9 +170,10 @@ impl Worker {
                 self.shard.adopt(epoch, Tick::now());
             }
             Message::Listen { listener, port, socket, token } => {
-                self.listen(listener, port, socket, token);
+                self.listen(Offer { listener, port, socket, token });
             }
             Message::Unlisten { token } => {
+                self.offers.borrow_mut().retain(|offer| offer.token != token);
                 if let Some(door) = self.doors.borrow_mut().remove(&token) {
                     self.close(&door);
                 }
@@ -165,6 +186,7 @@ impl Worker {
             Message::Handed => self.peers.collect(&self.shard),
             Message::Log(log) => self.shard.set_log(log),
             Message::Drain => {
+                self.offers.take();
                 let doors = std::mem::take(&mut *self.doors.borrow_mut());
                 doors.values().for_each(|door| self.close(door));
                 self.shard.drain();
@@ -172,6 +194,7 @@ impl Worker {
             }
             Message::Retire => {
                 // Stopping a socket would stop it for the successor, too.
+                self.offers.take();
                 let doors = std::mem::take(&mut *self.doors.borrow_mut());
                 doors.values().for_each(|door| door.closing.set(true));
                 self.shard.drain();
@@ -185,25 +208,32 @@ impl Worker {
         }
     }
 
-    fn listen(&self, listener: u32, port: u16, socket: OwnedFd, token: u64) {
-        let acceptor = match Acceptor::adopt(socket, Arc::clone(&self.retired)) {
-            Ok(acceptor) => acceptor,
-            Err(error) => {
-                tracing::error!(worker = self.shard.worker, %error, "cannot serve a listener");
-                return;
-            }
-        };
+    fn listen(&self, offer: Offer) {
+        if let Err(error) = self.adopt(&offer) {
+            let worker = self.shard.worker;
+            tracing::error!(worker, %error, "cannot serve a listener yet; trying again");
+            self.offers.borrow_mut().push(offer);
+        }
+    }
+
+    fn adopt_what_is_left(&self) {
+        if self.offers.borrow().is_empty() {
+            return;
+        }
+        let mut offers = self.offers.take();
+        offers.retain(|offer| self.adopt(offer).is_err());
+        self.offers.borrow_mut().append(&mut offers);
+    }
+
+    fn adopt(&self, offer: &Offer) -> std::io::Result<()> {
+        let acceptor = Acceptor::adopt(offer.socket.try_clone()?, Arc::clone(&self.retired))?;
+        let (listener, port, closing) = (offer.listener, offer.port, false.into());
         let peers = Rc::clone(&self.peers);
-        let door = Rc::new(Door { acceptor, listener, port, closing: false.into(), peers });
-        self.doors.borrow_mut().insert(token, Rc::clone(&door));
-        let again = (Rc::clone(&door), Rc::clone(&self.shard));
-        let worker = self.shard.worker;
-        runtime::spawn(accept::serve(door, Rc::clone(&self.shard)), move || {
-            // A listener must not fall silent: take it up again.
-            tracing::error!(worker, "the accept task panicked; starting it again");
-            runtime::spawn(accept::serve(again.0, again.1), || {});
-        });
+        let door = Rc::new(Door { acceptor, listener, port, closing, peers });
+        self.doors.borrow_mut().insert(offer.token, Rc::clone(&door));
+        accept::begin_at(door, Rc::clone(&self.shard));
         self.see_doors();
+        Ok(())
     }
 
     // Nothing queued is lost: the queue is emptied first.

@@ -264,13 +264,7 @@ impl Service {
     // Tells workers which sockets to serve.
     fn listen(&mut self, added: Vec<Bound>) {
         for bound in added {
-            for (id, socket) in bound.sockets.iter().enumerate() {
-                match socket.try_clone() {
-                    Ok(socket) => self.crew.tell(id, listen(&bound, socket)),
-                    Err(error) => tracing::error!(%error, "a worker gets no listening socket"),
-                }
-            }
-            self.sockets.bound.push(bound);
+            self.sockets.serve(bound, &self.crew);
         }
     }
 
@@ -501,6 +495,7 @@ impl Service {
 
     // What has to be done for workers now and then; starts those again that died, once their wait is over.
     fn tend(&mut self) {
+        self.sockets.offer_again(&self.crew);
         for place in self.crew.tend(Tick::now()) {
             let snapshot = self.shared.current.load_full();
             let log = shard_log(&self.config, &self.log, &self.format);
@@ -542,15 +537,7 @@ impl Service {
     // A worker that was just started serves what its predecessor did.
     fn take_over(&mut self, place: usize) {
         self.shared.worker_restarts.fetch_add(1, Ordering::Relaxed);
-        for bound in &self.sockets.bound {
-            match bound.sockets.get(place).map(std::os::fd::OwnedFd::try_clone) {
-                Some(Ok(socket)) => self.crew.tell(place, listen(bound, socket)),
-                Some(Err(error)) => {
-                    tracing::error!(place, %error, "a worker gets no listening socket");
-                }
-                None => {}
-            }
-        }
+        self.sockets.offer_all(place, &self.crew);
     }
 
     // Snapshots are freed here, once no worker holds them: a worker would stall on ten thousand rules.
@@ -677,15 +664,6 @@ fn plan(
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })
-}
-
-fn listen(bound: &Bound, socket: std::os::fd::OwnedFd) -> Message {
-    Message::Listen {
-        listener: bound.listener,
-        port: bound.address.port(),
-        socket,
-        token: bound.token,
-    }
 }
 
 async fn bind_admin(admin: &config::Admin) -> Result<tokio::net::TcpListener, String> {

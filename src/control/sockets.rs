@@ -4,7 +4,9 @@
 //! emptied. A worker that dies leaves its queue here for its successor.
 
 use crate::config::Steer;
+use crate::control::crew::Crew;
 use crate::net::listen;
+use crate::shard::Message;
 use crate::snapshot::Snapshot;
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +33,8 @@ pub struct Sockets {
     /// In the order of binding.
     pub bound: Vec<Bound>,
     next_token: u64,
+    // Workers, and tokens of what they should serve and could not be given, for want of descriptors.
+    owed: Vec<(usize, u64)>,
 }
 
 /// What a new snapshot wants of the sockets. Nothing is changed until it is carried out.
@@ -73,7 +77,42 @@ impl std::fmt::Display for BindError {
     }
 }
 
+impl Bound {
+    // Tells the worker of `place` to serve it.
+    fn offer(&self, place: usize, crew: &Crew) -> io::Result<()> {
+        let Some(socket) = self.sockets.get(place) else { return Ok(()) };
+        let (listener, port, token) = (self.listener, self.address.port(), self.token);
+        crew.tell(place, Message::Listen { listener, port, socket: socket.try_clone()?, token });
+        Ok(())
+    }
+}
+
 impl Sockets {
+    /// Has all workers serve what was bound.
+    pub fn serve(&mut self, bound: Bound, crew: &Crew) {
+        for place in 0..bound.sockets.len() {
+            offer(&bound, place, crew, &mut self.owed);
+        }
+        self.bound.push(bound);
+    }
+
+    /// Has a worker that was just started serve what its predecessor did.
+    pub fn offer_all(&mut self, place: usize, crew: &Crew) {
+        self.owed.retain(|(to, _)| *to != place);
+        for bound in &self.bound {
+            offer(bound, place, crew, &mut self.owed);
+        }
+    }
+
+    /// Tries again what failed; called every now and then.
+    pub fn offer_again(&mut self, crew: &Crew) {
+        let bound = &self.bound;
+        self.owed.retain(|(place, token)| {
+            let owed = bound.iter().find(|bound| bound.token == *token);
+            owed.is_some_and(|bound| bound.offer(*place, crew).is_err())
+        });
+    }
+
     /// Binds what `snapshot` wants and is not bound yet, all or nothing.
     ///
     /// # Errors
@@ -122,6 +161,13 @@ impl Sockets {
         let gone = self.bound.iter().filter(|b| !kept.contains(&b.token));
         change.removed = gone.map(|b| b.token).collect();
         if errors.is_empty() { Ok(change) } else { Err(errors) }
+    }
+}
+
+fn offer(bound: &Bound, place: usize, crew: &Crew, owed: &mut Vec<(usize, u64)>) {
+    if let Err(error) = bound.offer(place, crew) {
+        tracing::error!(place, %error, "a worker gets no listening socket yet; trying again");
+        owed.push((place, bound.token));
     }
 }
 

@@ -87,7 +87,8 @@ impl Acceptor {
         if self.is_retired() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 
-    fn is_retired(&self) -> bool {
+    /// Whether a successor has taken over, and the queue with it.
+    pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
     }
 

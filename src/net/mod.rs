@@ -22,7 +22,7 @@ pub use buf::{Buf, Buffers};
 pub use delay::{Delays, Waited};
 pub use pipe::{Pipe, Pipes};
 pub use sock::Sock;
-pub use timer::{Side, Timers};
+pub use timer::{SWEEP, Side, Timers};
 
 use crate::base::Tick;
 use crate::snapshot::Address;

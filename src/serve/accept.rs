@@ -3,11 +3,12 @@
 //! Under pressure (no descriptors, no memory) it leaves the queue alone until the next sweep rather than spin; at
 //! `max_connections` it takes connections only to say 503 and close them, so that their clients learn at once.
 
+use crate::base::Tick;
 use crate::base::meters::Meters;
 use crate::http::Fault;
-use crate::net::Sock;
 use crate::net::listen::{self, Acceptor};
-use crate::net::runtime::{self, Ticker};
+use crate::net::runtime;
+use crate::net::{SWEEP, Sock};
 use crate::proxy::Client;
 use crate::serve::handover::Peers;
 use crate::serve::{h1, relayed};
@@ -50,16 +51,42 @@ fn no_room(fault: Fault) -> &'static [u8] {
 // Connections taken before other tasks get their turn.
 const BURST: usize = 64;
 
-/// Serves a door until it closes.
-pub async fn serve(door: Rc<Door>, shard: Rc<Shard>) {
+/// Serves a door until it closes, in a task of its own. A listener must not fall silent (hazard RT-02): neither a panic nor an
+/// error of the driver ends it.
+pub fn begin_at(door: Rc<Door>, shard: Rc<Shard>) {
+    take_up(door, shard, false);
+}
+
+fn take_up(door: Rc<Door>, shard: Rc<Shard>, again: bool) {
+    let next = (Rc::clone(&door), Rc::clone(&shard));
+    let serve = async move {
+        if again {
+            // What panics at once would keep everybody else from their turn.
+            pause(&shard).await;
+        }
+        serve(&door, &shard).await;
+    };
+    runtime::spawn(serve, move || {
+        let (door, shard) = next;
+        shard.pulse.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(worker = shard.worker, "the accept task panicked; starting it again");
+        take_up(door, shard, true);
+    });
+}
+
+async fn serve(door: &Rc<Door>, shard: &Rc<Shard>) {
     while !door.closing.get() {
+        let ready = door.acceptor.ready().await;
         // A door that closes has been emptied, and its socket shut down to end the wait here.
-        if door.acceptor.ready().await.is_err() || door.closing.get() {
+        if door.closing.get() || door.acceptor.is_retired() {
             break;
         }
-        if take_queued(&door, &shard, BURST).is_err() {
+        if let Err(error) = ready {
+            tracing::warn!(worker = shard.worker, %error, "cannot wait for connections; trying again");
+            pause(shard).await;
+        } else if take_queued(door, shard, BURST).is_err() {
             tracing::warn!(worker = shard.worker, "cannot accept: out of descriptors or memory");
-            pause().await;
+            pause(shard).await;
         }
     }
 }
@@ -166,8 +193,8 @@ impl Drop for Counted {
     }
 }
 
-async fn pause() {
-    if let Ok(ticker) = Ticker::start() {
-        let _ = ticker.tick().await;
-    }
+// Until the next sweep, with no descriptor of its own: they may be what has run out.
+async fn pause(shard: &Shard) {
+    let timer = shard.timers.register();
+    shard.delays.until(Tick::now().after(SWEEP), timer.slot()).await;
 }
