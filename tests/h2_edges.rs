@@ -280,3 +280,69 @@ fn trailers_with_an_underscore_reach_clients_and_no_target() {
     assert_eq!(answer.trailers, [field("error_code", "7"), field("x-sum", "1")]);
     assert_eq!(origin.requests()[0].trailers, [field("x-sum", "2")]);
 }
+
+/// The same over HTTP/2: those who wait are told, those who are being answered that it is not the whole.
+#[test]
+fn the_end_of_a_drain_reaches_who_waits_over_http2() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&begun);
+    let origin = Origin::script(move |conn| {
+        while let Some(request) = conn.wire.request()? {
+            if request.target() == "/half" {
+                conn.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")?;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = conn.wire.rest();
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let log = "\n[log]\naccess = \"./access.log\"\n";
+    let config = one_worker(listen, origin.address, "", "drain = \"1s\"") + log;
+    let mut ringgate = Ringgate::start(&config);
+    let mut h2 = H2::open(listen);
+    h2.get(1, "/half");
+    h2.get(3, "/waits");
+    eventually("both are under way", || begun.load(Ordering::SeqCst) == 2);
+    ringgate.signal(Signal::TERM);
+    assert_eq!(h2.outcome(3).status(), 504);
+    assert!(matches!(h2.outcome(1), Outcome::Reset(_)));
+    assert_eq!(h2.ending(), Outcome::Closed);
+    assert_eq!(h2.goaway, Some((3, NO_ERROR)));
+    assert!(ringgate.wait_exit().success());
+    let log = std::fs::read_to_string(ringgate.dir.path().join("access.log")).unwrap();
+    assert!(log.lines().count() == 2 && !log.contains("client_gone"), "{log}");
+}
+
+/// What a client has sent of requests that were answered before their end, it may have sent before it knew of that
+/// (RFC 9113 section 5.1); H2-06 bounds what it provokes.
+#[test]
+fn uploads_that_are_answered_early_end_no_connection() {
+    let origin = Origin::script(|conn| {
+        while conn.wire.request()?.is_some() {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let listen = free_address();
+    let config = one_worker(listen, origin.address, "", "");
+    let page = "default = { respond = { status = 403 } }";
+    let config = config.replace("default = { forward = \"all\" }", page);
+    let _ringgate = Ringgate::start(&config);
+    let mut h2 = H2::open(listen);
+    for round in 0..8 {
+        let streams: Vec<u32> = (0..100).map(|n| 2 * (100 * round + n) + 1).collect();
+        for stream in &streams {
+            h2.head(*stream, END_HEADERS, &request("POST", "/"));
+        }
+        for stream in &streams {
+            assert_eq!(h2.outcome(*stream).status(), 403, "{:?}", h2.goaway);
+        }
+        for stream in &streams {
+            h2.send(frame(DATA, 0, *stream, b"under way").repeat(3));
+            h2.head(*stream, WHOLE, &[("x-sum", "1")]);
+        }
+        assert!(h2.settled(), "round {round}: {:?}", h2.goaway);
+    }
+    assert_eq!(h2.goaway, None);
+}

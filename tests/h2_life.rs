@@ -277,3 +277,114 @@ fn connections_and_streams_are_counted() {
     let streams: Vec<_> = log().lines().map(|line| stream(line)["stream"].as_u64()).collect();
     assert_eq!(streams, [Some(1), Some(3)]);
 }
+
+/// Answers at once, with so many octets.
+fn long_answers(length: usize) -> Origin {
+    let body = vec![b'x'; length];
+    Origin::script(move |conn| {
+        while conn.request()?.is_some() {
+            conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))?;
+            conn.send(&body)?;
+        }
+        Ok(())
+    })
+}
+
+/// A client that reads little at a time, with windows wider than all answers, has sent `requests` and seen that the connection
+/// ends; then it reads nothing more until all requests have been served.
+fn reads_late(ringgate: &Ringgate, listen: SocketAddr, requests: u32) -> H2 {
+    let mut h2 = H2::raw(listen);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&h2.tcp, 32 << 10).unwrap();
+    h2.shake_hands(&[(4, 1 << 20)]);
+    h2.frame(WINDOW_UPDATE, 0, 0, (64u32 << 20).to_be_bytes());
+    for n in 0..requests {
+        h2.get(2 * n + 1, "/");
+    }
+    // Answered by the reader of events: without that nothing would end.
+    while !matches!(h2.event(), Event::Ping { .. }) {}
+    let open = || ringgate.metric("ringgate_http2_open_streams");
+    support::eventually("all are served", || open() == Some(0.0));
+    h2
+}
+
+#[track_caller]
+fn all_arrive(h2: &mut H2, requests: u32, length: usize) {
+    for n in 0..requests {
+        let answer = h2.outcome(2 * n + 1).answer();
+        assert_eq!((answer.status(), answer.body.len()), (200, length), "answer {n}");
+    }
+    parts_politely(h2, 2 * requests - 1);
+}
+
+/// H2-15: the end of the connection takes nothing with it, though the client goes on to send WINDOW_UPDATE.
+#[test]
+fn answers_arrive_after_the_connection_has_ended() {
+    let origin = long_answers(60_000);
+    let (ringgate, listen) = before(&origin, "\n[limits.http2]\nrequests = 20\n");
+    for _ in 0..3 {
+        let mut h2 = reads_late(&ringgate, listen, 20);
+        all_arrive(&mut h2, 20, 60_000);
+    }
+}
+
+/// H2-15: what is served is not delivered yet, however slowly the client reads.
+#[test]
+fn answers_wait_for_a_client_that_reads_late() {
+    let origin = long_answers(60_000);
+    let more = "\n[limits.http2]\nrequests = 250\nstreams = 250\n";
+    let (ringgate, listen) = before(&origin, more);
+    let mut h2 = reads_late(&ringgate, listen, 250);
+    // Longer than a connection without streams may take to end.
+    std::thread::sleep(Duration::from_millis(5600));
+    all_arrive(&mut h2, 250, 60_000);
+}
+
+/// H2-15: a client that has shaken hands and said nothing yet is served, and told.
+#[test]
+fn a_drain_awaits_the_preface() {
+    let origin = origin();
+    let listen = free_address();
+    let dir = tempfile::tempdir().unwrap();
+    let pair = support::tls::Pair::new("a.test", "a", Duration::from_secs(3600));
+    pair.write(&dir.path().join("cert.pem"), &dir.path().join("key.pem"));
+    let at = dir.path().display();
+    let mut ringgate = Ringgate::start(&format!(
+        "[server]\nworkers = 1\n\n[[listener]]\nname = \"web\"\nbind = [\"{listen}\"]\nprotocol = \"https\"\n\
+         tls = {{ certificates = [{{ cert = \"{at}/cert.pem\", key = \"{at}/key.pem\" }}] }}\n\
+         default = {{ forward = \"all\" }}\n\n\
+         [group.all]\ntargets = [\"{}\"]\nhealth = {{ type = \"off\" }}\n",
+        origin.address
+    ));
+    let (mut silent, mut other) = (over_tls(listen, &pair), over_tls(listen, &pair));
+    other.shake_hands(&[]);
+    assert_eq!(other.fetch(1, "/one").text(), "/one");
+    ringgate.signal(Signal::TERM);
+    parts_politely(&mut other, 1);
+    silent.shake_hands(&[]);
+    assert_eq!(silent.fetch(1, "/two").text(), "/two");
+    parts_politely(&mut silent, 1);
+    drop((silent, other));
+    assert!(ringgate.wait_exit().success());
+}
+
+fn over_tls(to: SocketAddr, shown: &support::tls::Pair) -> H2 {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    let mut roots = RootCertStore::empty();
+    let cert = rustls::pki_types::CertificateDer::from_pem_slice(shown.cert.as_bytes()).unwrap();
+    roots.add(cert).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = "a.test".try_into().unwrap();
+    let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tcp = std::net::TcpStream::connect(to).unwrap();
+    tcp.set_nodelay(true).unwrap();
+    while session.is_handshaking() {
+        session.complete_io(&mut tcp).unwrap();
+    }
+    let below = tcp.try_clone().unwrap();
+    H2::over(below, Box::new(StreamOwned::new(session, tcp)))
+}

@@ -28,6 +28,7 @@ use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,7 +43,15 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HERE: usize = 8 << 10;
 // How long a connection without streams may take to end, once it has been told to.
 const PARTING: Duration = Duration::from_secs(5);
-const SECOND: Duration = Duration::from_secs(1);
+// At the end of a drain: how long answers that say so may take to be made and written, less than the process waits for them.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+// Behind FIN: how long the client may be silent, and how long it may talk on.
+const QUIET: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(30);
+// Streams that are remembered, and for how long, once ringgate has reset them: what the client has sent of them is on its way for
+// as long as a window takes it (RFC 9113 section 5.1), and breaks the rules once a stream is forgotten. Each holds some 400 octets.
+const REMEMBERED: usize = 1000;
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 /// Serves a client that has begun to speak HTTP/2: `first` is what was read of it. `epoch` is the configuration that it was
 /// accepted under.
@@ -81,9 +90,11 @@ pub async fn serve(shard: &Rc<Shard>, epoch: Rc<Epoch>, client: Client, first: O
         // None yet: the socket may still have that of who has read the first octets.
         armed: Tick::ZERO,
         parting: None,
+        moved: Tick::ZERO,
+        cut: None,
+        stalled: false,
         fault: None,
     };
-    wire.sock().set_idle(true);
     // A removed listener's connections say goodbye at their next request; until then they hold no configuration.
     drop(epoch);
     drive(&wire, times.stall, |cx, expired| session.poll(cx, expired)).await;
@@ -100,8 +111,8 @@ fn builder(limits: &Http2Limits, websocket: bool) -> h2::server::Builder {
         .max_header_list_size(limits.header_list)
         .max_send_buffer_size(limits.send_buffer as usize)
         .data_frame_budget(SMALL_FRAMES)
-        .max_concurrent_reset_streams(50)
-        .reset_stream_duration(SECOND)
+        .max_concurrent_reset_streams(REMEMBERED)
+        .reset_stream_duration(REMEMBERED_FOR)
         .max_pending_accept_reset_streams(limits.resets as usize)
         .max_local_error_reset_streams(Some(limits.local_resets as usize));
     if websocket {
@@ -141,6 +152,12 @@ struct Session {
     armed: Tick,
     // Since when it has been told to end.
     parting: Option<Tick>,
+    // When octets were written last, as far as that was looked at.
+    moved: Tick,
+    // Until when it may write its last words, once all waits were cut.
+    cut: Option<Tick>,
+    // The client has made no room for too long.
+    stalled: bool,
     fault: Option<Fault>,
 }
 
@@ -153,7 +170,11 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>, expired: Expired) -> Poll<()> {
         if let Phase::Opening(handshake) = &mut self.phase {
             match Pin::new(&mut **handshake).poll(cx) {
-                Poll::Ready(Ok(open)) => self.phase = Phase::Open(Box::new(open)),
+                Poll::Ready(Ok(open)) => {
+                    self.phase = Phase::Open(Box::new(open));
+                    // From now on there is something to say goodbye with.
+                    self.conn.wire.sock().set_idle(true);
+                }
                 Poll::Ready(Err(error)) => return self.broken(&error),
                 Poll::Pending if expired.read || expired.write => return Poll::Ready(()),
                 Poll::Pending => {
@@ -162,7 +183,9 @@ impl Session {
                 }
             }
         }
-        if expired.write || (expired.read && self.is_over(Tick::now())) {
+        let cut = self.conn.wire.sock().is_cut();
+        self.stalled = expired.write && !cut;
+        if self.stalled || ((expired.read || cut) && self.is_over(Tick::now(), cut)) {
             return Poll::Ready(());
         }
         self.judge();
@@ -179,15 +202,21 @@ impl Session {
                 Poll::Pending => break,
             }
         }
+        if self.conn.wire.has_written() {
+            self.moved = Tick::now();
+        }
         self.arm(self.deadline());
         Poll::Pending
     }
 
     // A deadline has passed, or somebody wants this to end: whether it ends now.
-    fn is_over(&mut self, now: Tick) -> bool {
+    fn is_over(&mut self, now: Tick, cut: bool) -> bool {
         // Whatever ended the wait, the next one is armed anew.
         let due = now >= std::mem::replace(&mut self.armed, Tick::ZERO);
-        if self.conn.wire.sock().is_cut() || (due && self.parting.is_some()) {
+        if cut {
+            return self.is_over_at_last(now);
+        }
+        if due && self.parting.is_some() {
             return true;
         }
         if !due {
@@ -201,6 +230,22 @@ impl Session {
             self.part();
         }
         false
+    }
+
+    // The time to drain is over: its streams are told so, and tell their clients.
+    fn is_over_at_last(&mut self, now: Tick) -> bool {
+        let until = *self.cut.get_or_insert(now.after(LAST_WORDS));
+        self.conn.wire.sock().slot().renew();
+        if now >= until || !self.is_busy() {
+            return true;
+        }
+        self.part();
+        false
+    }
+
+    // Whether requests are being served, or answers wait to be written.
+    fn is_busy(&self) -> bool {
+        self.conn.active.get() > 0 || self.conn.wire.is_blocked(Side::Write)
     }
 
     fn judge(&mut self) {
@@ -237,10 +282,15 @@ impl Session {
     }
 
     fn deadline(&self) -> Tick {
+        if let Some(until) = self.cut {
+            return until;
+        }
         let idle = self.conn.active.get() == 0;
         match self.parting {
-            Some(since) if idle => since.max(self.conn.since.get()).after(PARTING),
-            Some(_) => Tick::NEVER,
+            Some(_) if !idle => Tick::NEVER,
+            // What is served is not delivered yet: a client that makes no room has its own time.
+            Some(_) if self.fault.is_none() && self.is_busy() => Tick::NEVER,
+            Some(since) => since.max(self.conn.since.get()).max(self.moved).after(PARTING),
             None if let Some(since) = self.conn.wire.open_since() => since.after(self.times.header),
             None if idle && self.conn.served.get() == 0 => {
                 self.conn.since.get().after(self.times.header)
@@ -271,13 +321,43 @@ impl Session {
     // Counts what was wrong, and lets the last word arrive: a close while octets are unread could overtake it.
     async fn close(self) {
         let conn = self.conn;
+        let open = matches!(self.phase, Phase::Open(_));
         drop(self.phase);
-        let Some(fault) = self.fault else { return };
+        let Some(fault) = self.fault else {
+            if open && !self.stalled {
+                part_from(&conn, self.cut.unwrap_or_else(|| Tick::now().after(LINGER))).await;
+            }
+            return;
+        };
         let epoch = conn.shard.epoch();
         if let Some(listener) = epoch.snapshot.listener(conn.listener) {
             conn.unread(&epoch, listener, conn.since.get(), fault);
         }
         refuse::linger(conn.wire.sock(), &mut conn.shard.buffers.small()).await;
+    }
+}
+
+// Reads on until the client has ended its side, is silent or `until` has come: what it still sends (WINDOW_UPDATE for what it
+// reads, PING) would make a reset of the close, which throws away whatever of the answers has not left yet.
+async fn part_from(conn: &Conn, until: Tick) {
+    let sock = conn.wire.sock();
+    sock.finish_writing();
+    sock.set_idle(false);
+    sock.slot().renew();
+    loop {
+        sock.arm(Side::Read, until.min(Tick::now().after(QUIET)));
+        if sock.readable().await.is_err() {
+            return;
+        }
+        // Who is silent holds no block.
+        let mut buf = conn.shard.buffers.small();
+        match sock.try_read(buf.spare()) {
+            Ok(0) => return,
+            Ok(_) if Tick::now() >= until || sock.is_cut() => return,
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => return,
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub struct Wire {
     blocked: [Cell<bool>; 2],
     pool: Rc<Buffers>,
     read: Cell<usize>,
+    written: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -79,6 +80,7 @@ impl Wire {
             blocked: Default::default(),
             pool: Rc::clone(pool),
             read: Cell::new(0),
+            written: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -159,7 +161,13 @@ impl Wire {
         self.blocked[side as usize].set(false);
     }
 
-    fn is_blocked(&self, side: Side) -> bool {
+    /// Whether octets were written since this was asked last.
+    pub fn has_written(&self) -> bool {
+        self.written.take()
+    }
+
+    /// Whether the last try on `side` had to wait for the socket.
+    pub fn is_blocked(&self, side: Side) -> bool {
         self.blocked[side as usize].get()
     }
 }
@@ -220,6 +228,7 @@ impl AsyncWrite for Ends {
         }
         match wire.sock.try_write(parts) {
             Ok(n) => {
+                wire.written.set(true);
                 if let Some((gauge, _)) = &wire.gauge {
                     gauge.borrow_mut().sent(n);
                 }
