@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod aggregate;
+pub mod attempts;
 pub mod body;
 pub mod cached;
 pub mod call;
