@@ -321,3 +321,65 @@ fn the_readme_shows_files_that_pass_their_check() {
         assert!(!said.contains("warning"), "{said}");
     }
 }
+
+/// RT-02: a listener for which there are no descriptors at first is served as soon as there are.
+#[test]
+fn a_listener_waits_for_descriptors() {
+    let origin = Origin::saying("here");
+    // What is there stays: it would leave its descriptors to what comes.
+    let kept = free_address();
+    let config = |listen: SocketAddr| {
+        let rest = forwarding(listen, &[origin.address], "");
+        let rest = rest.replace("bind = [", &format!("bind = [\"{kept}\", "));
+        format!("[server]\nworkers = 4\ndriver = \"epoll\"\n\n{rest}")
+    };
+    let before = config(kept).replace(&format!("\"{kept}\", \"{kept}\""), &format!("\"{kept}\""));
+    let mut ringgate = Ringgate::start(&before);
+    let mut served = 0;
+    for spare in 0..16 {
+        let listen = free_address();
+        ringgate.reload(&before);
+        let counts = (ringgate.reloads("ok"), said(&ringgate));
+        ringgate.write(&config(listen));
+        let Some(limit) = limit_with(&ringgate, spare) else { return };
+        let all = may_open(&ringgate, Some(limit));
+        ringgate.signal(Signal::HUP);
+        eventually("the reload has ended", || said(&ringgate) > counts.1);
+        // Whoever was told to serve it has tried.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        may_open(&ringgate, all);
+        if ringgate.reloads("ok") > counts.0 {
+            served += 1;
+            // How many connections it may take was reckoned from the limit.
+            ringgate.reload(&config(listen));
+            // The kernel chooses which of the workers is asked.
+            for _ in 0..16 {
+                assert_eq!(get(listen, "/").text(), "here", "with {spare} descriptors");
+            }
+        }
+    }
+    assert!(served > 0, "no reload succeeded");
+    ringgate.assert_alive();
+}
+
+/// How often it has said how a reload ended.
+fn said(ringgate: &Ringgate) -> usize {
+    let output = ringgate.output();
+    output.matches(" reloaded ").count() + output.matches("reload refused").count()
+}
+
+/// The limit under which so many more descriptors can be had; `None` where one may not look.
+fn limit_with(ringgate: &Ringgate, spare: usize) -> Option<u64> {
+    let dir = std::fs::read_dir(format!("/proc/{}/fd", ringgate.pid().as_raw_nonzero())).ok()?;
+    let used: Vec<u64> =
+        dir.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    (0..).filter(|n| !used.contains(n)).nth(spare)
+}
+
+/// Sets how many descriptors it may have; returns how many it could have before.
+fn may_open(ringgate: &Ringgate, limit: Option<u64>) -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let new = Rlimit { current: limit, maximum };
+    prlimit(Some(ringgate.pid()), Resource::Nofile, new).unwrap().current
+}
