@@ -26,9 +26,10 @@ impl Seen {
         self.others.push(name.to_ascii_lowercase().into());
     }
 
-    /// Nor are those of these lines.
+    /// Nor are those of these lines; but that nobody's response is to be coded is said alike for all.
     pub fn lines(&mut self, lines: &[u8]) {
-        for line in lines.split(|b| *b == b'\n') {
+        let lines = lines.split(|b| *b == b'\n').map(<[u8]>::trim_ascii_end);
+        for line in lines.filter(|line| *line != b"accept-encoding: identity") {
             if let Some(colon) = memchr::memchr(b':', line) {
                 self.other(line.get(..colon).unwrap_or_default());
             }
@@ -112,5 +113,12 @@ mod tests {
             |uncoded: bool| Seen::new(uncoded).judge(meta("Accept-Encoding, Foo")).unwrap().vary;
         assert_eq!(of(true).names().join(" "), "foo");
         assert_eq!(of(false).names().join(" "), "accept-encoding foo");
+        let of = |line: &[u8]| {
+            let mut seen = Seen::new(true);
+            seen.lines(line);
+            seen.judge(meta("Accept-Encoding")).is_ok()
+        };
+        assert!(of(b"x-a: b\r\naccept-encoding: identity\r\n"));
+        assert!(!of(b"accept-encoding: gzip\r\n"));
     }
 }
