@@ -104,8 +104,8 @@ pub struct Unfit;
 const LONGEST_TARGET: usize = 64 << 10;
 
 impl RequestSettings {
-    /// The templates in it.
-    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+    /// The templates of what a target is asked for: the path, the host and the query.
+    pub fn of_target(&self) -> impl Iterator<Item = &Template> {
         let path = match &self.path {
             PathChange::Whole(whole) => [Some(whole), None],
             PathChange::Parts { regex, add, .. } => [regex.as_ref().map(|(_, r)| r), add.as_ref()],
@@ -114,10 +114,14 @@ impl RequestSettings {
             HostChange::Made(host) | HostChange::Regex(_, host) => Some(host),
             HostChange::Same | HostChange::Target => None,
         };
+        path.into_iter().flatten().chain(host).chain(self.query.templates())
+    }
+
+    /// The templates in it.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
         let body = self.body.iter().map(|body| &body.template);
         let json = self.json.iter().flat_map(JsonChanges::templates);
-        let rest = self.query.templates().chain(self.headers.templates());
-        path.into_iter().flatten().chain(host).chain(rest).chain(body).chain(json)
+        self.of_target().chain(self.headers.templates()).chain(body).chain(json)
     }
 
     /// Those that read what the rule's patterns have caught: a replacement reads what its own has.

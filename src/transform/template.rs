@@ -286,6 +286,20 @@ impl Template {
         })
     }
 
+    /// What it reads of a request beside its URL, as it is written: `header.x-a`, `client_ip`.
+    pub fn reads_beside_url(&self) -> impl Iterator<Item = String> {
+        self.whats().filter_map(|what| match what {
+            What::ClientIp => Some("client_ip".to_owned()),
+            What::RequestId => Some("request_id".to_owned()),
+            What::Consumer => Some("consumer".to_owned()),
+            What::Header(name) => Some(format!("header.{}", name.to_ascii_lowercase())),
+            What::Cookie(name) => Some(format!("cookie.{name}")),
+            What::Claim(name) => Some(format!("claim.{name}")),
+            What::Body(name) => Some(format!("body.{name}")),
+            _ => None,
+        })
+    }
+
     /// Whether a value that clients choose freely may end up where nothing fixed with a dot follows it: as a host, that would be
     /// any host.
     pub fn ends_as_clients_choose(&self) -> bool {

@@ -9,6 +9,7 @@ use crate::config::keys::Keys;
 use crate::config::problem::Wrong;
 use crate::config::{Config, Problem};
 use crate::http::request::is_token;
+use crate::transform::{RequestSettings, Template};
 use std::time::Duration;
 
 /// Its tables.
@@ -98,6 +99,28 @@ pub(super) fn rule(table: &Table<'_>) -> Option<Settings> {
         item.problem("a default_ttl above max_ttl", "one of at most max_ttl", None);
     }
     Some(settings)
+}
+
+/// That what a target is asked for follows from what stored responses are told apart by (hazard CACHE-02).
+pub(super) fn tell_apart(
+    table: &Table<'_>,
+    cache: Option<&Settings>,
+    request: Option<&RequestSettings>,
+) {
+    let (Some(cache), Some(request)) = (cache, request) else { return };
+    let counts = |read: &str| match read.split_once('.') {
+        Some(("header", name)) => cache.key.headers.iter().any(|known| known == name),
+        Some(("cookie", name)) => cache.key.cookies.iter().any(|known| known == name),
+        _ => false,
+    };
+    let mut reads = request.of_target().flat_map(Template::reads_beside_url);
+    if let (Some(read), Some(item)) = (reads.find(|read| !counts(read)), table.item("cache")) {
+        item.problem(
+            format!("a target asked by {read}, which stored responses do not tell apart"),
+            "cache.key with the headers and cookies that request reads, or no cache",
+            None,
+        );
+    }
 }
 
 /// Rules whose policies name every sender, and that store nothing of such.
@@ -269,12 +292,35 @@ mod tests {
             ("forward = 'g'\ncache = { key = { query = {} } }", "a list of names"),
             ("forward = 'g'\ncache = { key = { headers = ['a b'] } }", "the name of a field"),
             ("forward = 'g'\n[cache]\nsize = '1KiB'", "from 1MiB to"),
+            (
+                "forward = 'g'\ncache = true\nrequest = { path = '/#{header.X-V}' }",
+                "a target asked by header.x-v, which stored responses do not tell apart",
+            ),
+            (
+                "forward = 'g'\ncache = { key = { cookies = 'c' } }\n\
+                 request = { add_prefix = '/#{cookie.c}', query = { set = { a = '#{client_ip}' } } }",
+                "a target asked by client_ip",
+            ),
         ] {
             let found = parse(rule).expect_err(rule);
             assert!(found.len() == 1 && found[0].contains(part), "{rule}\n{found:#?}");
         }
         let config = parse("forward = 'g'\n[cache]\nsize = '1MiB'").unwrap();
         assert_eq!(config.cache, Global { size: 1 << 20 });
+    }
+
+    #[test]
+    fn what_the_key_holds_may_decide_what_is_asked_for() {
+        let key = "cache = { key = { headers = 'X-V', cookies = 'c' } }";
+        for request in [
+            "path = '/#{header.x-v}/#{path}'",
+            "host = '#{cookie.c}.internal'",
+            "path = '/#{host}/#{query.a}'\nheaders = { set = { x-ip = '#{client_ip}' } }",
+        ] {
+            let request = request.replace('\n', ", ");
+            let parsed = parse(&format!("forward = 'g'\n{key}\nrequest = {{ {request} }}"));
+            assert!(parsed.is_ok(), "{request}: {parsed:?}");
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(super) fn tables() -> impl Iterator<Item = &'static (&'static str, Keys)> {
 
 /// Of a rule.
 pub(super) fn of_rule(table: &Table<'_>, seen: &mut Seen) -> RuleTraffic {
-    RuleTraffic {
+    let traffic = RuleTraffic {
         sticky: sticky::of_rule(table),
         canary: sticky::canary(table, seen),
         retry: retry::read(table),
@@ -95,7 +95,9 @@ pub(super) fn of_rule(table: &Table<'_>, seen: &mut Seen) -> RuleTraffic {
         mirror: mirror::mirror(table, seen),
         inject: mirror::inject(table),
         cache: cache::rule(table),
-    }
+    };
+    cache::tell_apart(table, traffic.cache.as_ref(), traffic.request.as_ref());
+    traffic
 }
 
 /// Of a group.
