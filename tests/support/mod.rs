@@ -28,6 +28,9 @@ pub use origin::Origin;
 pub use ringgate::Ringgate;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails.
@@ -43,12 +46,17 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A free loopback address below the ephemeral range, so that no outgoing connection takes it meanwhile.
+/// A free loopback address below the ephemeral range, so that no outgoing connection takes it meanwhile. No test that runs at the
+/// same time is given it, too, in whatever process: a socket in the abstract namespace says that it is taken until this one ends.
 pub fn free_address() -> SocketAddr {
+    static TAKEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     loop {
         let port = fastrand::u16(10_000..32_000);
+        let name = UnixAddress::from_abstract_name(format!("ringgate-test-{port}")).unwrap();
+        let Ok(sign) = UnixListener::bind_addr(&name) else { continue };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         if TcpListener::bind(address).is_ok() {
+            TAKEN.lock().unwrap().push(sign);
             return address;
         }
     }
