@@ -587,10 +587,13 @@ fn who_finds_its_target_full_is_elsewhere_once() {
     let origins = [target("a", &gates[0]), target("b", &gates[1])];
     let listen = free_address();
     let group = "sticky = {}\nbounds = { max_requests = 1 }";
-    let _ringgate = Ringgate::start(&file(listen, &list(&origins.each_ref()), group));
+    let ringgate = Ringgate::start(&file(listen, &list(&origins.each_ref()), group));
+    // A place is given back a moment after the answer.
+    let is_free = || ringgate.sum("ringgate_target_in_flight_requests", &[]) == 0.0;
     let mut browser = Browser::default();
     let first = browser.text(listen);
     let at = usize::from(first == "b");
+    eventually("the first place is free", is_free);
     let asked = origins[at].requests().len();
     let held = gates[at].lock().unwrap();
     let cookies: String = browser.jar.iter().map(|(n, v)| format!("Cookie: {n}={v}\r\n")).collect();
@@ -602,6 +605,7 @@ fn who_finds_its_target_full_is_elsewhere_once() {
     assert_eq!(answer.header("set-cookie"), None, "it does not move");
     drop(held);
     assert_eq!(busy.response().text(), first);
+    eventually("all places are free", is_free);
     assert_eq!(answers(&mut browser, listen, 6), [first].into());
 }
 
