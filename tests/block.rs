@@ -115,7 +115,9 @@ fn files_of_patterns_are_read_again_and_the_log_says_which_was_found() {
     let fresh = file.with_extension("new");
     std::fs::write(&fresh, "regex:\\.sql$\n").unwrap();
     std::fs::rename(&fresh, &file).unwrap();
-    eventually("the file is watched", || ask(listen, "/x.sql", "").status() == 403);
+    let in_use = || ringgate.output().contains("what they hold now is in use");
+    eventually("the file is watched, and every worker has it", in_use);
+    assert_eq!(ask(listen, "/x.sql", "").status(), 403);
     assert_eq!(ask(listen, "/wp-login.php", "").status(), 200);
     let found = |path: &str, key: &str, text: &str| {
         eventually("the log says it", || {
