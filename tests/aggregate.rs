@@ -4,6 +4,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use support::h2raw::{H2, request_with};
@@ -226,19 +227,25 @@ fn a_part_that_must_not_fail_fails_the_whole_and_is_named() {
     assert_eq!(found.2, "The part \"a\" failed: connect_failed.", "of nothing nothing is made");
 }
 
-/// When one part has failed that must not, the others are broken off.
-#[test]
-fn nobody_works_for_an_answer_that_there_will_not_be() {
-    let gone = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+// Never answers, and counts the connections that were closed meanwhile.
+fn left_waiting() -> (Origin, Arc<AtomicUsize>) {
+    let gone = Arc::new(AtomicUsize::new(0));
     let counting = Arc::clone(&gone);
     let slow = Origin::script(move |conn| {
         while conn.request()?.is_some() {}
-        counting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        counting.fetch_add(1, Ordering::SeqCst);
         Ok(())
     });
+    (slow, gone)
+}
+
+/// When one part has failed that must not, the others are broken off.
+#[test]
+fn nobody_works_for_an_answer_that_there_will_not_be() {
+    let (slow, gone) = left_waiting();
     let world = world(slow, says("{"), "timeout = '60s',", "", "");
     assert_eq!(get(world.listen, "/").status(), 502);
-    eventually("the other one is closed", || gone.load(std::sync::atomic::Ordering::SeqCst) == 1);
+    eventually("the other one is closed", || gone.load(Ordering::SeqCst) == 1);
     let active =
         || world.ringgate.sum("ringgate_target_connections", &[&world.one.address.to_string()]);
     eventually("and forgotten", || active() == 0.0);
@@ -247,20 +254,14 @@ fn nobody_works_for_an_answer_that_there_will_not_be() {
 /// Hazard H2-05: nor for a client that has left.
 #[test]
 fn parts_end_with_the_stream_that_asked_for_them() {
-    let gone = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counting = Arc::clone(&gone);
-    let slow = Origin::script(move |conn| {
-        while conn.request()?.is_some() {}
-        counting.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        Ok(())
-    });
+    let (slow, gone) = left_waiting();
     let world = world(slow, says("1"), "timeout = '60s',", "", "");
     let mut h2 = H2::open(world.listen);
     h2.get(1, "/");
     eventually("a part is asked for", || world.one.requests().len() == 1);
     // RST_STREAM with CANCEL.
     h2.frame(3, 0, 1, 8_u32.to_be_bytes());
-    eventually("it is broken off", || gone.load(std::sync::atomic::Ordering::SeqCst) == 1);
+    eventually("it is broken off", || gone.load(Ordering::SeqCst) == 1);
     let busy = || world.ringgate.sum("ringgate_group_active_requests", &[]);
     eventually("nothing is left", || busy() == 0.0);
 }

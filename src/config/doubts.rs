@@ -2,7 +2,7 @@
 //!
 //! It is warned of by `ringgate check`, at the start and at every reload, and stops none of them. Called by control.
 
-use crate::config::{Action, Config, Problem, Protocol, dead, policy, traffic};
+use crate::config::{Action, Config, Problem, Protocol, dead, policy, relayed, traffic};
 use std::collections::HashSet;
 
 /// All that is doubtful about a file.
@@ -64,17 +64,8 @@ fn unbelieved(config: &Config) -> impl Iterator<Item = Problem> {
 
 // Groups that are spoken to by TLS, and get connections that are TLS already.
 fn wrapped(config: &Config) -> impl Iterator<Item = Problem> {
-    let passing = config.listeners.iter().filter(|l| l.protocol == Protocol::Tls);
-    let actions = passing.flat_map(move |l| {
-        let rules = config.rules.iter().filter(move |r| r.listeners.contains(&l.name));
-        rules.map(|r| &r.action).chain([&l.default]).map(move |action| (l, action))
-    });
-    let groups = actions.filter_map(|(l, action)| match action {
-        Action::Forward(groups) => Some(groups.iter().map(move |g| (l, g))),
-        _ => None,
-    });
-    groups.flatten().filter_map(move |(l, forward)| {
-        let group = config.groups.iter().find(|g| g.name == forward.group)?;
+    let passing = relayed::ways(config).filter(|(l, _)| l.protocol == Protocol::Tls);
+    passing.filter_map(|(l, group)| {
         let tls = group.tls.as_ref()?;
         Some(Problem {
             place: tls.place.clone(),

@@ -7,7 +7,7 @@
 use crate::config::item::Table;
 use crate::config::keys::LISTENER_TIMEOUTS;
 use crate::config::problem::{Problem, Wrong};
-use crate::config::{Action, Config, Listener, Protocol, Respond, Rule, syntax};
+use crate::config::{Action, Config, Group, Listener, Protocol, Respond, Rule, syntax};
 use std::collections::HashMap;
 
 /// The most entries of `upgrade` and `origins`.
@@ -101,6 +101,21 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
         let named = rule.listeners.iter().filter_map(|name| relayed.get_key_value(name.as_str()));
         problems.extend(named.filter_map(|(name, protocol)| self::rule(rule, name, *protocol)));
     }
+}
+
+/// Listeners whose connections are relayed as they are, each with every group that it may lead to.
+pub(super) fn ways(config: &Config) -> impl Iterator<Item = (&Listener, &Group)> {
+    let listeners = config.listeners.iter().filter(|l| l.protocol.is_relayed());
+    let actions = listeners.flat_map(move |l| {
+        let rules = config.rules.iter().filter(move |r| r.listeners.contains(&l.name));
+        rules.map(|r| &r.action).chain([&l.default]).map(move |action| (l, action))
+    });
+    let groups = actions.filter_map(|(l, action)| match action {
+        Action::Forward(groups) => Some(groups.iter().map(move |g| (l, g))),
+        _ => None,
+    });
+    let group = |name: &str| config.groups.iter().find(|g| g.name == name);
+    groups.flatten().filter_map(move |(l, forward)| Some((l, group(&forward.group)?)))
 }
 
 fn default(listener: &Listener) -> Option<Problem> {

@@ -6,7 +6,7 @@ use crate::config::check::{Kind, Seen};
 use crate::config::item::{Item, Table, set};
 use crate::config::keys::Keys;
 use crate::config::problem::Wrong;
-use crate::config::{Action, Config, Place, Problem, syntax};
+use crate::config::{Config, Place, Problem, relayed, syntax};
 use crate::sticky::{
     By, CanarySettings, CookieSettings, Force, GroupSettings, SameSite, TargetSettings,
 };
@@ -223,23 +223,13 @@ pub(in crate::config) fn doubts(config: &Config) -> Vec<Problem> {
             hint: None,
         });
     }
-    problems.extend(relayed(config));
+    problems.extend(without_cookies(config));
     problems
 }
 
 // Groups that get connections without requests, which have no cookies.
-fn relayed(config: &Config) -> impl Iterator<Item = Problem> {
-    let listeners = config.listeners.iter().filter(|l| l.protocol.is_relayed());
-    let actions = listeners.flat_map(move |l| {
-        let rules = config.rules.iter().filter(move |r| r.listeners.contains(&l.name));
-        rules.map(|r| &r.action).chain([&l.default]).map(move |action| (l, action))
-    });
-    let groups = actions.filter_map(|(l, action)| match action {
-        Action::Forward(groups) => Some(groups.iter().map(move |g| (l, g))),
-        _ => None,
-    });
-    groups.flatten().filter_map(move |(l, forward)| {
-        let group = config.groups.iter().find(|g| g.name == forward.group)?;
+fn without_cookies(config: &Config) -> impl Iterator<Item = Problem> {
+    relayed::ways(config).filter_map(|(l, group)| {
         group.traffic.sticky.as_ref()?;
         Some(Problem {
             place: group.place.clone(),

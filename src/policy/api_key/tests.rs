@@ -56,13 +56,9 @@ fn ask(policy: &Policy, lines: &str, query: &str, unix: u64) -> (Verdict, Findin
     ask_core(policy, &Core::bind(policy, None), lines, query, unix)
 }
 
-// What is left for the owner of key `n`, and that `copy` counts it then.
-fn left(policy: &Policy, copy: &Policy, n: u8, consumer: &str) -> Option<String> {
-    let text = format!("GET /x HTTP/1.1\r\nHost: a\r\n{}\r\n", with(n));
-    let mut head = RequestHead::default();
-    head.parse(text.as_bytes(), PathPolicy::default()).unwrap();
+fn subject<'t>(head: &'t RequestHead, text: &'t str, unix: u64) -> Subject<'t> {
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let subject = Subject {
+    Subject {
         view: head.view(text.as_bytes(), peer),
         client: peer,
         scheme: "http",
@@ -74,8 +70,16 @@ fn left(policy: &Policy, copy: &Policy, n: u8, consumer: &str) -> Option<String>
         decoded: false,
         preflight: false,
         now: Tick::ZERO,
-        unix: NOON,
-    };
+        unix,
+    }
+}
+
+// What is left for the owner of key `n`, and that `copy` counts it then.
+fn left(policy: &Policy, copy: &Policy, n: u8, consumer: &str) -> Option<String> {
+    let text = format!("GET /x HTTP/1.1\r\nHost: a\r\n{}\r\n", with(n));
+    let mut head = RequestHead::default();
+    head.parse(text.as_bytes(), PathPolicy::default()).unwrap();
+    let subject = subject(&head, &text, NOON);
     let mut findings = Findings::default();
     findings.identity.consumer.push_str(consumer);
     copy.follow(policy, &subject, &findings);
@@ -112,21 +116,7 @@ fn ask_core(
     let mut head = RequestHead::default();
     head.parse(text.as_bytes(), PathPolicy::default()).unwrap();
     assert!(head.fields.iter().any(|f| f.known == Known::Host));
-    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let subject = Subject {
-        view: head.view(text.as_bytes(), peer),
-        client: peer,
-        scheme: "http",
-        port: 80,
-        listener: "web",
-        rule: "",
-        tls: None,
-        body: None,
-        decoded: false,
-        preflight: false,
-        now: Tick::ZERO,
-        unix,
-    };
+    let subject = subject(&head, &text, unix);
     let mut findings = Findings::default();
     let verdict = policy.check(core, &subject, &mut findings, None);
     (verdict, findings)
