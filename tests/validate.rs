@@ -227,10 +227,7 @@ fn a_body_may_have_its_limit_and_no_octet_more() {
         let mut h2 = H2::open(setup.listen);
         let fields = [("content-type", "application/json")];
         h2.head(1, END_HEADERS, &request_with("POST", "/users", &fields));
-        for part in body.as_bytes().chunks(10_000) {
-            h2.frame(DATA, 0, 1, part);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        h2.upload(1, &body, 10_000);
         h2.frame(DATA, END_STREAM, 1, "");
         assert_eq!(h2.outcome(1).answer().status(), status, "{octets} over HTTP/2");
     }
@@ -315,9 +312,7 @@ fn http2_bodies_are_collected_for_targets_of_both_versions() {
             let length = length.map(|length| ("content-length", length));
             let fields: Vec<_> = fields.into_iter().chain(length).collect();
             h2.head(stream, END_HEADERS, &request_with("POST", "/users", &fields));
-            for part in body.as_bytes().chunks(9000) {
-                h2.frame(DATA, 0, stream, part);
-            }
+            h2.upload(stream, &body, 9000);
             if stream == 1 {
                 let trailers = literals(&[("x-sum", "5")]);
                 h2.frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers);

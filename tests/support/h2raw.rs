@@ -165,6 +165,8 @@ pub struct H2 {
     pub patience: Duration,
     partial: HashMap<u32, Answer>,
     done: HashMap<u32, Outcome>,
+    // What WINDOW_UPDATE has given and `upload` has used, of each stream; of the connection under 0.
+    windows: HashMap<u32, i64>,
     /// The last GOAWAY: the last stream that is served, and the code.
     pub goaway: Option<(u32, u32)>,
     /// How many octets of DATA arrived.
@@ -200,6 +202,7 @@ impl H2 {
             patience: PATIENCE,
             partial: HashMap::new(),
             done: HashMap::new(),
+            windows: HashMap::new(),
             goaway: None,
             received: 0,
         }
@@ -258,6 +261,28 @@ impl H2 {
         fields: &[(N, V)],
     ) {
         self.send(frame(HEADERS, flags, stream, &literals(fields)));
+    }
+
+    /// DATA in frames of at most `most` octets, as the windows of the server allow (RFC 9113, section 5.2), and no further when
+    /// the stream or the connection has ended.
+    pub fn upload(&mut self, stream: u32, body: impl AsRef<[u8]>, most: usize) {
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        let initial = self.settings.iter().find(|(id, _)| *id == 4);
+        let initial = initial.map_or(65_535, |(_, size)| i64::from(*size));
+        for part in body.as_ref().chunks(most) {
+            let len = part.len() as i64;
+            let window = |h2: &H2, of, first| first + h2.windows.get(&of).copied().unwrap_or(0);
+            while window(self, 0, 65_535) < len || window(self, stream, initial) < len {
+                let ended = matches!(self.event(), Event::Closed | Event::Silence);
+                if ended || self.done.contains_key(&stream) {
+                    return;
+                }
+            }
+            for of in [0, stream] {
+                *self.windows.entry(of).or_default() -= len;
+            }
+            self.frame(DATA, 0, stream, part);
+        }
     }
 
     /// A GET with END_STREAM.
@@ -420,6 +445,10 @@ impl H2 {
             }
             Event::GoAway { last, code, .. } => {
                 self.goaway = Some((*last, *code));
+                return;
+            }
+            Event::Window { stream, increment } => {
+                *self.windows.entry(*stream).or_default() += i64::from(*increment);
                 return;
             }
             _ => return,
