@@ -341,6 +341,46 @@ fn a_refused_stream_is_sent_elsewhere() {
     assert!(taken == 32 && (1..32).contains(&refused), "{refused} and {taken}");
 }
 
+/// RFC 9113 section 8.1: a response whose trailers have a pseudo-header field is malformed, and does not look whole.
+#[test]
+fn trailers_with_pseudo_header_fields_end_the_response() {
+    let origin = H2Origin::script(&[], |conn| {
+        while let Some((stream, request)) = conn.request() {
+            if request.header(":path") == Some("/204") {
+                conn.respond(stream, END_STREAM, "204", &[]);
+                continue;
+            }
+            conn.respond(stream, 0, "200", &[]);
+            conn.data(stream, 0, b"whole?");
+            match request.header(":path") {
+                Some("/bad") => conn.trailers(stream, &[(":status", "200"), ("x-sum", "1")]),
+                Some("/only") => conn.trailers(stream, &[(":path", "/")]),
+                _ => conn.trailers(stream, &[("x-sum", "1")]),
+            }
+        }
+    });
+    let (_ringgate, listen) = before(&origin, "");
+    let mut h2 = H2::open(listen);
+    let mut stream = 1;
+    for _ in 0..3 {
+        for (path, bad) in [("/fine", false), ("/204", false), ("/bad", true), ("/only", true)] {
+            h2.get(stream, path);
+            match (h2.outcome(stream), bad) {
+                (Outcome::Answer(_), false) | (Outcome::Reset(_), true) => {}
+                (outcome, _) => panic!("{path}: {outcome:?}"),
+            }
+            stream += 2;
+        }
+    }
+    for path in ["/bad", "/only"] {
+        let octets =
+            support::send_raw(listen, format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+        let text = String::from_utf8_lossy(&octets);
+        assert!(text.contains("whole?") && !text.ends_with("0\r\n\r\n"), "{text}");
+    }
+    assert_eq!(get(listen, "/fine").text(), "whole?");
+}
+
 #[test]
 fn h2_13_a_malformed_response_costs_its_own_stream_only() {
     let bad: &[&[(&str, &str)]] = &[

@@ -4,9 +4,11 @@
 //! message: CONTINUATION, PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE, RST_STREAM, unknown kinds. It judges no
 //! frame: that is the work of h2, which the same octets go to. Some ways of keeping a connection busy are paid for by what
 //! was asked and sent: a client that downloads may open windows, one that measures its path may ping. Called by who reads
-//! connections; an [`Excess`] is answered with GOAWAY ENHANCE_YOUR_CALM.
+//! connections; an [`Excess`] is answered with GOAWAY ENHANCE_YOUR_CALM. On the way it notes the one thing that h2 does not
+//! say of the messages: whose trailers had pseudo-header fields.
 
 use crate::base::tick::Tick;
+use crate::http::field_block::Blocks;
 use std::time::Duration;
 
 /// What one connection may spend.
@@ -22,6 +24,17 @@ pub struct Budgets {
     pub resets: u32,
     /// Streams reset before their answer within a second.
     pub resets_per_second: u32,
+}
+
+impl Budgets {
+    /// For who is trusted with its own frames.
+    pub const UNLIMITED: Budgets = Budgets {
+        continuations: u32::MAX,
+        header_block: u32::MAX,
+        control_frames: u32::MAX,
+        resets: u32::MAX,
+        resets_per_second: u32::MAX,
+    };
 }
 
 /// What was spent beyond a budget.
@@ -96,6 +109,16 @@ pub struct Gauge {
     in_block: bool,
     continuations: u32,
     block: u32,
+    fragment: Fragment,
+    blocks: Blocks,
+    // The stream of the current header block, and whether that block may be a trailer section.
+    stream: u32,
+    late: bool,
+    // The highest stream of which a head has come; the highest there is where trailers are not told from heads.
+    highest: u32,
+    // Streams of which a section that may be trailers had pseudo-header fields: the last of them, in a ring.
+    flawed: Vec<u32>,
+    flaws: usize,
     // Since when something is begun and not complete: the preface, a frame that is not DATA, a header block.
     open: Option<Tick>,
     kind: Kind,
@@ -103,6 +126,17 @@ pub struct Gauge {
     spent: Spent,
     second: Second,
     life: Life,
+}
+
+// What is left of the payload of a HEADERS or CONTINUATION frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fragment {
+    // The next octet is the length of the padding.
+    padded: bool,
+    // Octets of the deprecated priority fields.
+    priority: u32,
+    // Octets of the field block fragment.
+    octets: u32,
 }
 
 // Of the current window.
@@ -159,11 +193,20 @@ enum Kind {
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+/// Streams that are remembered in [`Gauge::flawed`]: those whose trailers were not read yet.
+const FLAWED: usize = 64;
 
 impl Gauge {
     /// For a connection from a client, which begins with the preface.
     pub fn of_client(now: Tick) -> Gauge {
-        Gauge { left: PREFACE, kind: Kind::Preface, open: Some(now), ..Gauge::of_server(now) }
+        Gauge {
+            left: PREFACE,
+            kind: Kind::Preface,
+            open: Some(now),
+            highest: 0,
+            ..Gauge::of_server(now)
+        }
     }
 
     /// For a connection to a server, which begins with a frame.
@@ -176,6 +219,13 @@ impl Gauge {
             in_block: false,
             continuations: 0,
             block: 0,
+            fragment: Fragment::default(),
+            blocks: Blocks::default(),
+            stream: 0,
+            late: false,
+            highest: u32::MAX,
+            flawed: Vec::new(),
+            flaws: 0,
             open: None,
             kind: Kind::Unknown,
             excess: None,
@@ -234,6 +284,11 @@ impl Gauge {
         self.open
     }
 
+    /// Whether the trailers of `stream`, which has some, had pseudo-header fields among them (RFC 9113 section 8.1).
+    pub fn is_flawed(&self, stream: u32) -> bool {
+        self.flawed.contains(&stream)
+    }
+
     fn forget(&mut self, now: Tick) {
         if now.since(self.spent.began) >= WINDOW {
             let [last, _] = self.spent.earned;
@@ -290,27 +345,87 @@ impl Gauge {
             }
         }
         let there = u32::try_from(octets.len()).unwrap_or(u32::MAX).min(self.left);
+        let (payload, after) = octets.split_at(there as usize);
+        if matches!(self.kind, Kind::Headers | Kind::Continuation) {
+            self.read_block(payload);
+        }
         self.left -= there;
         if self.left == 0 {
             self.complete();
         }
-        Ok(octets.get(there as usize..).unwrap_or_default())
+        Ok(after)
+    }
+
+    // The next octets of a HEADERS or CONTINUATION frame (RFC 9113 sections 6.2 and 6.10).
+    #[inline]
+    fn read_block(&mut self, payload: &[u8]) {
+        let fragment = &mut self.fragment;
+        let mut payload = payload;
+        if fragment.padded
+            && let [padding, after @ ..] = payload
+        {
+            fragment.padded = false;
+            fragment.octets = fragment.octets.saturating_sub(u32::from(*padding));
+            payload = after;
+        }
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let before = fragment.priority.min(len);
+        fragment.priority -= before;
+        let octets = fragment.octets.min(len - before);
+        fragment.octets -= octets;
+        let (before, octets) = (before as usize, octets as usize);
+        self.blocks.feed(payload.get(before..before + octets).unwrap_or_default());
+    }
+
+    fn begin_block(&mut self, stream: u32, len: u32, flags: u8) {
+        let padded = flags & PADDED != 0;
+        let priority = if flags & PRIORITY != 0 { 5 } else { 0 };
+        let octets = len.saturating_sub(priority + u32::from(padded));
+        self.fragment = Fragment { padded, priority, octets };
+        self.stream = stream;
+        self.late = flags & END_STREAM != 0 && stream <= self.highest;
+        self.highest = self.highest.max(stream);
+    }
+
+    // Whether there are pseudo-header fields in it matters in trailers only.
+    #[inline]
+    fn end_block(&mut self) {
+        if !self.blocks.end() || !self.late {
+            return;
+        }
+        match self.flawed.get_mut(self.flaws % FLAWED) {
+            Some(oldest) => *oldest = self.stream,
+            None => self.flawed.push(self.stream),
+        }
+        self.flaws += 1;
     }
 
     #[inline]
     fn complete(&mut self) {
         if !self.in_block {
             self.open = None;
+            if matches!(self.kind, Kind::Headers | Kind::Continuation) {
+                self.end_block();
+            }
         }
     }
 
     // A frame begins: counts it.
     #[inline]
     fn begin(&mut self, header: [u8; HEADER], now: Tick, budgets: &Budgets) -> Result<(), Excess> {
-        let [a, b, c, kind, flags, ..] = header;
+        let [a, b, c, kind, flags, stream @ ..] = header;
         let len = u32::from_be_bytes([0, a, b, c]);
         self.kind = Kind::of(kind);
         self.left = len;
+        match self.kind {
+            Kind::Headers => {
+                self.begin_block(u32::from_be_bytes(stream) & 0x7fff_ffff, len, flags);
+            }
+            Kind::Continuation => {
+                self.fragment = Fragment { octets: len, ..Fragment::default() };
+            }
+            _ => {}
+        }
         if self.kind == Kind::Data {
             self.open = if self.in_block { self.open } else { None };
             if flags & END_STREAM == 0 {

@@ -6,6 +6,7 @@
 pub mod chunk;
 pub mod desync;
 pub mod fault;
+pub mod field_block;
 pub mod fields;
 pub mod frames;
 pub mod grpc;

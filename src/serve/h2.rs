@@ -381,7 +381,7 @@ impl Conn {
         self.served.set(self.served.get() + 1);
         let (head, body) = request.into_parts();
         let active = Active::new(Rc::clone(self));
-        let stream = Stream::of_client(respond, body);
+        let stream = Stream::of_client(&self.wire, respond, body);
         let pulse = Arc::clone(&self.shard.pulse);
         runtime::spawn(serve_request(active, epoch, head, stream), move || {
             pulse.panics.fetch_add(1, Ordering::Relaxed);

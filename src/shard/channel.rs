@@ -177,7 +177,7 @@ impl Channel {
         // A sender remembers a stream that could not begin at once, and whoever then asks it for room takes that stream's
         // place as the one to be woken. A clone is forgotten instead.
         let (response, body) = open.clone().send_request(request, end)?;
-        Ok(Stream::of_target(response, body))
+        Ok(Stream::of_target(&self.wire, response, body))
     }
 
     /// Takes no more streams.

@@ -200,3 +200,44 @@ fn codes_are_unique() {
     codes.dedup();
     assert_eq!(codes.len(), Excess::ALL.len());
 }
+
+/// RFC 9113 section 8.1: what h2 takes out of trailers is noted here, however it arrives.
+#[test]
+fn notes_pseudo_header_fields_in_trailers() {
+    let of = |stream: u8, kind: u8, flags: u8, payload: &[u8]| {
+        let mut frame = frame(kind, flags, payload);
+        frame[8] = stream;
+        frame
+    };
+    let end = END_HEADERS | END_STREAM;
+    let octets = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        of(1, 1, END_HEADERS, b"\x82\x84"),
+        of(3, 1, end, b"\x82\x84"),
+        of(5, 1, END_HEADERS | PADDED | PRIORITY, b"\x02\0\0\0\0\x07\x83\x84\x82\x82"),
+        of(1, 0, 0, b"\x82\x84"),
+        of(1, 1, end, b"\x82"),
+        of(5, 1, end | PADDED, b"\x02\x90\x82\x82"),
+        of(7, 1, 0, b"\x82"),
+        of(7, 9, END_HEADERS, b"\x84"),
+        of(7, 1, END_STREAM | PADDED | PRIORITY, b"\x01\0\0\0\0\x07\x82"),
+        of(7, 9, 0, b"\x00\x05"),
+        of(7, 9, END_HEADERS, b":path\x00"),
+    ]
+    .concat();
+    for size in 1..octets.len() {
+        let mut gauge = Gauge::of_client(at(1));
+        for part in octets.chunks(size) {
+            gauge.feed(part, at(1), &Budgets::UNLIMITED).unwrap();
+        }
+        let flawed: Vec<u32> = (0..9).filter(|stream| gauge.is_flawed(*stream)).collect();
+        assert_eq!(flawed, [1, 7], "in pieces of {size}");
+    }
+    // Of a server heads are not told from trailers here: who reads the trailers knows. The last of them are remembered.
+    let mut gauge = Gauge::of_server(at(1));
+    for stream in 1..=100 {
+        gauge.feed(&of(stream, 1, end, b"\x88"), at(1), &Budgets::UNLIMITED).unwrap();
+    }
+    assert_eq!((1..=100).filter(|stream| gauge.is_flawed(*stream)).count(), FLAWED);
+    assert!(gauge.is_flawed(100) && !gauge.is_flawed(36));
+}

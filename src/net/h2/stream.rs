@@ -7,6 +7,7 @@
 use crate::http::grpc;
 use crate::http::lines::{self, ListLimits};
 use crate::net::h2::io_error;
+use crate::net::h2::wire::Wire;
 use ::http::{HeaderMap, Response};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::ResponseFuture;
@@ -16,6 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 // Octets of one DATA frame, which is the least that peers must take (RFC 9113 section 4.2).
@@ -28,6 +30,7 @@ const TRAILERS: ListLimits = ListLimits { size: 16 << 10, fields: 64, line: 8 <<
 #[derive(Debug)]
 pub struct Stream {
     id: u32,
+    wire: Rc<Wire>,
     outgoing: RefCell<Outgoing>,
     incoming: RefCell<Incoming>,
     // DATA that has been received and not read.
@@ -67,20 +70,21 @@ pub enum Head {
 
 impl Stream {
     /// A request of a client.
-    pub fn of_client(respond: SendResponse<Bytes>, body: RecvStream) -> Stream {
+    pub fn of_client(wire: &Rc<Wire>, respond: SendResponse<Bytes>, body: RecvStream) -> Stream {
         let id = respond.stream_id().into();
-        Stream::new(id, Outgoing::Respond(respond), Incoming::Body(body))
+        Stream::new(id, wire, Outgoing::Respond(respond), Incoming::Body(body))
     }
 
     /// A request that was sent to a target.
-    pub fn of_target(response: ResponseFuture, body: SendStream<Bytes>) -> Stream {
+    pub fn of_target(wire: &Rc<Wire>, response: ResponseFuture, body: SendStream<Bytes>) -> Stream {
         let id = body.stream_id().into();
-        Stream::new(id, Outgoing::Body(body), Incoming::Response(response))
+        Stream::new(id, wire, Outgoing::Body(body), Incoming::Response(response))
     }
 
-    fn new(id: u32, outgoing: Outgoing, incoming: Incoming) -> Stream {
+    fn new(id: u32, wire: &Rc<Wire>, outgoing: Outgoing, incoming: Incoming) -> Stream {
         Stream {
             id,
+            wire: Rc::clone(wire),
             outgoing: RefCell::new(outgoing),
             incoming: RefCell::new(incoming),
             pending: RefCell::default(),
@@ -189,6 +193,11 @@ impl Stream {
             }
         }
         match body.poll_trailers(cx) {
+            // As the crate does it with everything else that is malformed (RFC 9113 section 8.1).
+            Poll::Ready(Ok(Some(_))) if self.wire.is_flawed(self.id) => {
+                self.reset(Reason::PROTOCOL_ERROR);
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
             Poll::Ready(Ok(trailers)) => {
                 let status = trailers.as_ref().and_then(|all| all.get("grpc-status"));
                 self.status.set(status.and_then(|status| grpc::status(status.as_bytes())));

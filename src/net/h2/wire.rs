@@ -3,7 +3,7 @@
 //! The crate polls for octets; our sockets wait by futures of their own. [`Wire`] therefore only tries: what would block is
 //! noted, and [`drive`] waits for it, with the same two futures for as long as the connection lasts; until then nothing is tried
 //! again, however often a stream wakes the connection. Octets come by way of a block of the pool: the crate's own room would have to
-//! be cleared each time, which costs more than to copy what has come. What a client sends is watched by a gauge of its frames.
+//! be cleared each time, which costs more than to copy what has come. What the peer sends is watched by a gauge of its frames.
 
 use crate::base::Tick;
 use crate::http::frames::{Budgets, Excess, Gauge};
@@ -35,7 +35,8 @@ pub struct Wire {
     sock: Rc<Sock>,
     // What was read before the protocol was known.
     first: RefCell<Option<Buf>>,
-    gauge: Option<(RefCell<Gauge>, Budgets)>,
+    gauge: RefCell<Gauge>,
+    budgets: Budgets,
     excess: Cell<Option<Excess>>,
     blocked: [Cell<bool>; 2],
     pool: Rc<Buffers>,
@@ -61,21 +62,28 @@ impl Wire {
         budgets: Budgets,
         pool: &Rc<Buffers>,
     ) -> Rc<Wire> {
-        let gauge = Some((RefCell::new(Gauge::of_client(Tick::now())), budgets));
-        let first = RefCell::new(first.filter(|buf| !buf.is_empty()));
-        Rc::new(Wire { first, gauge, ..Wire::unwatched(sock, pool) })
+        let first = first.filter(|buf| !buf.is_empty());
+        Rc::new(Wire::new(sock, first, Gauge::of_client(Tick::now()), budgets, pool))
     }
 
     /// Lends a target's `sock`.
     pub fn of_target(sock: Rc<Sock>, pool: &Rc<Buffers>) -> Rc<Wire> {
-        Rc::new(Wire::unwatched(sock, pool))
+        let gauge = Gauge::of_server(Tick::now());
+        Rc::new(Wire::new(sock, None, gauge, Budgets::UNLIMITED, pool))
     }
 
-    fn unwatched(sock: Rc<Sock>, pool: &Rc<Buffers>) -> Wire {
+    fn new(
+        sock: Rc<Sock>,
+        first: Option<Buf>,
+        gauge: Gauge,
+        budgets: Budgets,
+        pool: &Rc<Buffers>,
+    ) -> Wire {
         Wire {
             sock,
-            first: RefCell::default(),
-            gauge: None,
+            first: RefCell::new(first),
+            gauge: RefCell::new(gauge),
+            budgets,
             excess: Cell::new(None),
             blocked: Default::default(),
             pool: Rc::clone(pool),
@@ -97,20 +105,22 @@ impl Wire {
 
     /// Since when something is being received that is no DATA and not complete.
     pub fn open_since(&self) -> Option<Tick> {
-        self.gauge.as_ref().and_then(|(gauge, _)| gauge.borrow().open_since())
+        self.gauge.borrow().open_since()
+    }
+
+    /// Whether the trailers of `stream`, which has some, had pseudo-header fields, which the crate takes out of them.
+    pub fn is_flawed(&self, stream: u32) -> bool {
+        self.gauge.borrow().is_flawed(stream)
     }
 
     /// Counts a request that was answered to its end.
     pub fn answered(&self) {
-        if let Some((gauge, _)) = &self.gauge {
-            gauge.borrow_mut().answered();
-        }
+        self.gauge.borrow_mut().answered();
     }
 
     /// Counts a request that was reset before (hazards H2-05 and H2-06).
     pub fn cancelled(&self) {
-        let Some((gauge, budgets)) = &self.gauge else { return };
-        if let Err(excess) = gauge.borrow_mut().cancelled(Tick::now(), budgets) {
+        if let Err(excess) = self.gauge.borrow_mut().cancelled(Tick::now(), &self.budgets) {
             self.excess.set(Some(excess));
             self.wake();
         }
@@ -138,9 +148,8 @@ impl Wire {
         };
         let n = buf.len().min(into.remaining());
         let octets = buf.filled().get(..n).unwrap_or_default();
-        if let Some((gauge, budgets)) = &self.gauge
-            && let Err(excess) = gauge.borrow_mut().feed(octets, Tick::now(), budgets)
-        {
+        let fed = self.gauge.borrow_mut().feed(octets, Tick::now(), &self.budgets);
+        if let Err(excess) = fed {
             self.excess.set(Some(excess));
             self.wake();
             return Err(io::ErrorKind::WouldBlock.into());
@@ -229,9 +238,7 @@ impl AsyncWrite for Ends {
         match wire.sock.try_write(parts) {
             Ok(n) => {
                 wire.written.set(true);
-                if let Some((gauge, _)) = &wire.gauge {
-                    gauge.borrow_mut().sent(n);
-                }
+                wire.gauge.borrow_mut().sent(n);
                 Poll::Ready(Ok(n))
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
