@@ -57,8 +57,9 @@ fn beyond_the_requests_in_flight_they_are_shed_and_it_recovers() {
     assert_eq!(health.status(), 200);
     (0..3).for_each(|_| release.send(()).unwrap());
     assert!(waiting.iter_mut().all(|client| client.response().status() == 200));
-    assert_eq!(shed.get("/more").status(), 200, "and the same connection is served again");
     assert_eq!(ringgate.metric("ringgate_faults_total{reason=\"shed\"}"), Some(2.0));
+    // An answer may be there a moment before its place is free.
+    eventually("the same connection is served again", || shed.get("/more").status() == 200);
 }
 
 // Hazard RES-07: bodies that pile up in buffers end in shedding, not in a larger process.
