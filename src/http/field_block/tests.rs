@@ -1,3 +1,5 @@
+//! Blocks of fields as octets: those of the RFC, every way of naming a field, and whatever else there may be.
+
 use super::Blocks;
 use proptest::prelude::*;
 
