@@ -214,7 +214,7 @@ fn the_budgets_follow_a_reload() {
     assert_eq!(get(listen, "/").status(), 503);
     let config = forwarding(listen, &[origin.address], "");
     ringgate.reload(&format!("{config}\n[limits]\nin_flight = 2\n"));
-    assert_eq!(get(listen, "/").status(), 200);
+    eventually("there is room for one more", || get(listen, "/").status() == 200);
     release.send(()).unwrap();
     assert_eq!(one.response().status(), 200);
 }
