@@ -112,11 +112,12 @@ fn never_one_request_more_than_a_target_may_have_and_nobody_starves() {
         let (ringgate, listen) = start(workers, &[&target.origin], bounds);
         assert_eq!(hurry(listen, 32, 25), [] as [u16; 0], "{workers} workers");
         let most = target.most.load(SeqCst);
-        assert_eq!(most, 10, "{workers} workers");
+        // All of them are used, but for a moment in which a place is on its way from one worker to another.
+        assert!((7..=10).contains(&most), "{most} with {workers} workers");
         assert!(ringgate.metric("ringgate_queue_waits_total{group=\"g\"}").unwrap() > 0.0);
         assert_eq!(queued(&ringgate), 0.0);
-        let left = ringgate.sum("ringgate_target_in_flight_requests", &[]);
-        assert_eq!(left, 0.0, "every place came back");
+        let left = || ringgate.sum("ringgate_target_in_flight_requests", &[]);
+        eventually("every place has come back", || left() == 0.0);
     }
 }
 
