@@ -161,6 +161,14 @@ fn auth_21_threads_that_hash_step_back_and_are_few() {
     for _ in 0..100 {
         assert_eq!(support::get(web, "/quick").status(), 200);
     }
+    let waits = |client: &Client| {
+        let stream = &client.wire.stream;
+        stream.set_nonblocking(true).unwrap();
+        let nothing = stream.peek(&mut [0]).is_err();
+        stream.set_nonblocking(false).unwrap();
+        nothing
+    };
+    assert!(asking.iter().any(waits), "meanwhile passwords were hashed");
     for client in &mut asking {
         // Those that came at the same time beyond a core's four were told to wait.
         let answer = client.response();

@@ -110,10 +110,15 @@ fn never_one_request_more_than_a_target_may_have_and_nobody_starves() {
         let target = counting(Duration::from_millis(2));
         let bounds = "bounds = { max_requests = 10, queue_timeout = \"10s\" }";
         let (ringgate, listen) = start(workers, &[&target.origin], bounds);
-        assert_eq!(hurry(listen, 32, 25), [] as [u16; 0], "{workers} workers");
+        // More than once on a machine where one place or the other is always on its way between workers.
+        for _ in 0..4 {
+            assert_eq!(hurry(listen, 32, 25), [] as [u16; 0], "{workers} workers");
+            if target.most.load(SeqCst) >= 10 {
+                break;
+            }
+        }
         let most = target.most.load(SeqCst);
-        // All of them are used, but for a moment in which a place is on its way from one worker to another.
-        assert!((7..=10).contains(&most), "{most} with {workers} workers");
+        assert_eq!(most, 10, "{workers} workers");
         assert!(ringgate.metric("ringgate_queue_waits_total{group=\"g\"}").unwrap() > 0.0);
         assert_eq!(queued(&ringgate), 0.0);
         let left = || ringgate.sum("ringgate_target_in_flight_requests", &[]);

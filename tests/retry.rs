@@ -211,7 +211,7 @@ fn a_storm_is_bounded_by_the_budget() {
     let group = "retry = { attempts = 3, budget = '20%', reserve = 0, back_off = '0ms' }\n";
     let (listen, _ringgate) = start(&[&one, &two], group);
     let load = Load::start(listen, 8, |answer| answer.status() == 503);
-    support::eventually("some thousands of requests", || load.answered() > 2000);
+    support::eventually("some thousands of requests", || load.answered() > 4000);
     let offered = load.stop_without_failures();
     let sent = seen.load(Ordering::Relaxed);
     // Requests on their way when the load stops are one for each connection.
